@@ -1,0 +1,66 @@
+//! The contract between a Strongroom client and a host: what is signed, sent, stored and proven.
+//!
+//! The road of a job, and the module that holds each step:
+//!
+//! 1. [`Task`] says what to run, with which capabilities and limits (`task`);
+//! 2. [`JobBody`] or [`BatchBody`] adds id, host, tenant and time window (`body`);
+//! 3. [`sign_job`] or [`sign_batch`] puts it in a DSSE envelope (`envelope`);
+//! 4. a [`Request`] frame carries it to the host, a [`Response`] comes back (`frame`, `message`, `refusal`);
+//! 5. [`Envelope::verify`] turns bytes into a [`VerifiedJob`], the only type that the host admits;
+//! 6. a [`Record`] of every step becomes a leaf of the audit log (`record`, `outcome`).
+//!
+//! *Never:* I/O, async, clocks, randomness. The caller passes them in as bytes and [`Timestamp`]s.
+#![forbid(unsafe_code)]
+
+mod base64_bytes;
+mod body;
+pub mod checkpoint;
+mod close;
+mod digest;
+mod envelope;
+mod expand;
+pub mod frame;
+mod id;
+mod key;
+pub mod merkle;
+mod message;
+mod name;
+pub mod note;
+mod outcome;
+mod record;
+mod refusal;
+mod spki;
+pub mod strict;
+mod task;
+mod text;
+pub mod tile;
+mod time;
+pub mod tlog_proof;
+
+pub use base64_bytes::Base64Bytes;
+pub use body::{
+    BatchBody, BodyError, Context, JobBody, MAX_BATCH_BODY_BYTES, MAX_BATCH_JOBS, MAX_JOB_BODY_BYTES, Salt,
+    Variation,
+};
+pub use close::CloseCode;
+pub use digest::{Digest, Digester, ParseDigestError};
+pub use envelope::{
+    BATCH_PAYLOAD_TYPE, Envelope, EnvelopeError, JOB_PAYLOAD_TYPE, MAX_ENVELOPE_BYTES, SignedEnvelope,
+    VerifiedJob, sign_batch, sign_job,
+};
+pub use expand::MAX_EXPANDED_BYTES;
+pub use id::{JobId, ParseJobIdError};
+pub use key::{PublicKey, PublicKeyError, SecretKey, Signature};
+pub use message::{
+    AcceptedJob, BlobKind, HostView, JobEnd, JobView, MAX_LIST, ModuleView, OutputStream, Request, Response,
+};
+pub use name::{MAX_NAME_BYTES, Name, ParseNameError};
+pub use outcome::{JobState, Limit, MAX_REASON_BYTES, Outcome, OutputSummary, Usage};
+pub use record::{Event, GrantRecord, MAX_RECORD_BYTES, Record, RecordError};
+pub use refusal::{MAX_MESSAGE_BYTES, MAX_MISSING, Refusal, RefusalCode};
+pub use spki::SPKI_BYTES;
+pub use task::{
+    Access, Capabilities, Entry, Input, Limits, MAX_ARGS, MAX_ENV, MAX_INLINE_INPUT_BYTES, MAX_LABEL_BYTES,
+    MAX_LABELS, MAX_MOUNTS, MAX_PATH_BYTES, MAX_PATHS_BYTES, ModuleRef, Mount, MountSource, Task, TaskError,
+};
+pub use time::Timestamp;

@@ -1,0 +1,229 @@
+//! What a client asks and what a host answers.
+//!
+//! *Spec:* `docs/formats/wire.md`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Digest, JobId, JobState, Limits, ModuleRef, Name, Outcome, OutputSummary, PublicKey, Refusal, Timestamp,
+    Usage,
+};
+
+/// Most jobs in one answer to [`Request::List`].
+pub const MAX_LIST: u32 = 500;
+
+/// A request: the first and only header that a client sends on a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Who are you, and what do you allow? → [`Response::Host`].
+    Host {},
+    /// Take these signed jobs. The envelope follows. → [`Response::Accepted`].
+    Submit {
+        /// Bytes of the envelope that follows.
+        length: u64,
+    },
+    /// Is this blob there already? → [`Response::Stored`].
+    Has {
+        /// What it is for.
+        kind: BlobKind,
+        /// SHA-256 of the bytes.
+        digest: Digest,
+    },
+    /// Keep this blob. Its bytes follow. → [`Response::Stored`].
+    Push {
+        /// What it is for.
+        kind: BlobKind,
+        /// SHA-256 of the bytes that follow.
+        digest: Digest,
+        /// Their number.
+        length: u64,
+    },
+    /// How does this job stand? → [`Response::Job`].
+    Show {
+        /// Which.
+        job: JobId,
+    },
+    /// Tell me when this job is over. → [`Response::Job`], once it is.
+    Wait {
+        /// Which.
+        job: JobId,
+    },
+    /// Stop this job. → [`Response::Job`], as it stood when the request was recorded.
+    Cancel {
+        /// Which.
+        job: JobId,
+    },
+    /// My tenant's jobs, newest first. → [`Response::Jobs`].
+    List {
+        /// Only jobs accepted before this one.
+        before: Option<JobId>,
+        /// Only jobs in this state.
+        state: Option<JobState>,
+        /// At most this many, 1 to 500.
+        limit: u32,
+    },
+    /// Output bytes from `offset` on. → [`Response::Output`], then the bytes.
+    Output {
+        /// Which job.
+        job: JobId,
+        /// Which stream.
+        stream: OutputStream,
+        /// Bytes to leave out at the beginning.
+        offset: u64,
+        /// Keep sending what comes until the job is over.
+        follow: bool,
+    },
+    /// The registered modules. → [`Response::Modules`].
+    Modules {},
+}
+
+/// An answer: the first header that a host sends on a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is alive per request, and `Host` is asked for once per connection"
+)]
+pub enum Response {
+    /// The host and the bounds that it sets.
+    Host(HostView),
+    /// All jobs of the envelope are durable and logged.
+    Accepted {
+        /// In the envelope's order.
+        jobs: Vec<AcceptedJob>,
+    },
+    /// Whether the blob is there, and what it is when it is a module.
+    Stored {
+        /// Whether the host has it now.
+        present: bool,
+        /// Whether the host had it before this request.
+        known: bool,
+    },
+    /// One job.
+    Job(Box<JobView>),
+    /// Some jobs.
+    Jobs {
+        /// Newest first.
+        jobs: Vec<JobView>,
+        /// Whether there are older ones.
+        more: bool,
+    },
+    /// Output bytes follow until the stream ends.
+    Output {
+        /// How many, when it is known because the job is over.
+        length: Option<u64>,
+    },
+    /// Registered modules.
+    Modules {
+        /// In the order of their digests.
+        modules: Vec<ModuleView>,
+    },
+    /// Not done, and why.
+    Refused(Refusal),
+}
+
+/// What a blob is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlobKind {
+    /// A WebAssembly module or component.
+    Module,
+    /// A job's standard input.
+    Input,
+}
+
+/// An output stream of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A host and what it allows the asking principal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostView {
+    /// The host's version.
+    pub version: String,
+    /// The name of its audit log.
+    pub log_origin: String,
+    /// The key of its audit log.
+    pub log_key: PublicKey,
+    /// The asking principal's tenant.
+    pub tenant: Name,
+    /// Highest limits that a job may ask for.
+    pub max_limits: Limits,
+    /// Largest module, bytes.
+    pub max_module_bytes: u64,
+    /// Largest input, bytes.
+    pub max_input_bytes: u64,
+    /// Longest time window of a job, milliseconds.
+    pub max_lifetime_ms: u64,
+}
+
+/// One accepted job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedJob {
+    /// Which.
+    pub job: JobId,
+    /// The index of its `admitted` record in the audit log.
+    pub log_index: u64,
+}
+
+/// How a job stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Which.
+    pub job: JobId,
+    /// In whose name.
+    pub tenant: Name,
+    /// Who signed it.
+    pub principal: PublicKey,
+    /// What it runs.
+    pub module: ModuleRef,
+    /// Where it waits or waited.
+    pub queue: Name,
+    /// Its place there.
+    pub priority: i8,
+    /// How it stands.
+    pub state: JobState,
+    /// Attempts so far.
+    pub attempt: u32,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When the last attempt began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Index of the `admitted` record.
+    pub log_index: u64,
+    /// What is only known when it is over.
+    pub end: Option<JobEnd>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// How the last attempt ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub usage: Usage,
+    /// Standard output.
+    pub stdout: OutputSummary,
+    /// Standard error.
+    pub stderr: OutputSummary,
+    /// Index of the `finished` record.
+    pub log_index: u64,
+}
+
+/// A registered module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleView {
+    /// Digest and length.
+    pub module: ModuleRef,
+    /// When it was first given.
+    pub registered_at: Timestamp,
+}

@@ -1,0 +1,199 @@
+//! Audit records: what the log says happened, one strict JSON object per leaf.
+//!
+//! A record never holds an argument, a variable, an input or an output: those enter as digests. The envelope's digest is
+//! salted by the 128 random bits inside the signed body, which never enter the log; erase the envelope and the digest
+//! says nothing any more, while every proof still verifies.
+//!
+//! *Spec:* `docs/formats/record.md`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::strict::{self, StrictError};
+use crate::{
+    Digest, JobId, Limits, ModuleRef, Mount, Name, Outcome, OutputSummary, PublicKey, RefusalCode, Timestamp,
+    Usage,
+};
+
+/// Longest leaf that a log entry bundle can hold, in bytes.
+pub const MAX_RECORD_BYTES: usize = 65_535;
+
+/// The version that every record of this format carries.
+const VERSION: u8 = 1;
+
+/// Why a leaf is not taken as a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Not the strict JSON of a record.
+    #[error("the audit record is malformed: {0}")]
+    Malformed(#[from] StrictError),
+    /// A newer format.
+    #[error("the audit record has version {0}; this program reads version {VERSION}")]
+    Version(u64),
+    /// The right content in another spelling, or with fields that version 1 does not have.
+    #[error(
+        "the audit record is not written as a host writes it: unknown fields, other order or white space"
+    )]
+    NotAsWritten,
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    v: u64,
+}
+
+/// One leaf of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The format's version, always 1.
+    pub v: u8,
+    /// The host's clock when the record was committed.
+    pub time: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Event {
+    /// The host began to serve.
+    HostStarted {
+        /// The host's transport key.
+        host: PublicKey,
+        /// The host's version.
+        version: String,
+        /// SHA-256 of the configuration file.
+        config: Digest,
+    },
+    /// The host stopped in order.
+    HostStopped {},
+    /// A module was registered.
+    ModuleRegistered {
+        /// Who gave it.
+        principal: PublicKey,
+        /// Which.
+        module: ModuleRef,
+    },
+    /// A known principal was refused.
+    Refused {
+        /// Who asked.
+        principal: PublicKey,
+        /// Which job, when that much could be read.
+        job: Option<JobId>,
+        /// Why.
+        code: RefusalCode,
+        /// Refusals of this principal since its last such record that were only counted: a flood must not fill the disk.
+        suppressed: u64,
+    },
+    /// A job was admitted: durable from here on, with everything that it was given.
+    Admitted {
+        /// Which job.
+        job: JobId,
+        /// Who signed it.
+        principal: PublicKey,
+        /// In whose name.
+        tenant: Name,
+        /// SHA-256 of the signed body (of the batch, when it came in one).
+        envelope: Digest,
+        /// What it runs.
+        module: ModuleRef,
+        /// What it may touch.
+        grant: GrantRecord,
+        /// What it may use up.
+        limits: Limits,
+    },
+    /// An attempt began.
+    Started {
+        /// Which job.
+        job: JobId,
+        /// Which attempt, from 1.
+        attempt: u32,
+    },
+    /// Somebody asked for a running or queued job to be stopped.
+    CancelRequested {
+        /// Which job.
+        job: JobId,
+        /// Who.
+        principal: PublicKey,
+    },
+    /// A job that is signed as idempotent goes back to its queue, because the host went down while it ran.
+    Requeued {
+        /// Which job.
+        job: JobId,
+        /// The attempt that was cut off.
+        attempt: u32,
+    },
+    /// The job is over: it is in its one terminal state.
+    Finished {
+        /// Which job.
+        job: JobId,
+        /// The last attempt; 0 when it never started.
+        attempt: u32,
+        /// How it ended.
+        outcome: Outcome,
+        /// What it used.
+        usage: Usage,
+        /// Standard output.
+        stdout: OutputSummary,
+        /// Standard error.
+        stderr: OutputSummary,
+    },
+}
+
+/// Everything that an attempt may touch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantRecord {
+    /// Directories.
+    pub mounts: Vec<Mount>,
+    /// Clocks.
+    pub clock: bool,
+    /// Randomness.
+    pub random: bool,
+}
+
+impl Record {
+    /// A record of the current version.
+    #[must_use]
+    pub const fn new(time: Timestamp, event: Event) -> Self {
+        Self { v: VERSION, time, event }
+    }
+
+    /// The leaf: one line of JSON, in which control characters of any text are escaped.
+    #[must_use]
+    pub fn to_leaf(&self) -> Vec<u8> {
+        #[expect(
+            clippy::expect_used,
+            reason = "string keys and plain values always serialize; a Vec takes every write"
+        )]
+        serde_json::to_vec(self).expect("plain data serializes")
+    }
+
+    /// Reads a leaf back: exactly the bytes that [`Record::to_leaf`] writes, nothing looser.
+    ///
+    /// # Errors
+    /// When the leaf is not a record of this format and version, or is not written the one way in which hosts write it.
+    pub fn from_leaf(leaf: &[u8]) -> Result<Self, RecordError> {
+        // The version alone first: a newer record should be called newer, not malformed.
+        let Versioned { v } = strict::parse(leaf, MAX_RECORD_BYTES)?;
+        if v != u64::from(VERSION) {
+            return Err(RecordError::Version(v));
+        }
+        let record: Self = strict::parse(leaf, MAX_RECORD_BYTES)?;
+        if record.to_leaf() == leaf { Ok(record) } else { Err(RecordError::NotAsWritten) }
+    }
+
+    /// The job that the record is about, if it is about one.
+    #[must_use]
+    pub const fn job(&self) -> Option<&JobId> {
+        match &self.event {
+            Event::Admitted { job, .. }
+            | Event::Started { job, .. }
+            | Event::CancelRequested { job, .. }
+            | Event::Requeued { job, .. }
+            | Event::Finished { job, .. } => Some(job),
+            Event::Refused { job, .. } => job.as_ref(),
+            Event::HostStarted { .. } | Event::HostStopped {} | Event::ModuleRegistered { .. } => None,
+        }
+    }
+}

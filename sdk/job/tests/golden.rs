@@ -1,0 +1,165 @@
+//! The formats are frozen: what this code writes is, byte for byte, what the committed files hold, and it reads them back.
+//!
+//! The test never writes a file. For each one that is missing or differs it prints a line `golden PATH HEX`; who changes a
+//! format on purpose makes the files from those lines (`docs/formats/README.md` has the command) and reads the diff.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod fixtures;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use fixtures::{batch, context, full_task, id, job, messages, mounts, principal, records, small_task};
+use serde::Serialize;
+use strongroom_job::{
+    Access, BatchBody, Entry, Envelope, Input, JobBody, MountSource, Record, Refusal, Request, Response,
+    frame, sign_batch, sign_job,
+};
+
+/// What one directory of golden files should hold.
+struct Golden {
+    directory: &'static str,
+    wrong: Vec<String>,
+    seen: BTreeSet<PathBuf>,
+}
+
+impl Golden {
+    fn new(directory: &'static str) -> Self {
+        Self { directory, wrong: Vec::new(), seen: BTreeSet::new() }
+    }
+
+    fn root(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(self.directory)
+    }
+
+    /// Compares, and gives the committed bytes for reading back.
+    fn holds(&mut self, file: &str, bytes: &[u8]) -> Vec<u8> {
+        let path = self.root().join(file);
+        let committed = std::fs::read(&path).unwrap_or_default();
+        if committed != bytes {
+            println!("\ngolden sdk/job/golden/{}/{file} {}", self.directory, hex::encode(bytes));
+            self.wrong.push(file.to_owned());
+        }
+        self.seen.insert(path);
+        if committed.is_empty() { bytes.to_vec() } else { committed }
+    }
+
+    fn json<T: Serialize>(&mut self, file: &str, value: &T) -> Vec<u8> {
+        self.holds(file, &serde_json::to_vec(value).unwrap())
+    }
+
+    /// Also fails for files that nothing makes any more.
+    fn done(self) {
+        let files = std::fs::read_dir(self.root()).into_iter().flatten();
+        let stray: Vec<PathBuf> =
+            files.map(|file| file.unwrap().path()).filter(|path| !self.seen.contains(path)).collect();
+        assert!(self.wrong.is_empty(), "{}: these files differ: {:?}", self.directory, self.wrong);
+        assert!(stray.is_empty(), "{}: nothing makes these files: {stray:?}", self.directory);
+    }
+}
+
+#[test]
+fn job_bodies() {
+    let inputs = covers!(vec![Input::Empty, full_task().input, batch().jobs[3].input.clone().unwrap()];
+        Input::Empty, Input::Inline(_), Input::Blob { .. });
+    let sources = mounts().into_iter().map(|mount| mount.source).collect::<Vec<_>>();
+    covers!(sources; MountSource::Volume(_), MountSource::Directory(_));
+    covers!(vec![Entry::Command]; Entry::Command);
+    covers!(mounts().into_iter().map(|mount| mount.access).collect::<Vec<_>>(); Access::Read, Access::ReadWrite);
+
+    let mut golden = Golden::new("job");
+    let mut bodies = vec![("small.json", job(small_task())), ("full.json", job(full_task()))];
+    for (file, input) in ["input-empty.json", "input-inline.json", "input-blob.json"].into_iter().zip(inputs)
+    {
+        bodies.push((file, job(strongroom_job::Task { input, ..small_task() })));
+    }
+    for (file, body) in bodies {
+        let bytes = golden.json(file, &body);
+        assert_eq!(serde_json::from_slice::<JobBody>(&bytes).unwrap(), body, "{file}");
+    }
+    golden.done();
+}
+
+#[test]
+fn batch_bodies() {
+    let mut golden = Golden::new("batch");
+    let same = BatchBody::new(context(), small_task(), vec![strongroom_job::Variation::of(id(1))]);
+    for (file, body) in [("one.json", same), ("varied.json", batch())] {
+        let bytes = golden.json(file, &body);
+        assert_eq!(serde_json::from_slice::<BatchBody>(&bytes).unwrap(), body, "{file}");
+    }
+    golden.done();
+}
+
+#[test]
+fn envelopes() {
+    let key = principal();
+    let mut golden = Golden::new("envelope");
+    let signed = sign_job(&job(full_task()), &key).unwrap();
+    let bytes = golden.holds("job.json", signed.as_bytes());
+    let jobs = Envelope::parse(&bytes).unwrap().verify(&key.public()).unwrap();
+    assert_eq!(jobs.iter().map(|job| job.body().clone()).collect::<Vec<_>>(), [job(full_task())]);
+    assert_eq!(jobs[0].envelope(), signed.digest());
+
+    let signed = sign_batch(&batch(), &key).unwrap();
+    let bytes = golden.holds("batch.json", signed.as_bytes());
+    let jobs = Envelope::parse(&bytes).unwrap().verify(&key.public()).unwrap();
+    assert_eq!(jobs.iter().map(|job| job.body().id).collect::<Vec<_>>(), [id(1), id(2), id(3), id(4)]);
+
+    // For tools of others: the key that both verify with.
+    golden.holds("principal.pub", format!("{}\n", key.public()).as_bytes());
+    golden.done();
+}
+
+#[test]
+fn frames() {
+    let mut golden = Golden::new("frame");
+    for (name, request) in messages::requests() {
+        let bytes = golden.holds(&format!("request-{name}.frame"), &frame::encode_header(&request));
+        assert_eq!(read_frame::<Request>(&bytes, frame::MAX_REQUEST_BYTES), request, "{name}");
+    }
+    for (name, response) in messages::responses() {
+        let bytes = golden.holds(&format!("response-{name}.frame"), &frame::encode_header(&response));
+        assert_eq!(read_frame::<Response>(&bytes, frame::MAX_RESPONSE_BYTES), response, "{name}");
+    }
+    let words = (messages::blob_kinds(), messages::output_streams(), messages::job_states());
+    golden.json("words.json", &words);
+    golden.done();
+}
+
+fn read_frame<T: serde::de::DeserializeOwned>(bytes: &[u8], max: usize) -> T {
+    let (prefix, header) = bytes.split_first_chunk().unwrap();
+    assert_eq!(frame::header_length(*prefix, max), Ok(header.len()));
+    frame::parse_header(header).unwrap()
+}
+
+#[test]
+fn audit_records() {
+    let mut golden = Golden::new("record");
+    for (name, record) in records::records() {
+        let bytes = golden.holds(&format!("{name}.json"), &record.to_leaf());
+        assert_eq!(Record::from_leaf(&bytes).unwrap(), record, "{name}");
+    }
+    golden.json("limits.json", &records::limits());
+    golden.done();
+}
+
+#[test]
+fn refusals() {
+    let mut golden = Golden::new("refusal");
+    let codes = messages::refusal_codes();
+    let table: Vec<_> = codes
+        .iter()
+        .map(|code| (code, code.is_temporary(), code.is_host_fault(), code.to_string()))
+        .collect();
+    golden.json("codes.json", &table);
+    let short = Refusal::new(
+        strongroom_job::RefusalCode::QueueFull,
+        "the queue \"reports\" is full; try again later",
+    );
+    for (file, refusal) in [("missing.json", messages::refusal()), ("plain.json", short)] {
+        let bytes = golden.json(file, &refusal);
+        assert_eq!(serde_json::from_slice::<Refusal>(&bytes).unwrap(), refusal, "{file}");
+    }
+    golden.done();
+}
