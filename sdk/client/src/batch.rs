@@ -1,0 +1,102 @@
+//! [`Batch`]: many jobs that differ in arguments, environment or input, under one signature.
+//!
+//! A signature costs more than everything else that a small job does; a batch pays for one.
+
+use std::collections::BTreeMap;
+
+use strongroom_job::{Base64Bytes, Input, JobId, Variation};
+
+use crate::Job;
+
+/// Jobs that have a template in common. A host takes all of them or none.
+#[derive(Clone, Debug)]
+#[must_use = "a batch does nothing until it is submitted"]
+pub struct Batch {
+    template: Job,
+    jobs: Vec<BatchJob>,
+}
+
+/// One job of a batch: each part that it sets replaces the template's as a whole.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a job of a batch does nothing until it is added"]
+pub struct BatchJob {
+    args: Option<Vec<String>>,
+    env: Option<BTreeMap<String, String>>,
+    input: Option<Input>,
+}
+
+impl Batch {
+    /// A batch of no jobs yet. `template` says what all of them have in common, and its lifetime is the batch's.
+    pub const fn new(template: Job) -> Self {
+        Self { template, jobs: Vec::new() }
+    }
+
+    /// Adds a job.
+    pub fn job(mut self, job: BatchJob) -> Self {
+        self.jobs.push(job);
+        self
+    }
+
+    /// Adds jobs.
+    pub fn jobs(mut self, jobs: impl IntoIterator<Item = BatchJob>) -> Self {
+        self.jobs.extend(jobs);
+        self
+    }
+
+    /// Number of jobs; at most 10,000 fit one signature.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether there are no jobs yet; such a batch is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(crate) const fn template(&self) -> &Job {
+        &self.template
+    }
+
+    pub(crate) fn variations(&self, ids: &[JobId]) -> Vec<Variation> {
+        let vary = |(job, id): (&BatchJob, &JobId)| Variation {
+            id: *id,
+            args: job.args.clone(),
+            env: job.env.clone(),
+            input: job.input.clone(),
+        };
+        self.jobs.iter().zip(ids).map(vary).collect()
+    }
+}
+
+impl BatchJob {
+    /// A job that is the template itself.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Replaces the template's arguments.
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args = Some(args.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Replaces the template's environment.
+    pub fn env<K: Into<String>, V: Into<String>>(mut self, env: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.env = Some(env.into_iter().map(|(name, value)| (name.into(), value.into())).collect());
+        self
+    }
+
+    /// Replaces the template's input by bytes, at most 16 KiB. A larger one goes through
+    /// [`push_input`](crate::Client::push_input) and [`input`](Self::input).
+    pub fn stdin_bytes(self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input(Input::Inline(Base64Bytes(bytes.into())))
+    }
+
+    /// Replaces the template's input by one that the host already has.
+    pub fn input(mut self, input: Input) -> Self {
+        self.input = Some(input);
+        self
+    }
+}

@@ -1,0 +1,413 @@
+//! [`Client`]: what a program does with a host.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strongroom_job::{
+    AcceptedJob, BlobKind, Envelope, EnvelopeError, HostView, Input, JobEnd, JobId, JobState, JobView,
+    ModuleRef, ModuleView, OutputStream, PublicKey, Request, Response, SignedEnvelope,
+};
+use tokio::time::timeout;
+
+use crate::exchange::{Exchange, kind_of};
+use crate::output::OutputReader;
+use crate::push::Push;
+use crate::session::Link;
+use crate::signing::{self, Signed};
+use crate::{Batch, Error, Identity, Job, Retry, Source};
+
+/// Jobs that [`ListFilter::default`] asks for at once.
+const DEFAULT_PAGE: u32 = 100;
+
+/// How to connect to a host.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// `HOST:PORT`.
+    pub addr: String,
+    /// The host's public key: any other host is an error.
+    pub host_key: PublicKey,
+    /// Who we are.
+    pub identity: Identity,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+    /// How often to repeat what failed for a temporary reason.
+    pub retry: Retry,
+}
+
+impl ConnectOptions {
+    /// Options with the default timeouts and retries.
+    #[must_use]
+    pub fn new(addr: impl fmt::Display, host_key: PublicKey, identity: impl Into<Identity>) -> Self {
+        Self {
+            addr: addr.to_string(),
+            host_key,
+            identity: identity.into(),
+            timeouts: Timeouts::default(),
+            retry: Retry::default(),
+        }
+    }
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection: 5 s.
+    pub connect: Duration,
+    /// For an answer, and for the host to take the next piece of an upload: 60 s. [`Client::wait`] and output that is followed
+    /// wait without bound; drop their future to stop.
+    pub answer: Duration,
+    /// For the host to check and keep a blob after its last byte, which for a module means compiling it: 10 min.
+    pub store: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(60),
+            store: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A connection to one host, as one principal. Clones share it; it connects again by itself.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) link: Arc<Link>,
+}
+
+/// A job that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The job.
+    pub view: JobView,
+    /// How it ended; the same as in `view`.
+    pub end: JobEnd,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListFilter {
+    /// Only jobs accepted before this one; the last of one page begins the next.
+    pub before: Option<JobId>,
+    /// Only jobs in this state.
+    pub state: Option<JobState>,
+    /// At most this many, 1 to 500.
+    pub limit: u32,
+}
+
+impl Default for ListFilter {
+    fn default() -> Self {
+        Self { before: None, state: None, limit: DEFAULT_PAGE }
+    }
+}
+
+/// One page of jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobList {
+    /// Newest first.
+    pub jobs: Vec<JobView>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+impl Client {
+    /// Connects, and returns once the host has accepted our key.
+    ///
+    /// # Errors
+    /// [`NotReachable`](Error::NotReachable), [`WrongHostKey`](Error::WrongHostKey), [`KeyNotAccepted`](Error::KeyNotAccepted),
+    /// [`Closed`](Error::Closed) when the host has no room, [`Protocol`](Error::Protocol) when it is no Strongroom host.
+    pub async fn connect(options: ConnectOptions) -> Result<Self, Error> {
+        Ok(Self { link: Arc::new(Link::connect(options).await?) })
+    }
+
+    /// The key that this client proves to hold.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.link.options.identity.public()
+    }
+
+    /// The pinned key of the host.
+    #[must_use]
+    pub fn host_key(&self) -> PublicKey {
+        self.link.options.host_key
+    }
+
+    /// Says goodbye. Without it the host notices by itself, after its idle timeout at the latest.
+    pub async fn close(&self) {
+        self.link.close().await;
+    }
+
+    /// The host and what it allows us.
+    ///
+    /// # Errors
+    /// When the host cannot be asked.
+    pub async fn host(&self) -> Result<HostView, Error> {
+        self.call(&Request::Host {}, Some(self.link.options.timeouts.answer), |response| match response {
+            Response::Host(view) => Some(view),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Gives the host a module: a path or bytes. Sends nothing that the host already has.
+    ///
+    /// Await it, or attach [`on_progress`](Push::on_progress) first.
+    pub fn push_module(&self, module: impl Into<Source>) -> Push<'_, ModuleRef> {
+        Push::new(self, BlobKind::Module, module.into(), |digest, length| ModuleRef { digest, length })
+    }
+
+    /// Gives the host an input for [`Job::input`]: a path, an open file or bytes. Sends nothing that the host already has.
+    ///
+    /// A file is read twice, once to know its digest and once to send it; never more than a piece of it is in memory.
+    pub fn push_input(&self, input: impl Into<Source>) -> Push<'_, Input> {
+        Push::new(self, BlobKind::Input, input.into(), |digest, length| Input::Blob { digest, length })
+    }
+
+    /// Signs `job` as a new job and submits it. Once this returns, the job is durable and in the audit log.
+    ///
+    /// # Errors
+    /// [`Refused`](Error::Refused) with the host's reason; [`InvalidJob`](Error::InvalidJob) before anything is sent.
+    pub async fn submit(&self, job: &Job) -> Result<AcceptedJob, Error> {
+        let signed = self.sign(job).await?;
+        let accepted = self.submit_signed(&signed).await?;
+        accepted.first().copied().ok_or_else(|| self.protocol("it accepted no job"))
+    }
+
+    /// Signs a batch once and submits it: all of its jobs are accepted, in its order, or none.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_batch(&self, batch: &Batch) -> Result<Vec<AcceptedJob>, Error> {
+        let signed = self.sign_batch(batch).await?;
+        self.submit_signed(&signed).await
+    }
+
+    /// Signs `job` as a new job without submitting it; pushes its input when that is not in the envelope.
+    ///
+    /// Keep what this returns to submit the same job again after a crash of your own: it runs once.
+    ///
+    /// # Errors
+    /// When the job breaks a rule, or its input cannot be read or pushed.
+    pub async fn sign(&self, job: &Job) -> Result<Signed, Error> {
+        signing::sign(self, job).await
+    }
+
+    /// Signs a batch once without submitting it.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign).
+    pub async fn sign_batch(&self, batch: &Batch) -> Result<Signed, Error> {
+        signing::sign_batch(self, batch).await
+    }
+
+    /// Submits what was signed before. Safe to repeat: the same bytes get the same answer and run once.
+    ///
+    /// # Errors
+    /// [`Refused`](Error::Refused) with the host's reason.
+    pub async fn submit_signed(&self, signed: &Signed) -> Result<Vec<AcceptedJob>, Error> {
+        self.send_envelope(&signed.envelope, &signed.jobs).await
+    }
+
+    /// Submits an envelope that was signed elsewhere with this client's key. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`InvalidEnvelope`](Error::InvalidEnvelope) or [`WrongAudience`](Error::WrongAudience) before anything is sent;
+    /// [`Refused`](Error::Refused) with the host's reason.
+    pub async fn submit_envelope(&self, envelope: &SignedEnvelope) -> Result<Vec<AcceptedJob>, Error> {
+        let claimed = Envelope::parse(envelope.as_bytes()).map_err(invalid)?;
+        let jobs = claimed.verify(&self.public_key()).map_err(invalid)?;
+        if let Some(job) = jobs.iter().find(|job| job.body().context.audience != self.host_key()) {
+            return Err(Error::WrongAudience {
+                address: self.link.options.addr.clone(),
+                audience: Box::new(job.body().context.audience),
+            });
+        }
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.body().id).collect();
+        self.send_envelope(envelope, &ids).await
+    }
+
+    /// How a job stands.
+    ///
+    /// # Errors
+    /// [`Refused`](Error::Refused) when there is no such job of our tenant.
+    pub async fn show(&self, job: JobId) -> Result<JobView, Error> {
+        let answer = Some(self.link.options.timeouts.answer);
+        self.view(job, &Request::Show { job }, answer).await
+    }
+
+    /// Waits until a job is over, however long that takes.
+    ///
+    /// # Errors
+    /// As [`show`](Self::show).
+    pub async fn wait(&self, job: JobId) -> Result<Finished, Error> {
+        let view = self.view(job, &Request::Wait { job }, None).await?;
+        match view.end.clone() {
+            Some(end) => Ok(Finished { view, end }),
+            None => Err(self.protocol("it says that the job is over, but not how it ended")),
+        }
+    }
+
+    /// Asks for a job to be stopped; returns how it stood when that was recorded. [`wait`](Self::wait) for its end.
+    ///
+    /// # Errors
+    /// [`Refused`](Error::Refused) when there is no such job of our tenant, or it is over.
+    pub async fn cancel(&self, job: JobId) -> Result<JobView, Error> {
+        let answer = Some(self.link.options.timeouts.answer);
+        self.view(job, &Request::Cancel { job }, answer).await
+    }
+
+    /// Our tenant's jobs, newest first, one page.
+    ///
+    /// # Errors
+    /// [`Refused`](Error::Refused) when the limit is out of bounds.
+    pub async fn list(&self, filter: ListFilter) -> Result<JobList, Error> {
+        let ListFilter { before, state, limit } = filter;
+        let answer = Some(self.link.options.timeouts.answer);
+        self.call(&Request::List { before, state, limit }, answer, |response| match response {
+            Response::Jobs { jobs, more } => Some(JobList { jobs, more }),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The registered modules.
+    ///
+    /// # Errors
+    /// When the host cannot be asked.
+    pub async fn modules(&self) -> Result<Vec<ModuleView>, Error> {
+        let answer = Some(self.link.options.timeouts.answer);
+        self.call(&Request::Modules {}, answer, |response| match response {
+            Response::Modules { modules } => Some(modules),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Opens a job's output at `offset`. With `follow` it goes on until the job is over.
+    ///
+    /// # Errors
+    /// [`Refused`](Error::Refused) when there is no such job of our tenant.
+    pub async fn output(
+        &self,
+        job: JobId,
+        stream: OutputStream,
+        offset: u64,
+        follow: bool,
+    ) -> Result<OutputReader, Error> {
+        OutputReader::open(self.clone(), job, stream, offset, follow).await
+    }
+
+    /// Copies a job's whole output to `writer`, as it comes, until the job is over; returns its length.
+    ///
+    /// # Errors
+    /// [`OutputMismatch`](Error::OutputMismatch) when it is not what the host recorded; what was written is then not to be used.
+    pub async fn fetch_output(
+        &self,
+        job: JobId,
+        stream: OutputStream,
+        writer: &mut (dyn tokio::io::AsyncWrite + Send + Unpin),
+    ) -> Result<u64, Error> {
+        self.output(job, stream, 0, true).await?.copy_to(writer).await
+    }
+
+    async fn view(&self, job: JobId, request: &Request, within: Option<Duration>) -> Result<JobView, Error> {
+        let view = self
+            .call(request, within, |response| match response {
+                Response::Job(view) => Some(*view),
+                _ => None,
+            })
+            .await?;
+        if view.job != job {
+            return Err(self.protocol(&format!("it was asked about job {job} and spoke of {}", view.job)));
+        }
+        Ok(view)
+    }
+
+    async fn send_envelope(
+        &self,
+        envelope: &SignedEnvelope,
+        ids: &[JobId],
+    ) -> Result<Vec<AcceptedJob>, Error> {
+        let bytes = bytes::Bytes::copy_from_slice(envelope.as_bytes());
+        let length = bytes.len() as u64;
+        let accepted = self
+            .exchange(
+                &Request::Submit { length },
+                &bytes,
+                Some(self.link.options.timeouts.answer),
+                |response| match response {
+                    Response::Accepted { jobs } => Some(jobs),
+                    _ => None,
+                },
+            )
+            .await?;
+        if accepted.len() != ids.len() || accepted.iter().zip(ids).any(|(one, id)| one.job != *id) {
+            return Err(self.protocol("the jobs that it accepted are not those that were submitted"));
+        }
+        Ok(accepted)
+    }
+
+    /// A request without a body.
+    pub(crate) async fn call<T>(
+        &self,
+        request: &Request,
+        within: Option<Duration>,
+        take: impl Fn(Response) -> Option<T>,
+    ) -> Result<T, Error> {
+        self.exchange(request, &bytes::Bytes::new(), within, take).await
+    }
+
+    /// A request with a body that is in memory, repeated while the trouble is temporary.
+    async fn exchange<T>(
+        &self,
+        request: &Request,
+        body: &bytes::Bytes,
+        within: Option<Duration>,
+        take: impl Fn(Response) -> Option<T>,
+    ) -> Result<T, Error> {
+        let attempt = async || {
+            let session = self.link.session().await?;
+            let mut exchange = Exchange::on(&self.link, &session, request).await?;
+            let answered = async {
+                if !body.is_empty() {
+                    exchange.body(body.clone()).await?;
+                }
+                exchange.end_request();
+                let response = exchange.answer().await?;
+                let kind = kind_of(&response);
+                take(response).ok_or_else(|| exchange.unexpected(kind))
+            };
+            match within {
+                Some(within) => {
+                    timeout(within, answered).await.unwrap_or_else(|_| Err(self.timed_out("answer", within)))
+                }
+                None => answered.await,
+            }
+        };
+        self.link.options.retry.run(attempt).await
+    }
+
+    pub(crate) fn timed_out(&self, what: &'static str, after: Duration) -> Error {
+        Error::TimedOut { address: self.link.options.addr.clone(), what, after }
+    }
+
+    pub(crate) fn protocol(&self, detail: &str) -> Error {
+        Error::Protocol { address: self.link.options.addr.clone(), detail: detail.into() }
+    }
+}
+
+fn invalid(error: EnvelopeError) -> Error {
+    Error::InvalidEnvelope(Box::new(error))
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("addr", &self.link.options.addr)
+            .field("host_key", &self.link.options.host_key)
+            .field("public_key", &self.public_key())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! What a job wrote, in pieces, checked against what the host recorded at the job's end.
+
+use bytes::Bytes;
+use strongroom_job::{Digester, JobId, OutputStream, OutputSummary, Request, Response};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::exchange::{Exchange, kind_of};
+use crate::{Client, Error};
+
+/// Output of a job on its way to us. A lost connection is made again and the output goes on where it stood.
+#[must_use = "output is read with `next` or `copy_to`"]
+pub struct OutputReader {
+    client: Client,
+    job: JobId,
+    stream: OutputStream,
+    follow: bool,
+    exchange: Option<Exchange>,
+    /// Where the next byte stands in the whole output.
+    position: u64,
+    /// Where the output ends, when the host knew it at the beginning.
+    end: Option<u64>,
+    /// Sees every byte when we began at the first.
+    digester: Option<Digester>,
+    /// Failures since the last byte.
+    tried: u32,
+    done: bool,
+}
+
+impl OutputReader {
+    pub(crate) async fn open(
+        client: Client,
+        job: JobId,
+        stream: OutputStream,
+        offset: u64,
+        follow: bool,
+    ) -> Result<Self, Error> {
+        let mut reader = Self {
+            client,
+            job,
+            stream,
+            follow,
+            exchange: None,
+            position: offset,
+            end: None,
+            digester: (offset == 0).then(Digester::new),
+            tried: 0,
+            done: false,
+        };
+        while let Err(error) = reader.begin().await {
+            reader.recover(error).await?;
+        }
+        Ok(reader)
+    }
+
+    /// Bytes still to come, when the host knew that at the beginning because the job was over.
+    #[must_use]
+    pub fn remaining(&self) -> Option<u64> {
+        self.end.map(|end| end.saturating_sub(self.position))
+    }
+
+    /// Where the next byte stands in the whole output.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next bytes; none at the end.
+    ///
+    /// At the end of output that was read from its first byte, and whose job is over, length and SHA-256 have been compared
+    /// with what the host recorded; from a later offset, the length only.
+    ///
+    /// # Errors
+    /// [`OutputMismatch`](Error::OutputMismatch) instead of the end; any other when the host cannot be asked.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if self.done {
+                return Ok(None);
+            }
+            match self.piece().await {
+                Ok(Some(piece)) => {
+                    self.tried = 0;
+                    self.position += piece.len() as u64;
+                    if let Some(digester) = &mut self.digester {
+                        digester.update(&piece);
+                    }
+                    return Ok(Some(piece));
+                }
+                Ok(None) => {
+                    self.done = true;
+                    self.exchange = None;
+                    self.check().await?;
+                }
+                Err(error) => self.recover(error).await?,
+            }
+        }
+    }
+
+    /// Copies the rest to `writer`; returns where the output ends.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); [`Io`](Error::Io) when `writer` fails.
+    pub async fn copy_to(mut self, writer: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<u64, Error> {
+        while let Some(piece) = self.next().await? {
+            writer.write_all(&piece).await.map_err(Error::io("(output)".as_ref()))?;
+        }
+        writer.flush().await.map_err(Error::io("(output)".as_ref()))?;
+        Ok(self.position)
+    }
+
+    async fn begin(&mut self) -> Result<(), Error> {
+        let link = &self.client.link;
+        let within = link.options.timeouts.answer;
+        let session = link.session().await?;
+        let (job, stream, offset, follow) = (self.job, self.stream, self.position, self.follow);
+        let request = Request::Output { job, stream, offset, follow };
+        let mut exchange = Exchange::on(link, &session, &request).await?;
+        exchange.end_request();
+        let answer = timeout(within, exchange.answer())
+            .await
+            .unwrap_or_else(|_| Err(self.client.timed_out("answer", within)))?;
+        let Response::Output { length } = answer else { return Err(exchange.unexpected(kind_of(&answer))) };
+        self.end = match length.map(|length| offset.checked_add(length)) {
+            None => None,
+            Some(Some(end)) => Some(end),
+            Some(None) => return Err(exchange.protocol("its output is longer than any can be".into())),
+        };
+        self.exchange = Some(exchange);
+        Ok(())
+    }
+
+    /// Waits for the next bytes: without bound when they are followed; otherwise they are there already, and silence is a
+    /// fault.
+    async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.exchange.is_none() {
+            self.begin().await?;
+        }
+        let Some(exchange) = &mut self.exchange else { return Ok(None) };
+        let within = self.client.link.options.timeouts.answer;
+        let piece = if self.follow {
+            exchange.next().await?
+        } else {
+            timeout(within, exchange.next())
+                .await
+                .unwrap_or_else(|_| Err(self.client.timed_out("send the next output", within)))?
+        };
+        let length = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        match self.end {
+            Some(end) if self.position + length > end => {
+                Err(exchange.protocol("its output is longer than it said".into()))
+            }
+            Some(end) if piece.is_none() && self.position < end => {
+                Err(exchange.protocol("its output is shorter than it said".into()))
+            }
+            _ => Ok(piece),
+        }
+    }
+
+    async fn recover(&mut self, error: Error) -> Result<(), Error> {
+        self.exchange = None;
+        if !error.is_temporary() {
+            self.done = true;
+            return Err(error);
+        }
+        self.tried += 1;
+        self.client.link.options.retry.rest(self.tried, error).await
+    }
+
+    /// Compares what came with what the host recorded, when it is the whole.
+    async fn check(&mut self) -> Result<(), Error> {
+        let whole = self.follow || self.end.is_some();
+        if !whole {
+            return Ok(());
+        }
+        let view = self.client.show(self.job).await?;
+        let Some(end) = view.end else {
+            return Err(self.client.protocol("it ended the output of a job that is not over"));
+        };
+        let recorded: OutputSummary = match self.stream {
+            OutputStream::Stdout => end.stdout,
+            OutputStream::Stderr => end.stderr,
+        };
+        let digest = self.digester.take().map_or(recorded.digest, Digester::finish);
+        // An offset behind the end gives nothing, and nothing is then the whole rest.
+        let length_fits =
+            self.position == recorded.length || (self.digester.is_none() && self.position > recorded.length);
+        if length_fits && digest == recorded.digest {
+            return Ok(());
+        }
+        Err(Error::OutputMismatch {
+            job: self.job,
+            stream: self.stream,
+            expected_length: recorded.length,
+            expected_digest: recorded.digest,
+            found_length: self.position,
+            found_digest: digest,
+        })
+    }
+}
