@@ -1,0 +1,3 @@
+module strongroom.example/log-summary
+
+go 1.24
