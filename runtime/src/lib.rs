@@ -1,0 +1,75 @@
+//! Runs one WebAssembly module inside stated bounds.
+//!
+//! The flow, in reading order:
+//!
+//! ```text
+//! EngineConfig → Engine ──compile──► Module ──Sandbox::run(Grant, Limits, Stdio, CancelToken)──► Report
+//! ```
+//!
+//! * [`Engine`] holds the only `wasmtime::Config`, the pool of memories and stacks, and the epoch ticker.
+//! * [`Module`] is checked, compiled and linked once; running it again costs microseconds.
+//! * [`Grant`] says what the guest may touch ([`Grant::none`] lists what that denies), [`Limits`] how much
+//!   of it, [`Stdio`] where its input comes from and its output goes.
+//! * [`Sandbox::run`] answers with an [`Outcome`] for whatever the guest did, and with a [`HostFault`] only for
+//!   what this side did wrong.
+//!
+//! *Owns:* everything that touches wasmtime. *Never:* jobs, keys, signatures, sockets, databases; no crate of the
+//! SDK is imported here, so that this crate is useful alone.
+//!
+//! ```
+//! # use strongroom_runtime::*;
+//! # async fn demo(wasm: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::new(EngineConfig::default())?;
+//! let module = engine.compile(wasm)?;
+//! let (stdout, collected) = Collect::new();
+//! let stdio = Stdio::null().stdin_bytes("some input").stdout(stdout);
+//! let report = Sandbox::run(&module, &Grant::none(), &Limits::default(), stdio, &CancelToken::never()).await?;
+//! println!("{:?} after {:?}: {:?}", report.outcome, report.usage.wall, collected.take());
+//! # Ok(()) }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod quantity;
+
+mod config;
+mod engine;
+mod probe;
+mod ticker;
+
+mod features;
+mod module;
+mod refusal;
+
+mod grant;
+mod limits;
+mod standin;
+
+mod pipes;
+mod sinks;
+mod stdin;
+mod stdio;
+mod stdout;
+
+mod cancel;
+mod drive;
+mod meter;
+mod outcome;
+mod sandbox;
+mod verdict;
+
+pub use cancel::CancelToken;
+pub use config::{Allocation, EngineConfig};
+pub use engine::{Engine, EngineError};
+pub use grant::{Access, Grant};
+pub use limits::{LimitKind, Limits};
+pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
+pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
+pub use quantity::{ByteSize, Fuel};
+pub use refusal::ModuleError;
+pub use sandbox::Sandbox;
+pub use sinks::{Collect, Collected, Discard, WriteSink};
+pub use stdio::{MAX_CHUNK, OutputSink, Stdio};
+
+/// Largest module that is looked at; the bytes of a larger one are never parsed.
+pub const MAX_MODULE_SIZE: ByteSize = ByteSize::mib(64);

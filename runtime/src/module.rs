@@ -1,0 +1,263 @@
+//! From bytes to something that can be run: look, check, compile, link.
+//!
+//! *Never:* accepts anything but a WebAssembly binary; native code from outside is refused by its first bytes.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use wasmparser::{ComponentExternalKind, ExternalKind, Parser, Payload, Validator};
+use wasmtime::component::Component;
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use crate::drive::panic_text;
+use crate::engine::{Engine, EngineInner, Half};
+use crate::features;
+use crate::quantity::ByteSize;
+use crate::refusal::{ModuleError, sniff};
+use crate::sandbox::Guest;
+
+/// A program, compiled and linked, ready to run any number of times. Cheap to clone.
+#[derive(Clone)]
+pub struct Module {
+    pub(crate) inner: Arc<ModuleInner>,
+}
+
+pub(crate) struct ModuleInner {
+    pub(crate) engine: Arc<EngineInner>,
+    pub(crate) wasm: wasmtime::Engine,
+    pub(crate) entry: Entry,
+    pub(crate) metering: Metering,
+    info: ModuleInfo,
+}
+
+/// The program with its imports resolved.
+pub(crate) enum Entry {
+    Core(wasmtime::InstancePre<Guest>),
+    Component(CommandPre<Guest>),
+}
+
+/// Whether compiled code counts fuel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Metering {
+    /// No counting; a run with a fuel limit is refused.
+    #[default]
+    None,
+    /// Counts every instruction, which slows a computing guest down. `Usage::fuel` is known.
+    Fuel,
+}
+
+/// What kind of program it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ModuleKind {
+    /// A core module: a WASI preview 1 command with `_start`.
+    Core,
+    /// A component: a WASI 0.2 command with `wasi:cli/run`.
+    Component,
+}
+
+impl fmt::Display for ModuleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Core => "core module",
+            Self::Component => "component",
+        })
+    }
+}
+
+/// What a module says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleInfo {
+    /// Core module or component.
+    pub kind: ModuleKind,
+    /// What it asks its host for, in the order of the file.
+    pub imports: Vec<Import>,
+    /// The names that it offers, in the order of the file.
+    pub exports: Vec<String>,
+    /// Its size.
+    pub size: ByteSize,
+}
+
+/// One import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The module of a core import, or the whole interface that a component imports (`wasi:cli/stdin@0.2.3`).
+    pub interface: String,
+    /// The field of a core import; a component imports interfaces as a whole.
+    pub item: Option<String>,
+}
+
+impl fmt::Display for Import {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.item {
+            Some(item) => write!(f, "{}::{item}", self.interface),
+            None => f.write_str(&self.interface),
+        }
+    }
+}
+
+/// The export that makes a core module a program.
+pub(crate) const START: &str = "_start";
+/// The export that makes a component a program, any 0.2 version of it.
+const RUN: &str = "wasi:cli/run@0.2";
+
+/// Checks a module and lists what it imports and exports, without compiling it.
+///
+/// # Errors
+///
+/// See [`ModuleError`]. That it is a program, and that its imports exist, is checked by [`Engine::compile`] only.
+pub fn inspect(wasm: &[u8]) -> Result<ModuleInfo, ModuleError> {
+    let kind = sniff(wasm)?;
+    if let Err(error) = Validator::new_with_features(features::enabled()).validate_all(wasm) {
+        return Err(invalid(wasm, &error));
+    }
+    let mut info = ModuleInfo {
+        kind,
+        imports: Vec::new(),
+        exports: Vec::new(),
+        size: ByteSize::bytes(wasm.len() as u64),
+    };
+    list(wasm, &mut info).map_err(|error| invalid(wasm, &error))?;
+    Ok(info)
+}
+
+impl Module {
+    pub(crate) fn compile(engine: &Engine, wasm: &[u8], metering: Metering) -> Result<Self, ModuleError> {
+        let info = inspect(wasm)?;
+        require_command(&info)?;
+        let inner = &engine.inner;
+        let half =
+            inner.half(metering).map_err(|error| ModuleError::Engine { message: error.to_string() })?;
+        // A compiler that panics over a hostile module must not take the host with it.
+        let entry = catch_unwind(AssertUnwindSafe(|| match info.kind {
+            ModuleKind::Core => compile_core(half, wasm),
+            ModuleKind::Component => compile_component(half, wasm),
+        }))
+        .map_err(|payload| ModuleError::Engine { message: panic_text(payload.as_ref()) })??;
+        let inner =
+            ModuleInner { engine: Arc::clone(inner), wasm: half.engine.clone(), entry, metering, info };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What it is, what it imports and exports.
+    pub fn info(&self) -> &ModuleInfo {
+        &self.inner.info
+    }
+
+    /// Whether its runs can be given a fuel limit.
+    pub fn metering(&self) -> Metering {
+        self.inner.metering
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module")
+            .field("kind", &self.inner.info.kind)
+            .field("size", &self.inner.info.size)
+            .finish()
+    }
+}
+
+fn compile_core(half: &Half, wasm: &[u8]) -> Result<Entry, ModuleError> {
+    let module = wasmtime::Module::from_binary(&half.engine, wasm).map_err(too_big)?;
+    let start = module.get_export(START).and_then(|ty| ty.func().cloned());
+    if !start.is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 0) {
+        return Err(ModuleError::NotACommand { kind: ModuleKind::Core, missing: START });
+    }
+    half.core.instantiate_pre(&module).map(Entry::Core).map_err(|error| {
+        match error.downcast_ref::<wasmtime::UnknownImportError>() {
+            Some(unknown) => {
+                ModuleError::UnknownImport { import: format!("{}::{}", unknown.module(), unknown.name()) }
+            }
+            None => unlinkable(&error),
+        }
+    })
+}
+
+fn compile_component(half: &Half, wasm: &[u8]) -> Result<Entry, ModuleError> {
+    let component = Component::from_binary(&half.engine, wasm).map_err(too_big)?;
+    let linked = half.component.instantiate_pre(&component).map_err(|error| unlinkable(&error))?;
+    CommandPre::new(linked).map(Entry::Component).map_err(|_| NO_RUN)
+}
+
+const NO_RUN: ModuleError = ModuleError::NotACommand { kind: ModuleKind::Component, missing: "wasi:cli/run" };
+
+fn require_command(info: &ModuleInfo) -> Result<(), ModuleError> {
+    match info.kind {
+        ModuleKind::Core if info.exports.iter().any(|name| name == START) => Ok(()),
+        ModuleKind::Core => Err(ModuleError::NotACommand { kind: info.kind, missing: START }),
+        ModuleKind::Component if info.exports.iter().any(|name| name.starts_with(RUN)) => Ok(()),
+        ModuleKind::Component => Err(NO_RUN),
+    }
+}
+
+/// Reads the names at the outermost level; what is nested in a component is its own business.
+fn list(wasm: &[u8], info: &mut ModuleInfo) -> wasmparser::Result<()> {
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            _ if depth > 0 => {}
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import?;
+                    let item = Some(import.name.to_owned());
+                    info.imports.push(Import { interface: import.module.to_owned(), item });
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    if export.kind == ExternalKind::Func {
+                        info.exports.push(export.name.to_owned());
+                    }
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    info.imports.push(Import { interface: import?.name.name.to_owned(), item: None });
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    if matches!(export.kind, ComponentExternalKind::Instance | ComponentExternalKind::Func) {
+                        info.exports.push(export.name.name.to_owned());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn invalid(wasm: &[u8], error: &wasmparser::BinaryReaderError) -> ModuleError {
+    let missing = features::missing(wasm);
+    if !missing.is_empty() {
+        return ModuleError::FeatureOff { feature: missing.join(", ") };
+    }
+    let offset = error.offset() as u64;
+    if error.message().starts_with("unexpected end") {
+        return ModuleError::Truncated { offset };
+    }
+    ModuleError::Invalid { message: error.message().to_owned(), offset }
+}
+
+/// A valid module that wasmtime will not compile asks for more than the pool has.
+#[expect(clippy::needless_pass_by_value, reason = "used as an error map, which passes by value")]
+fn too_big(error: wasmtime::Error) -> ModuleError {
+    ModuleError::TooBig { why: format!("{error:#}") }
+}
+
+/// A component's import that is missing or of another type. wasmtime says so in words, names between backticks.
+fn unlinkable(error: &wasmtime::Error) -> ModuleError {
+    let text = format!("{error:#}");
+    let names: Vec<&str> = text.split('`').skip(1).step_by(2).take(2).collect();
+    if names.is_empty() {
+        return ModuleError::TooBig { why: text };
+    }
+    ModuleError::UnknownImport { import: names.join("::") }
+}

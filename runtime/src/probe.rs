@@ -1,0 +1,29 @@
+//! What the kernel under us must have.
+
+use crate::engine::EngineError;
+
+/// Refuses a kernel without `openat2`.
+///
+/// Without it, paths below a granted directory would be resolved step by step in user space, where another process can
+/// swap a directory for a symlink between two steps. Past escapes came from there.
+#[cfg(target_os = "linux")]
+pub(crate) fn require_openat2() -> Result<(), EngineError> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat2(CWD, c"/", flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(EngineError::NoOpenat2 { source: errno.into() }),
+    }
+}
+
+/// Other systems have other means, chosen by wasmtime-wasi.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn require_openat2() -> Result<(), EngineError> {
+    Ok(())
+}
+
+/// Whether freed memories can be reset by looking only at the pages that were touched (Linux 6.7 and newer).
+pub(crate) fn has_pagemap_scan() -> bool {
+    wasmtime::PoolingAllocationConfig::is_pagemap_scan_available()
+}

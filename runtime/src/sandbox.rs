@@ -1,0 +1,221 @@
+//! One run, from grant to report.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use wasmtime::Store;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use crate::cancel::CancelToken;
+use crate::drive::{Cpu, Ended, drive, panic_text};
+use crate::grant::{Access, Grant};
+use crate::limits::{LimitKind, Limits};
+use crate::meter::Meter;
+use crate::module::{Entry, Metering, Module, START};
+use crate::outcome::{HostFault, Outcome, Report, Usage};
+use crate::pipes::{Pipes, lock};
+use crate::quantity::{ByteSize, Fuel};
+use crate::standin::{self, now};
+use crate::stdin::StdinHandle;
+use crate::stdio::Stdio;
+use crate::stdout::{StdoutHandle, Which};
+use crate::verdict::judge;
+
+/// What the sinks of a stopped run get to store what they were given.
+const GRACE: Duration = Duration::from_millis(50);
+/// A deadline for a wall limit beyond what the clock can count to.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Where modules run.
+#[derive(Debug)]
+pub struct Sandbox(());
+
+impl Sandbox {
+    /// Runs `module` once.
+    ///
+    /// Needs a tokio runtime with its timer on. Dropping the future stops the guest, too. A file operation that has already
+    /// been handed to the system is not undone by any stop: wait before reusing a granted directory.
+    ///
+    /// # Errors
+    ///
+    /// Only this side's own faults; whatever the guest does is in the report.
+    pub async fn run(
+        module: &Module,
+        grant: &Grant,
+        limits: &Limits,
+        stdio: Stdio,
+        cancel: &CancelToken,
+    ) -> Result<Report, HostFault> {
+        let start = now();
+        let inner = &*module.inner;
+        if let Some(what) = inner.engine.refuses(limits.memory) {
+            return Ok(Report { outcome: Outcome::Denied { what }, usage: Usage::default() });
+        }
+        if limits.fuel.is_some() && inner.metering == Metering::None {
+            return Err(HostFault::Unmetered);
+        }
+        let deadline = start.checked_add(limits.wall).unwrap_or_else(|| start + FOR_EVER);
+        let pipes = Arc::new(Pipes::new(stdio, limits));
+        let mut store = furnish(module, grant, limits, &pipes)?;
+        let _running = inner.engine.ticker.enter();
+
+        let mut cpu = Cpu::default();
+        let guest = start_guest(&mut store, &inner.entry);
+        let ended = drive(guest, |cx| pipes.poll_pump(cx), deadline, cancel, &mut cpu).await;
+
+        let mut usage = Usage { cpu: cpu.spent, ..measure(&store, limits, inner.metering) };
+        let stopped = matches!(ended, Ended::Deadline | Ended::Cancelled);
+        let outcome = conclude(ended, &store, limits, start);
+        // The slot goes back before the sinks are waited for, which can take long.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(store))) {
+            return Err(HostFault::Panic { message: panic_text(payload.as_ref()) });
+        }
+        let mut outcome = outcome?;
+        if let Some(exceeded) = lock(&pipes.stdout).exceeded().or_else(|| lock(&pipes.stderr).exceeded()) {
+            outcome = exceeded;
+        }
+
+        let late = if stopped {
+            // The outcome stands already: the sinks get a moment, and no say.
+            drive(pipes.finish(), alone, now() + GRACE, &CancelToken::never(), &mut cpu).await
+        } else {
+            drive(pipes.finish(), alone, deadline, cancel, &mut cpu).await
+        };
+        match late {
+            Ended::Panicked(message) => return Err(HostFault::Panic { message }),
+            Ended::Deadline if !stopped => outcome = timed_out(limits, start),
+            Ended::Cancelled => outcome = Outcome::Cancelled,
+            Ended::Deadline | Ended::Abandoned | Ended::Done(()) => {}
+        }
+        if let Some(fault) = pipes.fault() {
+            return Err(fault);
+        }
+        usage.stdin = ByteSize::bytes(lock(&pipes.stdin).taken);
+        usage.stdout = ByteSize::bytes(lock(&pipes.stdout).accepted);
+        usage.stderr = ByteSize::bytes(lock(&pipes.stderr).accepted);
+        usage.wall = start.elapsed();
+        Ok(Report { outcome, usage })
+    }
+}
+
+/// The state behind one guest's host calls.
+pub(crate) struct Guest {
+    wasi: WasiP1Ctx,
+    meter: Meter,
+}
+
+impl Guest {
+    pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
+        &mut self.wasi
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+/// Builds the guest's world: what it was granted, and nothing else.
+fn furnish(
+    module: &Module,
+    grant: &Grant,
+    limits: &Limits,
+    pipes: &Arc<Pipes>,
+) -> Result<Store<Guest>, HostFault> {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.args(&grant.args)
+        .envs(&grant.env)
+        .stdin(StdinHandle(Arc::clone(pipes)))
+        .stdout(StdoutHandle(Arc::clone(pipes), Which::Stdout))
+        .stderr(StdoutHandle(Arc::clone(pipes), Which::Stderr))
+        .max_random_size(limits.random.as_u64())
+        // The defaults, said aloud: the network, names, and a thread that a guest may put to sleep are not granted.
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .allow_blocking_current_thread(false);
+    standin::install(&mut wasi, grant);
+    for dir in &grant.dirs {
+        let perms = match dir.access {
+            Access::Read => FsPerms::ReadOnly,
+            Access::ReadWrite => FsPerms::ReadWrite,
+        };
+        wasi.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| HostFault::Preopen {
+            path: dir.host.clone(),
+            source: error.downcast().unwrap_or_else(std::io::Error::other),
+        })?;
+    }
+    let mut wasi = wasi.build_p1();
+    wasi.ctx().table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
+
+    let inner = &*module.inner;
+    let mut store = Store::new(&inner.wasm, Guest { wasi, meter: Meter::new(limits) });
+    store.limiter(|guest| &mut guest.meter);
+    store.set_hostcall_fuel(limits.host_buffer.as_usize());
+    // Yields at every tick, for ever: ending it is the driver's business.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    if inner.metering == Metering::Fuel {
+        store.set_fuel(budget(limits)).map_err(|error| HostFault::Engine { message: error.to_string() })?;
+    }
+    Ok(store)
+}
+
+/// Instantiates the program and calls its entry point.
+async fn start_guest(store: &mut Store<Guest>, entry: &Entry) -> wasmtime::Result<i32> {
+    match entry {
+        Entry::Core(program) => {
+            let instance = program.instantiate_async(&mut *store).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut *store, START)?;
+            start.call_async(&mut *store, ()).await?;
+            Ok(0)
+        }
+        Entry::Component(program) => {
+            let command = program.instantiate_async(&mut *store).await?;
+            let ran = command.wasi_cli_run().call_run(&mut *store).await?;
+            Ok(i32::from(ran.is_err()))
+        }
+    }
+}
+
+fn conclude(
+    ended: Ended<wasmtime::Result<i32>>,
+    store: &Store<Guest>,
+    limits: &Limits,
+    start: Instant,
+) -> Result<Outcome, HostFault> {
+    match ended {
+        Ended::Done(Ok(status)) => Ok(Outcome::Exited(status)),
+        Ended::Done(Err(error)) => judge(&error, limits, &store.data().meter),
+        Ended::Deadline => Ok(timed_out(limits, start)),
+        // A sink broke: the fault is told by the pipe that has it, and hides this outcome.
+        Ended::Abandoned | Ended::Cancelled => Ok(Outcome::Cancelled),
+        Ended::Panicked(message) => Err(HostFault::Panic { message }),
+    }
+}
+
+/// Nothing goes on beside.
+fn alone(_: &mut Context<'_>) -> Poll<()> {
+    Poll::Pending
+}
+
+fn timed_out(limits: &Limits, start: Instant) -> Outcome {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Outcome::Exceeded { limit: LimitKind::Wall, allowed: millis(limits.wall), used: millis(start.elapsed()) }
+}
+
+fn budget(limits: &Limits) -> u64 {
+    limits.fuel.map_or(u64::MAX, |fuel| fuel.0)
+}
+
+fn measure(store: &Store<Guest>, limits: &Limits, metering: Metering) -> Usage {
+    let fuel = match metering {
+        Metering::Fuel => store.get_fuel().ok().map(|left| Fuel(budget(limits).saturating_sub(left))),
+        Metering::None => None,
+    };
+    Usage { fuel, peak_memory: ByteSize::bytes(store.data().meter.peak), ..Usage::default() }
+}

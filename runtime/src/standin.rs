@@ -1,0 +1,132 @@
+//! Time and randomness as a guest sees them: the host's, made coarse, or stand-ins that repeat exactly.
+//!
+//! *Owns:* the only reads of the wall clock in this crate. *Never:* a stand-in that depends on anything but its seed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use chacha20::ChaCha20Rng;
+use chacha20::rand_core::{Rng, SeedableRng};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
+
+use crate::grant::Grant;
+
+/// What a granted clock is rounded down to: coarse enough to be of little use for timing attacks.
+const COARSE: Duration = Duration::from_millis(1);
+/// How far a stand-in clock moves at each read: a loop that waits for a moment still ends.
+const STEP: Duration = Duration::from_millis(1);
+/// Where a stand-in wall clock starts: 2000-01-01T00:00:00Z, after the epoch, so that no program doubts it.
+const START: Duration = Duration::from_secs(946_684_800);
+
+/// The number of a stand-in clock's first read; a clock that began at zero would stop Go programs.
+const FIRST_READ: u64 = 1;
+
+/// Streams of one seed, so that the three sources differ.
+const STREAM_SECURE: u64 = 0;
+const STREAM_INSECURE: u64 = 1;
+const STREAM_SEED: u64 = 2;
+
+/// Puts the clocks and random sources that `grant` allows into `wasi`.
+pub(crate) fn install(wasi: &mut WasiCtxBuilder, grant: &Grant) {
+    if grant.clock {
+        wasi.wall_clock(CoarseWall);
+        wasi.monotonic_clock(CoarseMonotonic { start: now() });
+    } else {
+        // One counter behind both clocks: time measured with either agrees.
+        let reads = Arc::new(AtomicU64::new(FIRST_READ));
+        wasi.wall_clock(CountedWall(Arc::clone(&reads)));
+        wasi.monotonic_clock(CountedMonotonic(reads));
+    }
+    if !grant.randomness {
+        let stream = |number| {
+            let mut rng = ChaCha20Rng::from_seed(grant.seed);
+            rng.set_stream(number);
+            rng
+        };
+        wasi.secure_random(stream(STREAM_SECURE));
+        wasi.insecure_random(stream(STREAM_INSECURE));
+        let mut seed = stream(STREAM_SEED);
+        wasi.insecure_random_seed(u128::from(seed.next_u64()) << 64 | u128::from(seed.next_u64()));
+    }
+}
+
+/// The host's monotonic clock, for measuring runs. Never shown to a guest as it is.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+struct CoarseWall;
+
+impl HostWallClock for CoarseWall {
+    fn resolution(&self) -> Duration {
+        COARSE
+    }
+
+    fn now(&self) -> Duration {
+        // A host clock set before 1970 shows 1970 rather than stopping the guest.
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+struct CoarseMonotonic {
+    start: Instant,
+}
+
+impl HostMonotonicClock for CoarseMonotonic {
+    fn resolution(&self) -> u64 {
+        nanos(COARSE)
+    }
+
+    fn now(&self) -> u64 {
+        // Never zero: to Go's runtime a monotonic clock that shows zero is a broken one.
+        let elapsed = nanos(self.start.elapsed().saturating_add(COARSE));
+        elapsed - elapsed % nanos(COARSE)
+    }
+}
+
+struct CountedWall(Arc<AtomicU64>);
+
+impl HostWallClock for CountedWall {
+    fn resolution(&self) -> Duration {
+        STEP
+    }
+
+    fn now(&self) -> Duration {
+        START.saturating_add(Duration::from_nanos(tick(&self.0)))
+    }
+}
+
+struct CountedMonotonic(Arc<AtomicU64>);
+
+impl HostMonotonicClock for CountedMonotonic {
+    fn resolution(&self) -> u64 {
+        nanos(STEP)
+    }
+
+    fn now(&self) -> u64 {
+        tick(&self.0)
+    }
+}
+
+/// Nanoseconds since the start of a stand-in clock; each call is one step later.
+fn tick(reads: &AtomicU64) -> u64 {
+    reads.fetch_add(1, Ordering::Relaxed).saturating_mul(nanos(STEP))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Red with `saturating_add(COARSE)` left out, and with a counter that starts at zero: Go programs stop at once then.
+    #[test]
+    fn no_monotonic_clock_ever_shows_zero() {
+        assert!(CoarseMonotonic { start: now() }.now() >= nanos(COARSE));
+        assert!(CountedMonotonic(Arc::new(AtomicU64::new(FIRST_READ))).now() >= nanos(STEP));
+    }
+}
