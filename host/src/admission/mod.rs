@@ -1,0 +1,153 @@
+//! Admission: from a job that somebody signed to a job that this host has agreed to run.
+//!
+//! [`admit`] is the only maker of an [`AdmittedJob`], and an `AdmittedJob` is the only way to a
+//! [`Grant`](strongroom_runtime::Grant): no guest byte runs that did not come through here.
+//!
+//! *Owns:* every yes and no. A request is granted in full or refused with the list of what is missing; it is never
+//! narrowed. *Never:* I/O, clocks (`now` is passed in), the network, the store.
+
+mod grant;
+mod window;
+
+use serde::{Deserialize, Serialize};
+use strongroom_job::{
+    Context, Event, GrantRecord, JobId, Limits, Name, PublicKey, Refusal, RefusalCode, Task, Timestamp,
+    VerifiedJob,
+};
+
+use crate::config::{Bounds, Config, Principal};
+
+/// What the host has and allows, as admission needs to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    /// The host's own key: the only audience that it answers to.
+    pub host: &'a PublicKey,
+    /// The checked configuration.
+    pub config: &'a Config,
+}
+
+/// A job that this host has agreed to run, with everything that it asked for.
+///
+/// It can be written down and read back, since a queue outlives the process; only `store` does that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmittedJob {
+    id: JobId,
+    signer: PublicKey,
+    envelope: strongroom_job::Digest,
+    context: Context,
+    task: Task,
+}
+
+/// Decides about one verified job of the principal who signed it.
+///
+/// Whether module and input were given to the host is the caller's to check, since that takes a look at the store.
+///
+/// # Errors
+/// The refusal, in words for the principal.
+pub fn admit(
+    job: VerifiedJob,
+    who: &Principal,
+    policy: &Policy<'_>,
+    now: Timestamp,
+) -> Result<AdmittedJob, Refusal> {
+    let (signer, envelope) = (*job.signer(), *job.envelope());
+    let strongroom_job::JobBody { id, context, task, .. } = job.into_body();
+    check_address(&context, who, policy.host)?;
+    window::check(&context, &policy.config.bounds, now)?;
+    if !policy.config.queues.contains(&task.queue) {
+        let known: Vec<&str> = policy.config.queues.iter().map(Name::as_str).collect();
+        let text = format!("this host has no queue {:?}; it has: {}", task.queue, known.join(", "));
+        return Err(Refusal::new(RefusalCode::UnknownQueue, text));
+    }
+    check_limits(&task.limits, &policy.config.bounds)?;
+    grant::resolve(&task.capabilities, who, policy.config)?;
+    Ok(AdmittedJob { id, signer, envelope, context, task })
+}
+
+fn check_address(context: &Context, who: &Principal, host: &PublicKey) -> Result<(), Refusal> {
+    if context.audience != *host {
+        let text = format!(
+            "the job is signed for the host {}, and this host is {host}: sign it for this host",
+            context.audience
+        );
+        return Err(Refusal::new(RefusalCode::WrongAudience, text));
+    }
+    if context.tenant != who.tenant {
+        let text = format!(
+            "the job is signed for tenant {}, and {} belongs to tenant {}: sign it for that tenant",
+            context.tenant, who.name, who.tenant
+        );
+        return Err(Refusal::new(RefusalCode::WrongTenant, text));
+    }
+    Ok(())
+}
+
+fn check_limits(asked: &Limits, bounds: &Bounds) -> Result<(), Refusal> {
+    let max = &bounds.max_limits;
+    let pairs = [
+        ("memory_bytes", asked.memory_bytes, max.memory_bytes),
+        ("wall_ms", asked.wall_ms, max.wall_ms),
+        ("stdout_bytes", asked.stdout_bytes, max.stdout_bytes),
+        ("stderr_bytes", asked.stderr_bytes, max.stderr_bytes),
+        // Where fuel is bounded, a job without a bound asks for all of it.
+        ("fuel", asked.fuel.or(max.fuel.map(|_| u64::MAX)).unwrap_or(0), max.fuel.unwrap_or(u64::MAX)),
+    ];
+    let over: Vec<String> = pairs
+        .iter()
+        .filter(|(_, asked, max)| asked > max)
+        .map(|(name, asked, max)| format!("{name}: asked for {asked}, this host allows at most {max}"))
+        .collect();
+    if over.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{}. Sign the job with lower limits, or ask this host's operator for more", over.join("; "));
+    Err(Refusal::new(RefusalCode::LimitTooHigh, text))
+}
+
+impl AdmittedJob {
+    /// Which job.
+    #[must_use]
+    pub const fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Who signed it.
+    #[must_use]
+    pub const fn signer(&self) -> &PublicKey {
+        &self.signer
+    }
+
+    /// SHA-256 of the signed body.
+    #[must_use]
+    pub const fn envelope(&self) -> &strongroom_job::Digest {
+        &self.envelope
+    }
+
+    /// For whom and when it was signed.
+    #[must_use]
+    pub const fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// What to run.
+    #[must_use]
+    pub const fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// What the audit log says of the admission: the grant and the limits in full, and no private value.
+    #[must_use]
+    pub fn record(&self) -> Event {
+        let asked = &self.task.capabilities;
+        Event::Admitted {
+            job: self.id,
+            principal: self.signer,
+            tenant: self.context.tenant.clone(),
+            envelope: self.envelope,
+            module: self.task.module,
+            grant: GrantRecord { mounts: asked.mounts.clone(), clock: asked.clock, random: asked.random },
+            limits: self.task.limits.clone(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading the audit directory: names, bounds, and who signs.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use strongroom_job::PublicKey;
+use strongroom_job::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
+use strongroom_job::note::{MAX_NOTE_BYTES, VerifierKey};
+use strongroom_job::tile::{Content, TILE_WIDTH, Tile, bundle, hashes};
+
+/// The signed size and root: replaced by each publication, and only by it.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+/// The log's name and public key: one line, written once.
+pub(super) const LOG_PUB: &str = "log.pub";
+/// The directory of all tiles and bundles.
+pub(super) const TILE: &str = "tile";
+/// The one file that is being written. It becomes another by renaming; what is left of it means nothing.
+pub(super) const PENDING: &str = ".pending";
+
+const MAX_LOG_PUB_BYTES: usize = 1024;
+
+/// Why a file of the log could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It is not there.
+    #[error("{file}: missing")]
+    Missing {
+        /// The file, relative to the audit directory.
+        file: String,
+    },
+    /// A directory, a link or a device in its place.
+    #[error("{file}: not a regular file")]
+    NotAFile {
+        /// The file, relative to the audit directory.
+        file: String,
+    },
+    /// More bytes than such a file can have.
+    #[error("{file}: longer than the {max} bytes that it can have")]
+    TooLong {
+        /// The file, relative to the audit directory.
+        file: String,
+        /// The bound.
+        max: usize,
+    },
+    /// Its content has another form.
+    #[error("{file}: {problem}")]
+    Malformed {
+        /// The file, relative to the audit directory.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The operating system failed.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file, relative to the audit directory.
+        file: String,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    pub(super) fn io(file: &str, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::NotFound {
+            Self::Missing { file: file.to_owned() }
+        } else {
+            Self::Io { file: file.to_owned(), source }
+        }
+    }
+
+    pub(super) fn malformed(file: &str, problem: impl ToString) -> Self {
+        Self::Malformed { file: file.to_owned(), problem: problem.to_string() }
+    }
+
+    /// The file, relative to the audit directory.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        match self {
+            Self::Missing { file }
+            | Self::NotAFile { file }
+            | Self::TooLong { file, .. }
+            | Self::Malformed { file, .. }
+            | Self::Io { file, .. } => file,
+        }
+    }
+}
+
+/// The audit directory, for reading.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn path(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    /// Whether something of that name is there, whatever it is.
+    pub(super) fn exists(&self, file: &str) -> Result<bool, FileError> {
+        match fs::symlink_metadata(self.path(file)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(FileError::io(file, error)),
+        }
+    }
+
+    /// All bytes of a regular file that has at most `max` of them.
+    pub(super) fn read(&self, file: &str, max: usize) -> Result<Vec<u8>, FileError> {
+        let path = self.path(file);
+        let failed = |error| FileError::io(file, error);
+        // Not through a link, and never opening a pipe that would block.
+        if !fs::symlink_metadata(&path).map_err(failed)?.is_file() {
+            return Err(FileError::NotAFile { file: file.to_owned() });
+        }
+        let opened = File::open(&path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        // One byte more than allowed is enough to know. A file's length fits in 64 bits.
+        opened.take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() > max {
+            return Err(FileError::TooLong { file: file.to_owned(), max });
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of exactly this tile or bundle.
+    pub(super) fn tile(&self, tile: Tile) -> Result<Vec<u8>, FileError> {
+        let max = match tile.content() {
+            Content::Entries => bundle::MAX_BUNDLE_BYTES,
+            Content::Hashes { .. } => hashes::MAX_TILE_BYTES,
+        };
+        self.read(&tile.to_string(), max)
+    }
+
+    /// The bytes of a tile or bundle, cut from the full one when the partial one is gone.
+    ///
+    /// A running host removes partial tiles once the full one is published. Only for readers: whoever writes must
+    /// see what is really there.
+    pub(super) fn tile_or_full(&self, tile: Tile) -> Result<Vec<u8>, FileError> {
+        let missing = match self.tile(tile) {
+            Err(error @ FileError::Missing { .. }) if !tile.is_full() => error,
+            other => return other,
+        };
+        let full = Tile::new(tile.content(), tile.index(), TILE_WIDTH);
+        let Some(mut bytes) = full.ok().and_then(|full| self.tile(full).ok()) else { return Err(missing) };
+        let length = match tile.content() {
+            Content::Hashes { .. } => usize::from(tile.width()) * strongroom_job::merkle::HASH_BYTES,
+            Content::Entries => bundle::prefix(&bytes, tile.width()).map_err(|_| missing)?.len(),
+        };
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    /// Who signs this log, as its directory says. Anybody can write such a file: compare it with a known key.
+    pub(super) fn verifier(&self) -> Result<VerifierKey, FileError> {
+        let bytes = self.read(LOG_PUB, MAX_LOG_PUB_BYTES)?;
+        let text = str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));
+        let text = text.ok_or_else(|| FileError::malformed(LOG_PUB, "expected one line of text"))?;
+        text.parse().map_err(|error| FileError::malformed(LOG_PUB, error))
+    }
+
+    /// The current checkpoint, checked against the log's key.
+    pub(super) fn checkpoint(&self, verifier: &VerifierKey) -> Result<Checkpoint, FileError> {
+        let bytes = self.read(CHECKPOINT, MAX_NOTE_BYTES)?;
+        let checked: Result<_, CheckpointError> =
+            SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify(verifier.name(), verifier.key()));
+        checked.map_err(|error| FileError::malformed(CHECKPOINT, error))
+    }
+}
+
+/// The directory is of another log than the one that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the log is signed by {found}, not by {expected}: this is another log, or a forged one")]
+pub struct WrongKey {
+    /// The key that was asked for.
+    pub expected: PublicKey,
+    /// The key in the directory.
+    pub found: PublicKey,
+}
+
+/// Compares the directory's key with the one that the caller knows from elsewhere.
+pub(super) fn check_key(verifier: &VerifierKey, expected: Option<&PublicKey>) -> Result<(), WrongKey> {
+    match expected {
+        Some(expected) if expected != verifier.key() => {
+            Err(WrongKey { expected: *expected, found: *verifier.key() })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,194 @@
+//! Showing the log: entries, proofs, exports.
+//!
+//! *Never:* vouches for entries that it only shows: `verify` does, and a proof is checked before it is handed out.
+//! *Memory:* one bundle.
+
+use std::path::Path;
+
+use strongroom_job::PublicKey;
+use strongroom_job::checkpoint::Checkpoint;
+use strongroom_job::merkle::{LeafIndex, ProveError, TreeSize, prove_inclusion};
+use strongroom_job::note::VerifierKey;
+use strongroom_job::tile::{NodeError, Tile, TileNodes, bundle};
+use strongroom_job::tlog_proof::{TlogProof, TlogProofError};
+
+use super::export::{ExportError, export};
+use super::files::{FileError, Files, WrongKey, check_key};
+use super::verify::Verified;
+
+/// A log as its checkpoint stood when it was opened; a host may go on writing it.
+#[derive(Debug)]
+pub struct LogReader {
+    files: Files,
+    verifier: VerifierKey,
+    checkpoint: Checkpoint,
+}
+
+/// Why the log cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A file of the log.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The log is not the one that was asked for.
+    #[error(transparent)]
+    WrongKey(#[from] WrongKey),
+    /// No such entry.
+    #[error("the log has {size} entries, and none at {index} (the first is 0)")]
+    NoSuchEntry {
+        /// What was asked for.
+        index: LeafIndex,
+        /// What there is.
+        size: TreeSize,
+    },
+    /// The tiles do not give a proof.
+    #[error("cannot prove entry {index}: {problem}; run `audit verify`")]
+    Unprovable {
+        /// What was asked for.
+        index: LeafIndex,
+        /// Which tile, and what is wrong with it.
+        problem: String,
+    },
+}
+
+impl LogReader {
+    /// Opens the log in `dir`; `expected` is the key that must have signed it, when the caller knows it.
+    ///
+    /// # Errors
+    /// When the checkpoint or the key is missing or does not fit the other, or the key is not the expected one.
+    pub fn open(dir: &Path, expected: Option<&PublicKey>) -> Result<Self, ReadError> {
+        let files = Files::new(dir);
+        let verifier = files.verifier()?;
+        check_key(&verifier, expected)?;
+        let checkpoint = files.checkpoint(&verifier)?;
+        Ok(Self { files, verifier, checkpoint })
+    }
+
+    /// The checkpoint that everything here refers to.
+    #[must_use]
+    pub const fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Who signs this log.
+    #[must_use]
+    pub const fn verifier(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    /// The entries from `from` up to but without `to`, as far as there are any. Read, not verified.
+    #[must_use]
+    pub fn entries(&self, from: LeafIndex, to: LeafIndex) -> Entries<'_> {
+        let end = to.get().min(self.checkpoint.size().get());
+        Entries { log: self, next: from.get(), end, bundle: None }
+    }
+
+    /// The first entry from `from` on that `wanted` accepts.
+    ///
+    /// # Errors
+    /// When a bundle on the way cannot be read.
+    pub fn find(
+        &self,
+        from: LeafIndex,
+        mut wanted: impl FnMut(LeafIndex, &[u8]) -> bool,
+    ) -> Result<Option<(LeafIndex, Vec<u8>)>, ReadError> {
+        let mut entries = self.entries(from, self.checkpoint.size().next_index());
+        let found = entries.find(|entry| match entry {
+            Ok((index, entry)) => wanted(*index, entry),
+            Err(_) => true,
+        });
+        Ok(found.transpose()?)
+    }
+
+    /// The proof that entry `index` is in the log, and the entry. Checked before it is returned.
+    ///
+    /// Reads one bundle and O(log n) tiles.
+    ///
+    /// # Errors
+    /// When there is no such entry, a file is missing, or the tiles do not lead from the entry to the signed root.
+    pub fn prove(&self, index: LeafIndex) -> Result<(TlogProof, Vec<u8>), ReadError> {
+        let size = self.checkpoint.size();
+        let Some((_, entry)) =
+            self.entries(index, LeafIndex::new(index.get().saturating_add(1))).next().transpose()?
+        else {
+            return Err(ReadError::NoSuchEntry { index, size });
+        };
+        let mut nodes = TileNodes::new(size, |tile| self.files.tile_or_full(tile));
+        let hashes = prove_inclusion(index, size, |node| nodes.hash(node)).map_err(|error| match error {
+            ProveError::Read(NodeError::Read(file)) => ReadError::File(file),
+            other => ReadError::Unprovable { index, problem: other.to_string() },
+        })?;
+        let unprovable = |error: TlogProofError| ReadError::Unprovable { index, problem: error.to_string() };
+        let proof = TlogProof::new(index, hashes, self.checkpoint.signed().clone()).map_err(unprovable)?;
+        proof.clone().verify(&entry, self.verifier.name(), self.verifier.key()).map_err(unprovable)?;
+        Ok((proof, entry))
+    }
+
+    /// Copies the log to the new directory `dest` and verifies the copy. Works beside a running host.
+    ///
+    /// Reads the checkpoint anew, so the copy may hold more than this reader shows.
+    ///
+    /// # Errors
+    /// When `dest` exists, the log does not verify, or a file cannot be read or written.
+    pub fn export(&self, dest: &Path) -> Result<Verified, ExportError> {
+        export(self.files.dir(), dest, Some(self.verifier.key()))
+    }
+}
+
+/// Entries in order; ends behind the first error.
+#[derive(Debug)]
+pub struct Entries<'a> {
+    log: &'a LogReader,
+    next: u64,
+    end: u64,
+    /// The bundle that was read last; entries are taken out of it.
+    bundle: Option<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    first: u64,
+    entries: Vec<Vec<u8>>,
+}
+
+impl Entries<'_> {
+    fn load(&self, index: LeafIndex) -> Result<Loaded, FileError> {
+        let size = self.log.checkpoint.size();
+        // `next` is below `end`, which is at most the size.
+        let tile = Tile::of_entry(index, size)
+            .ok_or_else(|| FileError::Missing { file: format!("entry {index}") })?;
+        let bytes = self.log.files.tile_or_full(tile)?;
+        let entries =
+            bundle::decode(tile, &bytes).map_err(|error| FileError::malformed(&tile.to_string(), error))?;
+        Ok(Loaded { first: tile.first(), entries: entries.into_iter().map(<[u8]>::to_vec).collect() })
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<(LeafIndex, Vec<u8>), FileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        let index = LeafIndex::new(self.next);
+        let within = |loaded: &Loaded| usize::try_from(self.next.checked_sub(loaded.first)?).ok();
+        let mut entry = self.bundle.as_mut().and_then(|loaded| {
+            let place = within(loaded)?;
+            loaded.entries.get_mut(place).map(std::mem::take)
+        });
+        if entry.is_none() {
+            let mut loaded = match self.load(index) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    self.next = self.end;
+                    return Some(Err(error));
+                }
+            };
+            entry = within(&loaded).and_then(|place| loaded.entries.get_mut(place).map(std::mem::take));
+            self.bundle = Some(loaded);
+        }
+        self.next += 1;
+        entry.map(|entry| Ok((index, entry)))
+    }
+}

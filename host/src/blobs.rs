@@ -1,0 +1,209 @@
+//! Content-addressed files: modules, inputs and long outputs, each named by the SHA-256 of its bytes.
+//!
+//! *Owns:* `DIR/blobs` and `DIR/tmp`. *Never:* holds a blob in memory; knows who may have it.
+//! *Crash:* a blob is written to `tmp`, fsynced, renamed into place, and its directory fsynced. A crash before the rename
+//! leaves a file in `tmp`, which the next start removes; after it, the blob is whole. A second copy of the same bytes
+//! renames over the first, which changes nothing.
+//! *Spec:* `docs/formats/state.md`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use strongroom_job::{Digest, Digester};
+use tokio::fs::{self, File};
+use tokio::io::AsyncWriteExt;
+
+/// The blobs of one host.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    root: Arc<Root>,
+}
+
+#[derive(Debug)]
+struct Root {
+    blobs: PathBuf,
+    tmp: PathBuf,
+}
+
+/// A blob that is being written. Dropped before [`Draft::keep`], it leaves nothing.
+#[derive(Debug)]
+pub struct Draft {
+    root: Arc<Root>,
+    file: File,
+    path: tempfile::TempPath,
+    digester: Digester,
+    length: u64,
+}
+
+impl Blobs {
+    /// Opens or makes the two directories, and removes what a crash left in `tmp`.
+    ///
+    /// # Errors
+    /// When a directory cannot be made, read or cleared.
+    pub fn open(blobs: &Path, tmp: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(tmp)?;
+        std::fs::create_dir_all(blobs)?;
+        for left in std::fs::read_dir(tmp)? {
+            std::fs::remove_file(left?.path())?;
+        }
+        Ok(Self { root: Arc::new(Root { blobs: blobs.into(), tmp: tmp.into() }) })
+    }
+
+    /// Begins a blob.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub async fn draft(&self) -> io::Result<Draft> {
+        let root = Arc::clone(&self.root);
+        let made = tokio::task::spawn_blocking(move || tempfile::NamedTempFile::new_in(&root.tmp)).await;
+        let (file, path) = made.map_err(io::Error::other)??.into_parts();
+        Ok(Draft {
+            root: Arc::clone(&self.root),
+            file: File::from_std(file),
+            path,
+            digester: Digester::new(),
+            length: 0,
+        })
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// # Errors
+    /// When there is no such blob, or it cannot be read.
+    pub async fn read(&self, digest: &Digest) -> io::Result<File> {
+        File::open(self.root.place(digest)).await
+    }
+
+    /// The whole blob, at most `max` bytes.
+    ///
+    /// # Errors
+    /// When there is no such blob, it is longer, its bytes are not those of its name, or it cannot be read.
+    pub async fn load(&self, digest: &Digest, max: u64) -> io::Result<Vec<u8>> {
+        let path = self.root.place(digest);
+        if fs::metadata(&path).await?.len() > max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {max} bytes")));
+        }
+        let bytes = fs::read(&path).await?;
+        // Disks forget: what runs must be what was signed.
+        if Digest::of(&bytes) != *digest {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the file's bytes are not those of its name",
+            ));
+        }
+        Ok(bytes)
+    }
+}
+
+impl Root {
+    fn place(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.to_hex();
+        self.blobs.join(&hex[..2]).join(hex)
+    }
+}
+
+impl Draft {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes).await?;
+        self.digester.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Where the bytes so far can be read while more are coming.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Hands all bytes so far to the operating system, so that a reader of [`Draft::path`] sees them.
+    ///
+    /// # Errors
+    /// When the disk does not take them.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().await
+    }
+
+    /// The digest of the bytes so far.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digester.clone().finish()
+    }
+
+    /// Makes the blob durable under its digest.
+    ///
+    /// # Errors
+    /// When the disk fails; nothing is kept then.
+    pub async fn keep(self) -> io::Result<(Digest, u64)> {
+        let Self { root, mut file, path, digester, length } = self;
+        let digest = digester.finish();
+        file.flush().await?;
+        file.sync_all().await?;
+        let place = root.place(&digest);
+        let renamed = tokio::task::spawn_blocking(move || {
+            let directory = place.parent().unwrap_or(&root.blobs);
+            if !directory.exists() {
+                std::fs::create_dir_all(directory)?;
+                std::fs::File::open(&root.blobs)?.sync_all()?;
+            }
+            path.persist(&place).map_err(|error| error.error)?;
+            std::fs::File::open(directory)?.sync_all()
+        });
+        renamed.await.map_err(io::Error::other)??;
+        Ok((digest, length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kept_blob_is_there_and_a_dropped_draft_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, tmp) = (dir.path().join("blobs"), dir.path().join("tmp"));
+        let blobs = Blobs::open(&place, &tmp).unwrap();
+        let mut draft = blobs.draft().await.unwrap();
+        draft.write(b"ab").await.unwrap();
+        draft.write(b"c").await.unwrap();
+        assert_eq!(draft.keep().await.unwrap(), (Digest::of(b"abc"), 3));
+        assert_eq!(blobs.load(&Digest::of(b"abc"), 3).await.unwrap(), b"abc");
+        assert_eq!(blobs.load(&Digest::of(b"abc"), 2).await.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        drop(blobs.draft().await.unwrap());
+        assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
+    }
+
+    // Red without the comparison in `load`.
+    #[tokio::test]
+    async fn a_blob_that_the_disk_altered_is_not_given_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&dir.path().join("blobs"), &dir.path().join("tmp")).unwrap();
+        let mut draft = blobs.draft().await.unwrap();
+        draft.write(b"abc").await.unwrap();
+        let (digest, _) = draft.keep().await.unwrap();
+        std::fs::write(blobs.root.place(&digest), b"abd").unwrap();
+        assert_eq!(blobs.load(&digest, 9).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn what_a_crash_left_in_tmp_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (place, tmp) = (dir.path().join("blobs"), dir.path().join("tmp"));
+        std::fs::create_dir(&tmp).unwrap();
+        std::fs::write(tmp.join("half"), b"x").unwrap();
+        Blobs::open(&place, &tmp).unwrap();
+        assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,154 @@
+//! The command line: one table of commands, one file per command, one place for exit codes.
+//!
+//! The road of `strongroom run`: [`main`] parses the table below, [`run`] makes a job of the options ([`task`]), [`local`]
+//! finds the directory's host or becomes it, [`watch`] streams what the guest writes and waits for its end, [`exit`]
+//! turns the outcome into the exit status.
+//!
+//! *Owns:* words for people, JSON for programs, exit codes. *Never:* rules. What may run is decided by the host, also by
+//! the one that is embedded here, which is reached over QUIC like any other.
+//! *Spec:* `docs/reference/cli.md`.
+
+mod amount;
+mod audit;
+mod console;
+mod directory;
+mod escape;
+mod exit;
+mod init;
+mod job;
+mod local;
+mod log;
+mod module;
+mod progress;
+mod remote;
+mod run;
+mod serve;
+mod signal;
+mod submit;
+mod task;
+mod view;
+mod watch;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use console::Console;
+use exit::{Exit, Failure};
+
+/// Runs other people's WebAssembly without trusting it: signed jobs in, sandboxed runs, a log that proves what happened.
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, after_help = EXIT_CODES)]
+#[command(propagate_version = true, infer_long_args = false, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit status: the guest's own 0-119 (a higher one shows as 119), 120 refused, 121 limit exceeded, 122 trapped,
+123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` exits with 1 when the log is wrong.";
+
+#[derive(Args, Clone, Debug)]
+struct Common {
+    /// Data directory: keys, configuration, state, audit log [default: the user's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Machine-readable: JSON on standard output, errors as JSON on standard error
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more on standard error, also when it is not a terminal; twice: much more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make keys and configuration; changes nothing that is there
+    Init,
+    /// Serve jobs until told to stop
+    Serve(serve::ServeArgs),
+    /// Run a module here and now, with no set-up
+    Run(run::RunArgs),
+    /// Submit a job to a host that is running
+    Submit(submit::SubmitArgs),
+    /// Look at jobs, their output, and stop them
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Register, list and look into modules
+    #[command(subcommand)]
+    Module(module::ModuleCommand),
+    /// Verify, read and export the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error, &arguments).into(),
+    };
+    let console = Console::new(cli.common.json, cli.common.verbose);
+    match dispatch(cli, &console) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            console.fail(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, console: &Console) -> Result<Exit, Failure> {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Init => init::init(&common, console),
+        Command::Serve(args) => serve::serve(&common, args, console),
+        Command::Run(args) => run::run(&common, args, console),
+        Command::Submit(args) => submit::submit(&common, args, console),
+        Command::Job(command) => job::job(&common, command, console),
+        Command::Module(command) => module::module(&common, command, console),
+        Command::Audit(command) => audit::audit(&common, command, console),
+    }
+}
+
+/// Help and version are asked for and go to standard output; everything else is an error of usage.
+fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Exit {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Nobody is there to be told when standard output is closed.
+        let _ = error.print();
+        return Exit::Status(0);
+    }
+    let ours = arguments.iter().take_while(|argument| *argument != "--");
+    if ours.into_iter().any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let text = text.trim().trim_start_matches("error: ");
+        Console::new(true, 0).fail(&Failure::usage(text));
+    } else {
+        let _ = error.print();
+    }
+    Exit::Usage
+}
+
+/// A runtime for commands that talk to a host.
+fn with_runtime<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::fault(format_args!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(future);
+    // A thread that still reads standard input would otherwise keep the process alive.
+    runtime.shutdown_background();
+    result
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

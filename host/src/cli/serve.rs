@@ -1,0 +1,81 @@
+//! `strongroom serve`: the daemon. The first request to stop drains, the second ends at once.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use serde::Serialize;
+use strongroom_job::PublicKey;
+
+use crate::config::Config;
+use crate::home::LockedHome;
+use crate::host::{Host, Stop as Ending};
+
+use super::console::Console;
+use super::directory::config;
+use super::exit::{Exit, Failure};
+use super::log::{self, Format, Level};
+use super::signal::Stop;
+use super::{Common, with_runtime};
+
+/// Serve jobs until told to stop.
+#[derive(Args, Debug)]
+pub(super) struct ServeArgs {
+    /// Listen here instead of at the configured address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// How much to log, on standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
+    log: Level,
+    /// How to write the log
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Pretty)]
+    log_format: Format,
+}
+
+/// What `--json` says once the host listens.
+#[derive(Serialize)]
+struct Listening {
+    listening: SocketAddr,
+    host_key: PublicKey,
+    pid: u32,
+}
+
+pub(super) fn serve(common: &Common, args: ServeArgs, console: &Console) -> Result<Exit, Failure> {
+    log::start(args.log.at_least(console.verbose()), args.log_format, console.stderr_is_terminal());
+    let home = common.home()?;
+    let mut config = config(&home)?;
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    let locked = home.lock()?;
+    with_runtime(until_stopped(locked, config, console))
+}
+
+async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> Result<Exit, Failure> {
+    let mut stop = Stop::listen()?;
+    let drain = config.bounds.drain;
+    let dir = home.dir().to_owned();
+    let host = Box::pin(Host::start(home, config)).await?;
+    let (address, key) = (host.local_addr(), *host.public_key());
+    tracing::info!(%address, host_key = %key, dir = %dir.display(), "serving");
+    if console.json() {
+        console.document(&Listening { listening: address, host_key: key, pid: std::process::id() })?;
+    }
+    let failed = tokio::select! {
+        () = stop.asked() => None,
+        reason = host.failed() => Some(reason),
+    };
+    tracing::info!(?drain, "stopping: no new jobs, running ones may finish");
+    tokio::select! {
+        () = host.stop(Ending::Running(drain)) => {}
+        () = stop.asked() => {
+            return Err(Failure::fault("stopped at once; what was running is judged at the next start"));
+        }
+    }
+    match failed {
+        None => {
+            tracing::info!("stopped");
+            Ok(Exit::Status(0))
+        }
+        Some(reason) => Err(Failure::fault(format_args!("the host had to stop: {reason}"))),
+    }
+}

@@ -1,0 +1,28 @@
+//! Requests to stop: Ctrl-C and the service manager's SIGTERM.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Failure;
+
+/// The signals that ask this process to stop, from the moment that this was made.
+pub(super) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let on = |kind| {
+            signal(kind).map_err(|error| Failure::fault(format_args!("cannot watch signals: {error}")))
+        };
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    /// Returns when the next one comes.
+    pub(super) async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

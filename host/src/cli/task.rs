@@ -1,0 +1,338 @@
+//! The options that say what to run, and how they become a job.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use strongroom_job::{Access, Digest, Input, ModuleRef};
+use strongroom_sdk::{Client, Error, Job, Name, Refusal, RefusalCode, Source};
+
+use crate::home::Home;
+
+use super::amount::{duration, size};
+use super::console::Console;
+use super::exit::Failure;
+use super::progress;
+
+/// What to run: shared by `run` and `submit`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct TaskArgs {
+    /// WebAssembly file, or `sha256:…` of a module that the host has
+    #[arg(value_name = "MODULE")]
+    module: String,
+    /// Standard input: a file, or `-` for this command's own [default: none]
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Let the guest read a directory of the host, or a volume, at an absolute path of its own
+    #[arg(long, value_name = "SOURCE:GUESTDIR")]
+    read: Vec<String>,
+    /// Let the guest read and change it
+    #[arg(long, value_name = "SOURCE:GUESTDIR")]
+    write: Vec<String>,
+    /// Set a variable of the guest, which sees no other
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Most memory [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// Longest run, from the guest's first instruction [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// Most instructions, in the engine's units [default: no bound]
+    #[arg(long, value_name = "UNITS")]
+    fuel: Option<u64>,
+    /// Most standard output [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    stdout_limit: Option<u64>,
+    /// Most standard error [default: 16MiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    stderr_limit: Option<u64>,
+    /// Queue to wait in [default: default]
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<Name>,
+    /// Higher starts earlier within the queue, -100 to 100
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(i8).range(-100..=100))]
+    priority: i8,
+    /// The job may run again when the host goes down while it runs
+    #[arg(long)]
+    idempotent: bool,
+    /// No clock and no randomness: stand-ins that depend on the signed job alone
+    #[arg(long)]
+    deterministic: bool,
+    /// Note for whoever looks at the job later
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// Arguments of the guest
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+/// Options whose files are open and whose directories were found: what is left to do needs a host.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    module: Module,
+    input: Option<File>,
+    mounts: Vec<(Place, String, Access)>,
+    env: Vec<(String, String)>,
+    labels: Vec<(String, String)>,
+    args: TaskArgs,
+}
+
+#[derive(Debug)]
+enum Module {
+    File(File),
+    Registered(Digest),
+}
+
+/// Where a `--read` or `--write` points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Volume(Name),
+    Directory(String),
+}
+
+/// What a source without a leading `/` or `.` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BareName {
+    /// A directory below the working directory, as for every other command of this machine.
+    Directory,
+    /// A volume of the host's configuration: the host's directories are not this machine's.
+    Volume,
+}
+
+impl TaskArgs {
+    /// Opens every file and finds every directory that the options name, so that a mistake is told before anything starts.
+    pub(super) fn prepare(self, bare: BareName, home: &Home) -> Result<Prepared, Failure> {
+        let module = match self.module.parse() {
+            Ok(digest) => Module::Registered(digest),
+            Err(_) => Module::File(open("module", Path::new(&self.module))?),
+        };
+        let input = self.input.as_deref().map(|path| input(path, home)).transpose()?;
+        let mut mounts = Vec::new();
+        for (option, sources, access) in
+            [("--read", &self.read, Access::Read), ("--write", &self.write, Access::ReadWrite)]
+        {
+            for source in sources {
+                let (place, path) = mount(option, source, bare)?;
+                mounts.push((place, path, access));
+            }
+        }
+        let env = pairs("--env", &self.env)?;
+        let labels = pairs("--label", &self.label)?;
+        Ok(Prepared { module, input, mounts, env, labels, args: self })
+    }
+}
+
+impl Prepared {
+    /// Gives the host what it has not got: the module and the input. Sends nothing twice.
+    pub(super) async fn push(
+        &self,
+        client: &Client,
+        console: &Console,
+    ) -> Result<(ModuleRef, Option<Input>), Error> {
+        let module = match &self.module {
+            Module::File(file) => {
+                let bar = progress::upload(console, "module");
+                let pushed = client.push_module(again(file)?).on_progress(|at| bar.show(at)).await;
+                pushed.map_err(|error| about_module(&self.args.module, error))?
+            }
+            Module::Registered(digest) => registered(client, digest).await?,
+        };
+        let input = match &self.input {
+            Some(file) => {
+                let bar = progress::upload(console, "input");
+                Some(client.push_input(again(file)?).on_progress(|at| bar.show(at)).await?)
+            }
+            None => None,
+        };
+        Ok((module, input))
+    }
+
+    /// The job, ready to be signed.
+    pub(super) fn job(&self, module: ModuleRef, input: Option<Input>) -> Job {
+        let options = &self.args;
+        let mut job = Job::new(module).args(&options.args).priority(options.priority);
+        if let Some(input) = input {
+            job = job.input(input);
+        }
+        for (name, value) in &self.env {
+            job = job.env(name, value);
+        }
+        for (name, value) in &self.labels {
+            job = job.label(name, value);
+        }
+        for (place, path, access) in &self.mounts {
+            job = match (place, access) {
+                (Place::Volume(name), Access::Read) => job.read_volume(name.as_str(), path),
+                (Place::Volume(name), Access::ReadWrite) => job.write_volume(name.as_str(), path),
+                (Place::Directory(directory), Access::Read) => job.read_dir(directory, path),
+                (Place::Directory(directory), Access::ReadWrite) => job.write_dir(directory, path),
+            };
+        }
+        self.bounded(job)
+    }
+
+    fn bounded(&self, mut job: Job) -> Job {
+        let options = &self.args;
+        if let Some(bytes) = options.memory {
+            job = job.memory(bytes);
+        }
+        if let Some(timeout) = options.timeout {
+            job = job.timeout(timeout);
+        }
+        if let Some(units) = options.fuel {
+            job = job.fuel(units);
+        }
+        if let Some(bytes) = options.stdout_limit {
+            job = job.stdout_limit(bytes);
+        }
+        if let Some(bytes) = options.stderr_limit {
+            job = job.stderr_limit(bytes);
+        }
+        if let Some(queue) = &options.queue {
+            job = job.queue(queue.as_str());
+        }
+        if options.idempotent {
+            job = job.idempotent();
+        }
+        if options.deterministic {
+            job = job.deterministic();
+        }
+        job
+    }
+}
+
+/// The same open file, so that what is sent after a second connect is what was found at the start.
+fn again(file: &File) -> Result<Source, Error> {
+    let file = file.try_clone();
+    file.map(Source::file).map_err(|source| Error::Io { path: "(open file)".into(), source })
+}
+
+/// The host does not know what the file is called here.
+pub(super) fn about_module(file: impl fmt::Display, error: Error) -> Error {
+    match error {
+        Error::Refused(mut refusal) if !refusal.code.is_temporary() => {
+            refusal.message = format!("{file}: {}", refusal.message);
+            Error::Refused(refusal)
+        }
+        error => error,
+    }
+}
+
+async fn registered(client: &Client, digest: &Digest) -> Result<ModuleRef, Error> {
+    let modules = client.modules().await?;
+    let found = modules.into_iter().map(|view| view.module).find(|module| module.digest == *digest);
+    found.ok_or_else(|| {
+        let code = RefusalCode::UnknownModule;
+        let text = format!("the host has no module {digest}; push its file with `strongroom module push`");
+        Error::Refused(Refusal::new(code, text))
+    })
+}
+
+fn open(what: &str, path: &Path) -> Result<File, Failure> {
+    let wrong = |error: io::Error| Failure::usage(format_args!("{what} {}: {error}", path.display()));
+    let file = File::open(path).map_err(wrong)?;
+    if file.metadata().map_err(wrong)?.is_dir() {
+        return Err(Failure::usage(format_args!("{what} {} is a directory, not a file", path.display())));
+    }
+    Ok(file)
+}
+
+/// An input that can be read twice: once for its digest, once to send it. A pipe is copied to a temporary file first.
+fn input(path: &Path, home: &Home) -> Result<File, Failure> {
+    if path == Path::new("-") {
+        return spool(&mut io::stdin().lock(), home);
+    }
+    let mut file = open("input", path)?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_file()) { Ok(file) } else { spool(&mut file, home) }
+}
+
+fn spool(from: &mut impl io::Read, home: &Home) -> Result<File, Failure> {
+    let copied = tempfile::tempfile_in(home.tmp()).and_then(|mut file| {
+        io::copy(from, &mut file)?;
+        file.rewind()?;
+        Ok(file)
+    });
+    copied.map_err(|error| {
+        Failure::fault(format_args!("cannot keep the input in {}: {error}", home.tmp().display()))
+    })
+}
+
+/// Splits at the last colon: a directory of the host may have one in its name, a guest's path need not.
+fn mount(option: &str, text: &str, bare: BareName) -> Result<(Place, String), Failure> {
+    let wrong = |problem: String| Failure::usage(format_args!("{option} {text}: {problem}"));
+    let (source, path) =
+        text.rsplit_once(':').ok_or_else(|| wrong("write SOURCE:GUESTDIR, such as docs:/docs".into()))?;
+    if !path.starts_with('/') {
+        return Err(wrong(format!("the guest's directory {path:?} must be an absolute path, such as /docs")));
+    }
+    // A trailing slash says the same place to a person; to a signature it would be another one.
+    let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
+    let is_path = source.starts_with(['/', '.']);
+    if bare == BareName::Volume && !is_path {
+        let volume =
+            source.parse().map_err(|error| wrong(format!("{error}; a directory begins with / or .")))?;
+        return Ok((Place::Volume(volume), path.to_owned()));
+    }
+    let real = Path::new(source).canonicalize().map_err(|error| wrong(format!("{source}: {error}")))?;
+    if !real.is_dir() {
+        return Err(wrong(format!("{source} is not a directory")));
+    }
+    let Ok(real) = real.into_os_string().into_string() else {
+        return Err(wrong("the directory's real path is not UTF-8".into()));
+    };
+    Ok((Place::Directory(real), path.to_owned()))
+}
+
+fn pairs(option: &str, texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for text in texts {
+        let (name, value) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| Failure::usage(format_args!("{option} {text}: write NAME=VALUE")))?;
+        if pairs.iter().any(|(earlier, _)| earlier == name) {
+            return Err(Failure::usage(format_args!("{option} {text}: {name} is given twice")));
+        }
+        pairs.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_a_directory_here_and_a_volume_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().display().to_string();
+        let read = |text: &str, bare| mount("--read", text, bare).map_err(|error| error.to_string());
+        let there = (Place::Directory(real.clone()), "/docs".to_owned());
+        assert_eq!(read(&format!("{real}:/docs"), BareName::Directory), Ok(there.clone()));
+        assert_eq!(read(&format!("{real}/:/docs/"), BareName::Volume), Ok(there));
+        let volume = (Place::Volume("docs".parse().unwrap()), "/".to_owned());
+        assert_eq!(read("docs:/", BareName::Volume), Ok(volume));
+        let missing = read("no-such-dir:/docs", BareName::Directory).unwrap_err();
+        assert_eq!(missing, "--read no-such-dir:/docs: no-such-dir: No such file or directory (os error 2)");
+        assert!(read("/docs", BareName::Directory).unwrap_err().contains("SOURCE:GUESTDIR"));
+        assert!(read(&format!("{real}:docs"), BareName::Directory).unwrap_err().contains("absolute"));
+        assert!(read("No Volume:/x", BareName::Volume).unwrap_err().contains("begins with / or ."));
+    }
+
+    #[test]
+    fn pairs_have_a_name_and_stand_once() {
+        let pairs = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            pairs("--env", &texts).map_err(|error| error.to_string())
+        };
+        assert_eq!(pairs(&["A=b=c"]), Ok(vec![("A".into(), "b=c".into())]));
+        assert_eq!(pairs(&["A"]), Err("--env A: write NAME=VALUE".into()));
+        assert_eq!(pairs(&["=b"]), Err("--env =b: write NAME=VALUE".into()));
+        assert_eq!(pairs(&["A=1", "A=2"]), Err("--env A=2: A is given twice".into()));
+    }
+}

@@ -1,0 +1,208 @@
+//! From tables to a [`Config`]: each key asked for once, each rule stated once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
+
+use super::knobs::{self, Knob};
+use super::raw::{Fault, Section, Source, Value};
+use super::{Bounds, Config, Principal, Volume};
+
+/// Longest name of an audit log, in bytes.
+const MAX_ORIGIN_BYTES: usize = 200;
+
+pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
+    let mut top = Source::of(text)?.parse()?;
+    let listen = listen(&mut top)?;
+    let log_origin = log_origin(&mut top)?;
+    let queues = queues(&mut top)?;
+    let bounds = bounds(&mut top)?;
+    let volumes = volumes(&mut top)?;
+    let principals = principals(&mut top, &volumes)?;
+    top.finish()?;
+    Ok(Config { listen, log_origin, principals, volumes, queues, bounds, digest: Digest::of(text) })
+}
+
+fn listen(top: &mut Section<'_>) -> Result<SocketAddr, Fault> {
+    let Some(value) = top.take("listen") else { return Ok(super::example::LISTEN) };
+    let problem = "expected an address and a port, such as \"127.0.0.1:7433\" or \"[::1]:7433\"";
+    value.text()?.parse().map_err(|_| value.fault(problem))
+}
+
+fn log_origin(top: &mut Section<'_>) -> Result<String, Fault> {
+    let value = top.require("log_origin", "name the audit log, such as \"example.com/strongroom\"")?;
+    let origin = value.text()?;
+    // The name stands in signed notes, where a space ends it and a '+' would split it.
+    let plain = !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'+');
+    if !plain || origin.len() > MAX_ORIGIN_BYTES {
+        return Err(
+            value.fault(format_args!("use 1 to {MAX_ORIGIN_BYTES} visible ASCII characters, without '+'"))
+        );
+    }
+    Ok(origin.to_owned())
+}
+
+fn queues(top: &mut Section<'_>) -> Result<BTreeSet<Name>, Fault> {
+    let mut queues = BTreeSet::from([Name::default_name()]);
+    let Some(list) = top.take("queues") else { return Ok(queues) };
+    let mut seen = BTreeSet::new();
+    for item in list.list()? {
+        let name: Name = item.parsed()?;
+        if !seen.insert(name.clone()) {
+            return Err(item.fault(format_args!("queue {name} stands twice in the list")));
+        }
+        queues.insert(name);
+    }
+    Ok(queues)
+}
+
+fn bounds(top: &mut Section<'_>) -> Result<Bounds, Fault> {
+    let mut section = top.section("bounds")?;
+    let bounds = Bounds {
+        max_running: count(&mut section, &knobs::MAX_RUNNING)?,
+        max_queued: count(&mut section, &knobs::MAX_QUEUED)?,
+        max_module_bytes: number(&mut section, &knobs::MAX_MODULE_BYTES)?,
+        max_input_bytes: number(&mut section, &knobs::MAX_INPUT_BYTES)?,
+        max_lifetime: time(&mut section, &knobs::MAX_LIFETIME_MS)?,
+        clock_skew: time(&mut section, &knobs::CLOCK_SKEW_MS)?,
+        max_connections: count(&mut section, &knobs::MAX_CONNECTIONS)?,
+        max_connections_per_key: count(&mut section, &knobs::MAX_CONNECTIONS_PER_KEY)?,
+        max_streams_per_connection: count(&mut section, &knobs::MAX_STREAMS)?,
+        request_timeout: time(&mut section, &knobs::REQUEST_TIMEOUT_MS)?,
+        drain: time(&mut section, &knobs::DRAIN_MS)?,
+        max_limits: max_limits(top)?,
+    };
+    section.finish()?;
+    Ok(bounds)
+}
+
+fn max_limits(top: &mut Section<'_>) -> Result<Limits, Fault> {
+    let mut section = top.section("max_limits")?;
+    let limits = Limits {
+        memory_bytes: number(&mut section, &knobs::MEMORY_BYTES)?,
+        fuel: optional(&mut section, &knobs::FUEL)?,
+        wall_ms: number(&mut section, &knobs::WALL_MS)?,
+        stdout_bytes: number(&mut section, &knobs::STDOUT_BYTES)?,
+        stderr_bytes: number(&mut section, &knobs::STDERR_BYTES)?,
+    };
+    section.finish()?;
+    Ok(limits)
+}
+
+fn optional(section: &mut Section<'_>, knob: &Knob) -> Result<Option<u64>, Fault> {
+    section.take(knob.key).map(|value| value.number(&knob.range)).transpose()
+}
+
+fn number(section: &mut Section<'_>, knob: &Knob) -> Result<u64, Fault> {
+    Ok(optional(section, knob)?.or(knob.default).unwrap_or(u64::MAX))
+}
+
+fn time(section: &mut Section<'_>, knob: &Knob) -> Result<Duration, Fault> {
+    number(section, knob).map(Duration::from_millis)
+}
+
+/// A count that fits what holds it: the ranges of counts end far below `u32::MAX`.
+fn count<T: TryFrom<u64> + Bounded>(section: &mut Section<'_>, knob: &Knob) -> Result<T, Fault> {
+    Ok(T::try_from(number(section, knob)?).unwrap_or(T::MAX))
+}
+
+trait Bounded {
+    const MAX: Self;
+}
+
+impl Bounded for usize {
+    const MAX: Self = Self::MAX;
+}
+
+impl Bounded for u32 {
+    const MAX: Self = Self::MAX;
+}
+
+fn volumes(top: &mut Section<'_>) -> Result<BTreeMap<Name, Volume>, Fault> {
+    let mut volumes = BTreeMap::new();
+    for (key, value) in top.section("volumes")?.entries() {
+        let name: Name = key.parse().map_err(|error| value.fault(error))?;
+        let mut section = value.section()?;
+        let path = section.require("path", "the directory that the name stands for")?;
+        let access = section.take("access").map_or(Ok(Access::Read), |value| access(&value))?;
+        section.finish()?;
+        let path = directory(&path)?;
+        volumes.insert(name, Volume { path, access });
+    }
+    Ok(volumes)
+}
+
+fn directory(value: &Value<'_>) -> Result<std::path::PathBuf, Fault> {
+    let path = Path::new(value.text()?);
+    if !path.is_absolute() {
+        return Err(value.fault(format_args!("{path:?} must be an absolute path")));
+    }
+    let real = path.canonicalize().map_err(|error| value.fault(format_args!("{path:?}: {error}")))?;
+    if !real.is_dir() {
+        return Err(value.fault(format_args!("{path:?} is not a directory")));
+    }
+    Ok(real)
+}
+
+fn access(value: &Value<'_>) -> Result<Access, Fault> {
+    match value.text()? {
+        "read" => Ok(Access::Read),
+        "write" => Ok(Access::ReadWrite),
+        other => Err(value.fault(format_args!("expected \"read\" or \"write\", found {other:?}"))),
+    }
+}
+
+fn principals(top: &mut Section<'_>, volumes: &BTreeMap<Name, Volume>) -> Result<Vec<Principal>, Fault> {
+    let Some(list) = top.take("principals") else { return Ok(Vec::new()) };
+    let mut names = BTreeSet::new();
+    let mut keys: BTreeMap<PublicKey, Name> = BTreeMap::new();
+    let mut principals = Vec::new();
+    for item in list.list()? {
+        let mut section = item.section()?;
+        let name_value = section.require("name", "what people call this principal")?;
+        let name: Name = name_value.parsed()?;
+        if !names.insert(name.clone()) {
+            return Err(name_value.fault(format_args!("an earlier principal is called {name} too")));
+        }
+        let key_value = section.require("key", "its public key, `ed25519:` and 64 hex digits")?;
+        let key: PublicKey = key_value.parsed()?;
+        if let Some(other) = keys.insert(key, name.clone()) {
+            return Err(key_value.fault(format_args!("this is already the key of {other}")));
+        }
+        principals.push(principal(section, name, key, volumes)?);
+    }
+    Ok(principals)
+}
+
+fn principal(
+    mut section: Section<'_>,
+    name: Name,
+    key: PublicKey,
+    volumes: &BTreeMap<Name, Volume>,
+) -> Result<Principal, Fault> {
+    let tenant = section.take("tenant").map_or_else(|| Ok(Name::default_name()), |value| value.parsed())?;
+    let any_directory = section.take("any_directory").map_or(Ok(false), |value| value.boolean())?;
+    let granted = granted(section.section("volumes")?, volumes)?;
+    section.finish()?;
+    Ok(Principal { name, key, tenant, volumes: granted, any_directory })
+}
+
+/// A grant may narrow its volume and never widen it: an author who writes more than is given must be told.
+fn granted(section: Section<'_>, volumes: &BTreeMap<Name, Volume>) -> Result<BTreeMap<Name, Access>, Fault> {
+    let mut granted = BTreeMap::new();
+    for (key, value) in section.entries() {
+        let name: Name = key.parse().map_err(|error| value.fault(error))?;
+        let Some(volume) = volumes.get(&name) else {
+            return Err(value.fault(format_args!("there is no volume {name}; add [volumes.{name}]")));
+        };
+        let access = access(&value)?;
+        if access > volume.access {
+            return Err(value.fault(format_args!("volume {name} itself is read-only")));
+        }
+        granted.insert(name, access);
+    }
+    Ok(granted)
+}

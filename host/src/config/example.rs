@@ -1,0 +1,59 @@
+//! The file that `strongroom init` writes.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use strongroom_job::PublicKey;
+
+use super::knobs::KNOBS;
+
+/// This machine only, until its owner decides otherwise.
+pub(super) const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7433));
+
+pub(super) fn text(owner: &PublicKey, log_origin: &str) -> String {
+    let mut text = format!(
+        r#"# Strongroom's host reads this file once, at its start. A key that it does not know is an error.
+# Every key is explained in docs/reference/config.md; a line behind a '#' shows the default.
+
+# Where the host listens (UDP). Other machines reach it only when you name another address here.
+listen = "{LISTEN}"
+
+# The name of the audit log. Checkpoints are signed under it, so it stays as it is for the life of the log.
+log_origin = {log_origin:?}
+
+# Queues that jobs may wait in, besides "default".
+# queues = ["default"]
+"#
+    );
+    let mut section = "";
+    for knob in KNOBS {
+        if knob.section != section {
+            section = knob.section;
+            let _ = writeln!(text, "\n[{section}]");
+        }
+        let _ = match knob.default {
+            Some(default) => writeln!(text, "# {} = {default}  # {}", knob.key, knob.meaning),
+            None => writeln!(text, "# {} = …  # {}; no bound unless set", knob.key, knob.meaning),
+        };
+    }
+    let _ = write!(
+        text,
+        r#"
+# Directories that jobs may ask for by name. "read" is the most that any job gets, unless access says "write".
+# [volumes.data]
+# path = "/srv/data"
+# access = "read"
+
+# Who may connect. Nobody else gets as far as sending a byte.
+[[principals]]
+name = "owner"
+key = "{owner}"
+# tenant = "default"
+# This key lies beside the host's own keys, so its holder is the host's user: it may name any directory in a job.
+# Never grant this to anybody else; give them volumes instead.
+any_directory = true
+# volumes = {{ data = "read" }}
+"#
+    );
+    text
+}

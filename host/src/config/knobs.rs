@@ -1,0 +1,89 @@
+//! Every number of the configuration: one table that the checks, the example file and the reference share.
+
+use std::ops::RangeInclusive;
+
+/// One number of the configuration.
+#[derive(Clone, Debug)]
+pub struct Knob {
+    /// The table that it stands in.
+    pub section: &'static str,
+    /// Its key there. The ending names the unit: `_ms`, `_bytes`; otherwise it is a count.
+    pub key: &'static str,
+    /// Used when the file does not have the key; none means no bound.
+    pub default: Option<u64>,
+    /// What is allowed.
+    pub range: RangeInclusive<u64>,
+    /// What it bounds.
+    pub meaning: &'static str,
+    /// What the default costs at most, or what a higher value risks.
+    pub worst: &'static str,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3600 * SECOND;
+/// The largest whole number that TOML can hold.
+const HUGE: u64 = i64::MAX as u64;
+
+macro_rules! knobs {
+    ($($name:ident: $section:literal $key:literal = $default:expr, $range:expr, $meaning:literal, $worst:literal;)*) => {
+        $(pub(super) const $name: Knob = Knob {
+            section: $section, key: $key, default: $default, range: $range, meaning: $meaning, worst: $worst,
+        };)*
+        /// All knobs, in the order of the example file.
+        pub const KNOBS: &[Knob] = &[$($name),*];
+    };
+}
+
+knobs! {
+    MAX_RUNNING: "bounds" "max_running" = Some(64), 1..=4096,
+        "guests that run at once",
+        "each may use its whole memory limit at the same time";
+    MAX_QUEUED: "bounds" "max_queued" = Some(1_000_000), 1..=100_000_000,
+        "jobs that wait, over all queues",
+        "about 1 KiB of disk for each waiting job";
+    MAX_MODULE_BYTES: "bounds" "max_module_bytes" = Some(64 * MIB), KIB..=64 * MIB,
+        "largest module",
+        "compiling takes memory of many times the module's size";
+    MAX_INPUT_BYTES: "bounds" "max_input_bytes" = Some(4 * GIB), 0..=HUGE,
+        "largest standard input of a job",
+        "as much disk for each input that is kept";
+    MAX_LIFETIME_MS: "bounds" "max_lifetime_ms" = Some(24 * HOUR), SECOND..=30 * 24 * HOUR,
+        "longest time from a job's not-before to its not-after",
+        "job ids are remembered that long, to refuse replays: disk for each job of that time";
+    CLOCK_SKEW_MS: "bounds" "clock_skew_ms" = Some(60 * SECOND), 0..=HOUR,
+        "how far a client's clock may be off",
+        "an expired job is still taken that much later";
+    MAX_CONNECTIONS: "bounds" "max_connections" = Some(256), 1..=65_536,
+        "connections at once",
+        "about 1 MiB of buffers for each busy connection";
+    MAX_CONNECTIONS_PER_KEY: "bounds" "max_connections_per_key" = Some(64), 1..=65_536,
+        "connections at once of one key",
+        "one key takes that share of max_connections";
+    MAX_STREAMS: "bounds" "max_streams_per_connection" = Some(1024), 1..=65_536,
+        "requests at once on one connection",
+        "16 KiB of memory for the header of each";
+    REQUEST_TIMEOUT_MS: "bounds" "request_timeout_ms" = Some(10 * SECOND), 100..=HOUR,
+        "longest wait for a request's header, and between two pieces of its body",
+        "a stalled client holds one stream that long";
+    DRAIN_MS: "bounds" "drain_ms" = Some(30 * SECOND), 0..=24 * HOUR,
+        "longest wait for running jobs when the host is told to stop",
+        "the host takes that long to stop";
+    MEMORY_BYTES: "max_limits" "memory_bytes" = Some(GIB), 64 * KIB..=4 * GIB,
+        "most linear memory and table space that a job may ask for",
+        "times max_running";
+    FUEL: "max_limits" "fuel" = None, 1..=HUGE,
+        "most fuel that a job may ask for; when set, a job must ask for some",
+        "without it, time alone bounds what a job computes";
+    WALL_MS: "max_limits" "wall_ms" = Some(HOUR), 1..=30 * 24 * HOUR,
+        "longest run that a job may ask for",
+        "one of max_running places is taken that long";
+    STDOUT_BYTES: "max_limits" "stdout_bytes" = Some(4 * GIB), 0..=HUGE,
+        "most standard output that a job may ask for",
+        "as much disk for each job that is kept";
+    STDERR_BYTES: "max_limits" "stderr_bytes" = Some(256 * MIB), 0..=HUGE,
+        "most standard error that a job may ask for",
+        "as much disk for each job that is kept";
+}

@@ -1,0 +1,163 @@
+//! The host's configuration: one TOML file, checked as a whole before anything is opened.
+//!
+//! The road of a file: [`raw`] turns bytes into tables whose keys and values know their line; [`checked`] asks those
+//! tables for each key that exists, refuses what is left over, and builds a [`Config`]. [`knobs`] is the one table of
+//! every number: default, range, unit, worst case.
+//!
+//! *Owns:* `strongroom.toml`, its keys and its error texts.
+//! *Never:* the environment. A variable that could widen a grant would be a grant that nobody wrote down.
+//! *Spec:* `docs/reference/config.md`.
+
+mod checked;
+mod example;
+mod knobs;
+mod raw;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
+
+pub use knobs::{KNOBS, Knob};
+pub use raw::Fault;
+
+/// Longest configuration file, in bytes: room for ten thousand principals.
+pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
+
+/// Everything that a host is told before it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the host listens, UDP.
+    pub listen: SocketAddr,
+    /// The name that the audit log signs its checkpoints under.
+    pub log_origin: String,
+    /// Who may connect. Names and keys are unique.
+    pub principals: Vec<Principal>,
+    /// Directories that jobs may ask for by name. Each was a directory when the file was read.
+    pub volumes: BTreeMap<Name, Volume>,
+    /// Queues that jobs may wait in; `default` is always one of them.
+    pub queues: BTreeSet<Name>,
+    /// How much of everything.
+    pub bounds: Bounds,
+    /// SHA-256 of the file's bytes, which the audit log records at each start.
+    pub digest: Digest,
+}
+
+/// The holder of a key that the host knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// What people call it.
+    pub name: Name,
+    /// The key that its connections and envelopes carry.
+    pub key: PublicKey,
+    /// In whose name its jobs run.
+    pub tenant: Name,
+    /// Volumes that its jobs may ask for, and how far at most.
+    pub volumes: BTreeMap<Name, Access>,
+    /// Whether its jobs may name any directory that the host's own user can open. For that user alone.
+    pub any_directory: bool,
+}
+
+/// A directory with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Absolute, without symbolic links at the time of the check.
+    pub path: PathBuf,
+    /// How far any job may go, whatever its principal is granted.
+    pub access: Access,
+}
+
+/// Upper bounds. See [`KNOBS`] for the default, the range and the worst case of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Guests that run at once.
+    pub max_running: usize,
+    /// Jobs that wait, over all queues.
+    pub max_queued: usize,
+    /// Largest module, bytes.
+    pub max_module_bytes: u64,
+    /// Largest input, bytes.
+    pub max_input_bytes: u64,
+    /// Longest time from a job's not-before to its not-after.
+    pub max_lifetime: Duration,
+    /// How far a client's clock may be off.
+    pub clock_skew: Duration,
+    /// Highest limits that a job may ask for. `fuel: None` sets no maximum and lets jobs run without a fuel limit;
+    /// `Some(n)` makes a fuel limit of at most `n` compulsory.
+    pub max_limits: Limits,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once of one key.
+    pub max_connections_per_key: usize,
+    /// Requests at once on one connection.
+    pub max_streams_per_connection: u32,
+    /// Longest wait for a request's header, and between two pieces of its body.
+    pub request_timeout: Duration,
+    /// Longest wait for running jobs when the host is told to stop.
+    pub drain: Duration,
+}
+
+/// Why a configuration is not used. Always the fault of the file's author, or of the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Cannot be read at all.
+    #[error("{path}: cannot read the configuration: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Longer than any configuration needs to be.
+    #[error("{path}: {length} bytes where a configuration may have {MAX_CONFIG_BYTES}")]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// Read, and wrong at one place.
+    #[error("{path}:{fault}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// The line, and what is wrong there.
+        fault: Fault,
+    },
+}
+
+impl Config {
+    /// Reads and checks the file at `path`, and that every volume is a directory now.
+    ///
+    /// # Errors
+    /// Names the file, the line, what is wrong and what would be right.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = read(path)?;
+        Self::parse(&text).map_err(|fault| ConfigError::Wrong { path: path.into(), fault })
+    }
+
+    /// Checks the bytes of a configuration file. Relative volume paths are refused, so no directory matters but theirs.
+    ///
+    /// # Errors
+    /// The first fault, with its line.
+    pub fn parse(text: &[u8]) -> Result<Self, Fault> {
+        checked::check(text)
+    }
+
+    /// The commented file that `strongroom init` writes: every key with its default, and one principal, `owner`.
+    #[must_use]
+    pub fn example(owner: &PublicKey, log_origin: &str) -> String {
+        example::text(owner, log_origin)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let failed = |error| ConfigError::Read { path: path.into(), error };
+    let length = std::fs::metadata(path).map_err(failed)?.len();
+    if length > MAX_CONFIG_BYTES {
+        return Err(ConfigError::TooLong { path: path.into(), length });
+    }
+    std::fs::read(path).map_err(failed)
+}

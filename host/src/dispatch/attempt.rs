@@ -1,0 +1,156 @@
+//! One attempt: from an admitted job to how it ended.
+
+use std::io;
+use std::time::Duration;
+
+use strongroom_job::{Input, Limit, Outcome, Usage};
+use strongroom_runtime as sandbox;
+use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
+
+use super::Shared;
+use super::modules::LoadError;
+use super::output::{Kept, Outputs, Spool};
+use crate::admission::AdmittedJob;
+use crate::lifecycle::Finished;
+use crate::store::Outputs as Inline;
+
+/// How an attempt ended, and the output that goes into the store with it.
+pub(super) struct Ended {
+    pub(super) finished: Finished,
+    pub(super) inline: Inline,
+}
+
+/// Something of the host's that went wrong, in words for the record.
+struct Fault(String);
+
+impl<E: std::error::Error> From<E> for Fault {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs the job once. Whatever goes wrong is in the outcome.
+pub(super) async fn run(
+    shared: &Shared,
+    job: &AdmittedJob,
+    outputs: &Outputs,
+    cancel: &CancelToken,
+) -> Ended {
+    match attempt(shared, job, outputs, cancel).await {
+        Ok(ended) => ended,
+        Err(Fault(reason)) => {
+            tracing::error!(job = %job.id(), %reason, "the attempt failed at the host");
+            faulted(reason)
+        }
+    }
+}
+
+/// The end of an attempt that the host is to blame for.
+pub(super) fn faulted(reason: String) -> Ended {
+    Ended { finished: Finished::without_run(Outcome::Faulted { reason }), inline: Inline::default() }
+}
+
+async fn attempt(
+    shared: &Shared,
+    job: &AdmittedJob,
+    outputs: &Outputs,
+    cancel: &CancelToken,
+) -> Result<Ended, Fault> {
+    let task = job.task();
+    let metering = if task.limits.fuel.is_some() { Metering::Fuel } else { Metering::None };
+    let module = tokio::select! {
+        module = shared.modules.get(&task.module.digest, metering) => match module {
+            Ok(module) => module,
+            // It was compiled when it was registered; only another engine can find fault with it now.
+            Err(LoadError::Module(error)) => return Err(Fault(format!("the module does not run on this host: {error}"))),
+            Err(LoadError::Host(reason)) => return Err(Fault(reason)),
+        },
+        () = cancel.cancelled() => {
+            let finished = Finished::without_run(Outcome::Cancelled);
+            return Ok(Ended { finished, inline: Inline::default() });
+        }
+    };
+    let grant = job.grant(&shared.policy.policy())?;
+    let limits = limits(&task.limits);
+    let (stdout, stdout_remains) = Spool::new(&outputs.stdout, &shared.blobs);
+    let (stderr, stderr_remains) = Spool::new(&outputs.stderr, &shared.blobs);
+    let stdio = input(shared, &task.input).await?.stdout(stdout).stderr(stderr);
+    let report = Sandbox::run(&module, &grant, &limits, stdio, cancel).await?;
+    let (stdout, stderr) = (stdout_remains.keep().await?, stderr_remains.keep().await?);
+    Ok(ended(report, stdout, stderr))
+}
+
+fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
+    let sandbox::Report { outcome, usage } = report;
+    let finished = Finished {
+        outcome: translate(outcome),
+        usage: Usage {
+            wall_us: micros(usage.wall),
+            cpu_us: micros(usage.cpu),
+            fuel: usage.fuel.map(|Fuel(units)| units),
+            peak_memory_bytes: usage.peak_memory.as_u64(),
+            stdin_bytes: usage.stdin.as_u64(),
+        },
+        stdout: stdout.summary,
+        stderr: stderr.summary,
+    };
+    Ended { finished, inline: Inline { stdout: stdout.inline, stderr: stderr.inline } }
+}
+
+async fn input(shared: &Shared, input: &Input) -> io::Result<Stdio> {
+    Ok(match input {
+        Input::Empty => Stdio::null(),
+        Input::Inline(bytes) => Stdio::null().stdin_bytes(bytes.0.clone()),
+        Input::Blob { digest, .. } => Stdio::null().stdin(shared.blobs.read(digest).await?),
+    })
+}
+
+fn limits(asked: &strongroom_job::Limits) -> sandbox::Limits {
+    sandbox::Limits {
+        memory: ByteSize::bytes(asked.memory_bytes),
+        fuel: asked.fuel.map(Fuel),
+        wall: Duration::from_millis(asked.wall_ms),
+        stdout: ByteSize::bytes(asked.stdout_bytes),
+        stderr: ByteSize::bytes(asked.stderr_bytes),
+        ..sandbox::Limits::default()
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn translate(outcome: sandbox::Outcome) -> Outcome {
+    match outcome {
+        sandbox::Outcome::Exited(code) => Outcome::Exited { code },
+        sandbox::Outcome::Trapped { message, .. } => Outcome::Trapped { reason: message },
+        sandbox::Outcome::Exceeded { limit, allowed, used } => match translate_limit(limit) {
+            Some(limit) => Outcome::Exceeded { limit, allowed, used },
+            None => Outcome::Faulted {
+                reason: format!("the sandbox has a limit {limit} that this host does not know"),
+            },
+        },
+        sandbox::Outcome::Cancelled => Outcome::Cancelled,
+        // Admission has held the limits against the host's maxima, so this is the host's own mistake.
+        sandbox::Outcome::Denied { what } => Outcome::Faulted { reason: what },
+        other => Outcome::Faulted {
+            reason: format!("the sandbox ended in a way that this host does not know: {other}"),
+        },
+    }
+}
+
+fn translate_limit(limit: LimitKind) -> Option<Limit> {
+    Some(match limit {
+        LimitKind::Memory => Limit::Memory,
+        LimitKind::Fuel => Limit::Fuel,
+        LimitKind::Wall => Limit::WallTime,
+        LimitKind::Stdout => Limit::Stdout,
+        LimitKind::Stderr => Limit::Stderr,
+        LimitKind::Instances => Limit::Instances,
+        LimitKind::Tables => Limit::Tables,
+        LimitKind::Memories => Limit::Memories,
+        LimitKind::Handles => Limit::Handles,
+        LimitKind::HostBuffer => Limit::HostBuffers,
+        _ => return None,
+    })
+}

@@ -1,0 +1,275 @@
+//! Dispatch: takes jobs from the queue when a slot is free, runs them, commits how they ended.
+//!
+//! *Owns:* the queue in memory, the slots, the compiled modules, the attempts that run. *Never:* decides what a job may
+//! do, or what state follows which; a guest's result reaches the store only under its attempt's fence.
+//! *Bound:* `max_running` attempts; guests run on threads of their own and yield to each other, so that a guest that spins
+//! keeps neither its neighbours nor the network waiting.
+//! *Crash:* an attempt that was running is judged anew by `lifecycle` at the next start.
+
+mod attempt;
+mod modules;
+mod output;
+mod queue;
+mod watchers;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt;
+use strongroom_job::{Digest, JobId, PublicKey};
+use strongroom_runtime::{CancelToken, Engine};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+
+pub use modules::LoadError;
+use output::Outputs;
+pub(crate) use output::{Live, MAX_INLINE_BYTES};
+
+use crate::admission::Policy;
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::lifecycle::Event;
+use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition, Waiting};
+
+/// The host's own policy, owned.
+#[derive(Debug)]
+pub struct OwnPolicy {
+    /// The host's key.
+    pub host: PublicKey,
+    /// The checked configuration.
+    pub config: Config,
+}
+
+impl OwnPolicy {
+    /// The policy as admission takes it.
+    #[must_use]
+    pub const fn policy(&self) -> Policy<'_> {
+        Policy { host: &self.host, config: &self.config }
+    }
+}
+
+/// Runs jobs. Clones are handles to the same dispatcher.
+#[derive(Clone, Debug)]
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    blobs: Blobs,
+    policy: Arc<OwnPolicy>,
+    modules: modules::Modules,
+    queue: queue::Queue,
+    watchers: watchers::Watchers,
+    slots: Arc<Semaphore>,
+    /// Attempts from before their start is committed until after their end is.
+    running: Mutex<HashMap<JobId, Running>>,
+    /// Told when an attempt is gone.
+    idle: Notify,
+    /// Where guests run.
+    guests: Handle,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    cancel: CancelToken,
+    outputs: Arc<Outputs>,
+}
+
+impl Dispatcher {
+    /// A dispatcher that runs nothing before [`Dispatcher::run`].
+    #[must_use]
+    pub fn new(store: Store, blobs: Blobs, policy: Arc<OwnPolicy>, engine: Engine, guests: Handle) -> Self {
+        let bounds = &policy.config.bounds;
+        let modules = modules::Modules::new(engine, blobs.clone(), bounds.max_module_bytes);
+        let slots = Arc::new(Semaphore::new(bounds.max_running));
+        let shared = Shared {
+            store,
+            blobs,
+            policy,
+            modules,
+            queue: queue::Queue::default(),
+            watchers: watchers::Watchers::default(),
+            slots,
+            running: Mutex::default(),
+            idle: Notify::new(),
+            guests,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Puts admitted jobs into the queue. They are durable already.
+    pub fn enqueue(&self, jobs: impl IntoIterator<Item = Waiting>) {
+        self.shared.queue.push(jobs);
+    }
+
+    /// Starts jobs as slots become free, until it is dropped. Attempts that run then go on.
+    pub async fn run(&self) {
+        while let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await {
+            let job = self.shared.queue.pop().await;
+            let running = Running { cancel: CancelToken::new(), outputs: Arc::new(Outputs::new()) };
+            // Before the start is committed: whoever sees the job running finds it here.
+            self.shared.running().insert(job, running.clone());
+            let shared = Arc::clone(&self.shared);
+            self.shared.guests.spawn(async move { shared.attempt(job, running, slot).await });
+        }
+    }
+
+    /// Waits until nothing is queued or running.
+    pub async fn drained(&self) {
+        loop {
+            let idle = self.shared.idle.notified();
+            if self.shared.queue.len() == 0 && self.running() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Attempts that run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.shared.running().len()
+    }
+
+    /// Waits until no attempt runs.
+    pub async fn settled(&self) {
+        loop {
+            let idle = self.shared.idle.notified();
+            if self.running() == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    /// Records that `by` wants the job stopped, and stops it.
+    ///
+    /// # Errors
+    /// When there is no such job, or it is over.
+    pub async fn cancel(&self, job: JobId, by: PublicKey) -> Result<JobRow, CommitError> {
+        let committed =
+            self.shared.store.commit(Transition::Step { job, event: Event::Cancel { by } }).await?;
+        let Committed::Stepped(row) = committed else {
+            return Err(CommitError::Failed("a step was answered with something else".into()));
+        };
+        if row.life.end().is_some() {
+            self.shared.watchers.over(&job);
+        } else if let Some(running) = self.shared.running().get(&job) {
+            running.cancel.cancel();
+        }
+        Ok(*row)
+    }
+
+    /// The job once it is over. None when there is no such job.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn wait(&self, job: JobId) -> Result<Option<JobRow>, ReadError> {
+        let mut watching = self.watch(job);
+        loop {
+            match self.shared.store.row(&job).await? {
+                Some(row) if row.life.end().is_none() => watching.changed().await,
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Tells when the job changes, from now on.
+    pub(crate) fn watch(&self, job: JobId) -> Watching {
+        Watching {
+            receiver: Some(self.shared.watchers.subscribe(job)),
+            job,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// The output of the attempt that runs now, if one does.
+    pub(crate) fn outputs(&self, job: &JobId) -> Option<Arc<Outputs>> {
+        self.shared.running().get(job).map(|running| Arc::clone(&running.outputs))
+    }
+
+    /// Compiles a module that is being registered from its file, so that its first job does not wait, and a bad one is
+    /// refused. The caller has held the file's bytes against the digest.
+    ///
+    /// # Errors
+    /// When it is no module that this host runs.
+    pub async fn compile(&self, module: &Digest, file: &Path) -> Result<(), LoadError> {
+        self.shared.modules.register(module, file).await
+    }
+}
+
+/// A subscription to the changes of one job.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    receiver: Option<watch::Receiver<()>>,
+    job: JobId,
+    shared: Arc<Shared>,
+}
+
+impl Watching {
+    /// Waits for the next change, or for the job's end.
+    pub(crate) async fn changed(&mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            // An error says that the job is over, which is a change.
+            let _ = receiver.changed().await;
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.receiver = None;
+        self.shared.watchers.release(&self.job);
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {
+        // Each change is one operation of the map.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Start, run, finish: each durable before the next.
+    async fn attempt(&self, job: JobId, running: Running, slot: OwnedSemaphorePermit) {
+        match self.store.commit(Transition::Step { job, event: Event::Start }).await {
+            Ok(Committed::Stepped(row)) => self.run_started(job, row.life.attempt, &running).await,
+            // Cancelled while it waited: its end is committed already.
+            Ok(_) | Err(CommitError::Illegal(_)) => {}
+            Err(error) => tracing::error!(%job, %error, "the start of an attempt cannot be committed"),
+        }
+        running.outputs.close();
+        self.running().remove(&job);
+        self.watchers.over(&job);
+        drop(slot);
+        self.idle.notify_waiters();
+    }
+
+    async fn run_started(&self, job: JobId, fence: u32, running: &Running) {
+        self.watchers.changed(&job);
+        // A panic under one job fails that job only.
+        let ended = match AssertUnwindSafe(self.run_guest(job, running)).catch_unwind().await {
+            Ok(ended) => ended,
+            Err(_) => {
+                attempt::faulted("the host panicked while it ran the job; its log has the details".into())
+            }
+        };
+        let event = Event::Finish { fence, end: Box::new(ended.finished) };
+        match self.store.commit(Transition::Finish { job, event, outputs: ended.inline }).await {
+            Ok(_) => {}
+            Err(error) => tracing::error!(%job, %error, "the end of an attempt cannot be committed"),
+        }
+    }
+
+    async fn run_guest(&self, job: JobId, running: &Running) -> attempt::Ended {
+        let spec = match self.store.spec(&job) {
+            Ok(Some(spec)) => spec,
+            Ok(None) => return attempt::faulted("the job's row is missing from the store".into()),
+            Err(error) => return attempt::faulted(error.to_string()),
+        };
+        attempt::run(self, &spec, &running.outputs, &running.cancel).await
+    }
+}

@@ -1,0 +1,308 @@
+//! The host: opens its parts in order, serves, and closes them in the opposite order.
+//!
+//! *Owns:* the order of start and stop. *Never:* decides anything about a job.
+//! *Crash:* a start after a crash is an ordinary start: jobs that were running are handed to `lifecycle` as `Recover`
+//! before the first connection is taken.
+
+mod service;
+mod upload;
+mod view;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use strongroom_job::note::KeyName;
+use strongroom_job::{Event, PublicKey};
+use strongroom_runtime::{ByteSize, Engine, EngineConfig, EngineError};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::blobs::Blobs;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dispatch::{Dispatcher, OwnPolicy};
+use crate::home::{HomeError, Live, LockedHome};
+use crate::intake::{BindError, Intake};
+use crate::lifecycle;
+use crate::publisher::{self, JoinError, Publisher};
+use crate::store::{Closing, CommitError, Fault, NoFault, OpenError, ReadError, Store, Transition};
+
+use service::HostService;
+
+/// How long the last answers may take after the last attempt is over.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How long a guest's blocking file operation may keep the stop waiting.
+const GUEST_THREADS: Duration = Duration::from_millis(200);
+
+/// A host that serves.
+#[derive(Debug)]
+pub struct Host {
+    address: SocketAddr,
+    key: PublicKey,
+    service: Arc<HostService>,
+    guests: tokio::runtime::Runtime,
+    publisher: Publisher,
+    closing: Closing,
+    dispatching: JoinHandle<()>,
+    serving: JoinHandle<()>,
+    /// Sent: no new requests.
+    drain: oneshot::Sender<()>,
+    /// Sent: close what is left.
+    close: oneshot::Sender<()>,
+    /// Dropped last: the lock outlives everything that writes under it.
+    home: LockedHome,
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Finish what is running, at most so long; what is queued stays queued, durably.
+    Running(Duration),
+    /// Finish everything that is queued or running, at most so long.
+    Everything(Duration),
+}
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The sandbox.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The directory of blobs.
+    #[error("cannot use {path}: {error}")]
+    Blobs {
+        /// Which directory.
+        path: PathBuf,
+        /// The reason.
+        error: std::io::Error,
+    },
+    /// The state.
+    #[error(transparent)]
+    State(#[from] OpenError),
+    /// The log, or its agreement with the state.
+    #[error(transparent)]
+    Log(#[from] JoinError),
+    /// The name of the log.
+    #[error("the log cannot be called {0:?}")]
+    LogName(String),
+    /// The state could not be read while jobs were recovered.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A first record could not be made durable.
+    #[error("the state cannot be written: {0}")]
+    Commit(#[from] CommitError),
+    /// The listening address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A thread or a runtime.
+    #[error("the operating system refuses a thread: {0}")]
+    Threads(#[source] std::io::Error),
+}
+
+impl Host {
+    /// Opens everything and begins to serve on the configured address.
+    ///
+    /// # Errors
+    /// When a part cannot be opened, or the parts do not fit together. Nothing is served then.
+    pub async fn start(home: LockedHome, config: Config) -> Result<Self, StartError> {
+        Self::start_with(home, config, Box::new(NoFault)).await
+    }
+
+    /// [`Host::start`] with a disk that may fail, for tests.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub async fn start_with(
+        home: LockedHome,
+        config: Config,
+        fault: Box<dyn Fault>,
+    ) -> Result<Self, StartError> {
+        let (host_key, log_key) = (home.host_key()?, home.log_key()?);
+        let key = host_key.public();
+        let log_public = log_key.public();
+        let engine = Engine::new(engine_config(&config))?;
+        let blobs = Blobs::open(&home.blobs(), &home.tmp())
+            .map_err(|error| StartError::Blobs { path: home.blobs(), error })?;
+        let opened = Store::open(&home.state())?;
+        let name: KeyName =
+            config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
+        let log = publisher::join(&home.audit(), name, log_key, &opened)?;
+        let clock = Arc::new(Clock::not_before(opened.latest()));
+        let (store, closing) = opened.start(Arc::clone(&clock), fault)?;
+        let publisher = Publisher::start(log, store.clone()).map_err(StartError::Threads)?;
+
+        let started = Event::HostStarted {
+            host: key,
+            version: env!("CARGO_PKG_VERSION").into(),
+            config: config.digest,
+        };
+        store.commit(Transition::Log(started)).await?;
+        let guests = guest_threads().map_err(StartError::Threads)?;
+        let policy = Arc::new(OwnPolicy { host: key, config });
+        let dispatcher = Dispatcher::new(
+            store.clone(),
+            blobs.clone(),
+            Arc::clone(&policy),
+            engine,
+            guests.handle().clone(),
+        );
+        recover(&store, &dispatcher).await?;
+
+        let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
+        let service = Arc::new(service);
+        let bounds = &policy.config.bounds;
+        let intake = Intake::bind(policy.config.listen, &host_key, Arc::clone(&service), bounds)?;
+        let address = intake.local_addr();
+        let (drain, draining) = oneshot::channel::<()>();
+        let (close, closed) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            // A dropped sender means the same as a sent word.
+            let drain = async move { drop(draining.await) };
+            let close = async move { drop(closed.await) };
+            intake.run(drain, close).await;
+        });
+        let dispatcher = service.dispatcher().clone();
+        let dispatching = tokio::spawn(async move { dispatcher.run().await });
+        home.announce(&Live { address, pid: std::process::id(), host: key })?;
+        Ok(Self {
+            address,
+            key,
+            service,
+            guests,
+            publisher,
+            closing,
+            dispatching,
+            serving,
+            drain,
+            close,
+            home,
+        })
+    }
+
+    /// Where the host listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What clients pin.
+    #[must_use]
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// Waits until the host can no longer keep its promises, and says why. It must be stopped then.
+    pub async fn failed(&self) -> String {
+        let mut publishing = self.publisher.failed();
+        tokio::select! {
+            reason = self.service.store().wait_failed() => reason,
+            reason = wait_for_reason(&mut publishing) => reason,
+        }
+    }
+
+    /// Waits until nothing is queued or running.
+    pub async fn idle(&self) {
+        self.service.dispatcher().drained().await;
+    }
+
+    /// Takes no more requests, ends as `how` says, publishes the log up to its last record, closes everything.
+    pub async fn stop(self, how: Stop) {
+        let Self { service, guests, publisher, closing, dispatching, serving, drain, close, home, .. } = self;
+        // Whoever looks for a host from now on waits for the lock.
+        if let Err(error) = home.forget() {
+            tracing::warn!(%error, "the host's address cannot be taken back");
+        }
+        let _ = drain.send(());
+        service.refuse_new();
+        let dispatcher = service.dispatcher().clone();
+        // When time is up, whatever still runs is left to the next start to judge.
+        match how {
+            Stop::Everything(most) => drop(tokio::time::timeout(most, dispatcher.drained()).await),
+            Stop::Running(most) => {
+                dispatching.abort();
+                drop(tokio::time::timeout(most, dispatcher.settled()).await);
+            }
+        }
+        dispatching.abort();
+        let mut serving = serving;
+        if tokio::time::timeout(LAST_ANSWERS, &mut serving).await.is_err() {
+            let _ = close.send(());
+            drop(serving.await);
+        }
+        if let Err(error) = service.store().commit(Transition::Log(Event::HostStopped {})).await {
+            tracing::error!(%error, "the stop cannot be recorded");
+        }
+        drop(dispatching.await);
+        let finished = tokio::task::spawn_blocking(move || {
+            publisher.stop();
+            guests.shutdown_timeout(GUEST_THREADS);
+            drop(dispatcher);
+            drop(service);
+            closing.wait();
+        });
+        drop(finished.await);
+        drop(home);
+    }
+}
+
+async fn wait_for_reason(failed: &mut watch::Receiver<Option<String>>) -> String {
+    match failed.wait_for(Option::is_some).await {
+        Ok(reason) => reason.clone().unwrap_or_default(),
+        // The publisher ended in order; that is no failure.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Judges every job that was running when the host went down, and queues every job that is to run.
+async fn recover(store: &Store, dispatcher: &Dispatcher) -> Result<(), StartError> {
+    let active: Vec<_> = store.active().collect::<Result<_, _>>()?;
+    for waiting in active {
+        let Some(row) = store.row(&waiting.job).await? else { continue };
+        let still_queued = match row.life.stage {
+            lifecycle::Stage::Queued => true,
+            lifecycle::Stage::Running { .. } => {
+                let event = lifecycle::Event::Recover;
+                let stepped = store.commit(Transition::Step { job: waiting.job, event }).await?;
+                matches!(stepped, crate::store::Committed::Stepped(row) if row.life.end().is_none())
+            }
+            lifecycle::Stage::Over(_) => false,
+        };
+        if still_queued {
+            dispatcher.enqueue([waiting]);
+        }
+    }
+    Ok(())
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    let bounds = &config.bounds;
+    EngineConfig {
+        max_concurrent: u32::try_from(bounds.max_running).unwrap_or(u32::MAX),
+        max_memory: ByteSize::bytes(bounds.max_limits.memory_bytes),
+        ..EngineConfig::default()
+    }
+}
+
+fn guest_threads() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().thread_name("guest").enable_all().build()
+}
+
+/// Whether new requests are refused.
+#[derive(Debug, Default)]
+struct Gate(AtomicBool);
+
+impl Gate {
+    fn close(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

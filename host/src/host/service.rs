@@ -1,0 +1,345 @@
+//! The host as intake sees it: each kind of request, from who asks to what is answered.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use strongroom_job::{
+    AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, Event, HostView, Input, JobId, JobState, JobView,
+    ModuleView, OutputStream, PublicKey, Refusal, RefusalCode, VerifiedJob,
+};
+
+use super::Gate;
+use super::upload::Incoming;
+use super::view::{Output, refuse_read};
+use crate::admission::{self, AdmittedJob};
+use crate::blobs::Blobs;
+use crate::clock::Clock;
+use crate::config::Principal;
+use crate::dispatch::{Dispatcher, OwnPolicy};
+use crate::intake::Service;
+use crate::lifecycle::Illegal;
+use crate::refusals::Refusals;
+use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition};
+
+/// Jobs that one `list` looks at, at most, however few of them fit its filter.
+const MAX_LOOKED_AT: usize = 10_000;
+
+/// Everything that a request can reach.
+#[derive(Debug)]
+pub(crate) struct HostService {
+    policy: Arc<OwnPolicy>,
+    principals: HashMap<PublicKey, Arc<Principal>>,
+    log_key: PublicKey,
+    store: Store,
+    blobs: Blobs,
+    dispatcher: Dispatcher,
+    clock: Arc<Clock>,
+    refusals: Arc<Refusals>,
+    stopping: Gate,
+}
+
+impl HostService {
+    pub(super) fn new(
+        policy: Arc<OwnPolicy>,
+        log_key: PublicKey,
+        store: Store,
+        blobs: Blobs,
+        dispatcher: Dispatcher,
+        clock: Arc<Clock>,
+    ) -> Self {
+        let principals =
+            policy.config.principals.iter().map(|who| (who.key, Arc::new(who.clone()))).collect();
+        let refusals = Arc::default();
+        Self {
+            policy,
+            principals,
+            log_key,
+            store,
+            blobs,
+            dispatcher,
+            clock,
+            refusals,
+            stopping: Gate::default(),
+        }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn dispatcher(&self) -> &Dispatcher {
+        &self.dispatcher
+    }
+
+    /// From now on nothing new is accepted.
+    pub(super) fn refuse_new(&self) {
+        self.stopping.close();
+    }
+
+    fn check_open(&self) -> Result<(), Refusal> {
+        if self.stopping.is_closed() {
+            let text = "the host is shutting down; try again when it is back";
+            return Err(Refusal::new(RefusalCode::ShuttingDown, text));
+        }
+        Ok(())
+    }
+
+    async fn accept(
+        &self,
+        who: &Arc<Principal>,
+        envelope: Vec<u8>,
+    ) -> Result<Vec<AcceptedJob>, (Refusal, Option<JobId>)> {
+        self.check_open().map_err(|refusal| (refusal, None))?;
+        let verified = Envelope::parse(&envelope)
+            .and_then(|parsed| parsed.verify(&who.key))
+            .map_err(|error| (refuse_envelope(&error), None))?;
+        if let Some(first_answer) =
+            self.answered_before(&verified).await.map_err(|refusal| (refusal, None))?
+        {
+            return Ok(first_answer);
+        }
+        let mut jobs = Vec::with_capacity(verified.len());
+        for job in verified {
+            let id = job.body().id;
+            jobs.push(self.admit(job, who).map_err(|refusal| (refusal, Some(id)))?);
+        }
+        let first = jobs.first().map(AdmittedJob::id);
+        let max_active = self.policy.config.bounds.max_queued;
+        let transition = Transition::Admit { jobs, envelope: envelope.into(), max_active };
+        match self.store.commit(transition).await.map_err(|error| refuse_commit(&error, first))? {
+            Committed::Admitted { jobs, fresh } => {
+                self.dispatcher.enqueue(fresh);
+                Ok(jobs)
+            }
+            Committed::Stepped(_) | Committed::Done => {
+                Err((Refusal::new(RefusalCode::HostFault, "a wrong answer of the store"), None))
+            }
+        }
+    }
+
+    /// The first answer again, when every job of the envelope was accepted in it before: a client may always repeat itself,
+    /// also when the time window has passed meanwhile.
+    async fn answered_before(&self, jobs: &[VerifiedJob]) -> Result<Option<Vec<AcceptedJob>>, Refusal> {
+        let mut answer = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match self.store.row(&job.body().id).await.map_err(|error| refuse_read(&error))? {
+                Some(row) if row.came_in(job.envelope(), job.signer()) => {
+                    answer.push(AcceptedJob { job: row.job, log_index: row.admitted });
+                }
+                Some(_) | None => return Ok(None),
+            }
+        }
+        Ok(Some(answer))
+    }
+
+    fn admit(&self, job: VerifiedJob, who: &Principal) -> Result<AdmittedJob, Refusal> {
+        let admitted = admission::admit(job, who, &self.policy.policy(), self.clock.now())?;
+        let task = admitted.task();
+        if !self.has_blob(who, BlobKind::Module, &task.module.digest)? {
+            let text = format!(
+                "tenant {} has not given this host the module {}: push it first",
+                who.tenant, task.module.digest
+            );
+            return Err(Refusal::new(RefusalCode::UnknownModule, text));
+        }
+        if let Input::Blob { digest, .. } = &task.input
+            && !self.has_blob(who, BlobKind::Input, digest)?
+        {
+            let text =
+                format!("tenant {} has not given this host the input {digest}: push it first", who.tenant);
+            return Err(Refusal::new(RefusalCode::UnknownInput, text));
+        }
+        Ok(admitted)
+    }
+
+    fn has_blob(&self, who: &Principal, kind: BlobKind, digest: &Digest) -> Result<bool, Refusal> {
+        self.store.has_blob(kind, &who.tenant, digest).map_err(|error| refuse_read(&error))
+    }
+
+    /// A job of the principal's own tenant. Somebody else's job does not exist for him.
+    async fn own_row(&self, who: &Principal, job: JobId) -> Result<(JobRow, AdmittedJob), Refusal> {
+        let unknown = || {
+            let text = format!("tenant {} has no job {job} on this host: check the id and the host", who.tenant);
+            Refusal::new(RefusalCode::UnknownJob, text)
+        };
+        let row = self.store.row(&job).await.map_err(|error| refuse_read(&error))?.ok_or_else(unknown)?;
+        let spec = self.store.spec(&job).map_err(|error| refuse_read(&error))?.ok_or_else(unknown)?;
+        if spec.context().tenant != who.tenant {
+            return Err(unknown());
+        }
+        Ok((row, spec))
+    }
+}
+
+impl Service for HostService {
+    type Upload = Incoming;
+    type Output = Output;
+
+    fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
+        self.principals.get(key).map(Arc::clone)
+    }
+
+    fn host(&self, who: &Arc<Principal>) -> HostView {
+        let bounds = &self.policy.config.bounds;
+        HostView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            log_origin: self.policy.config.log_origin.clone(),
+            log_key: self.log_key,
+            tenant: who.tenant.clone(),
+            max_limits: bounds.max_limits.clone(),
+            max_module_bytes: bounds.max_module_bytes,
+            max_input_bytes: bounds.max_input_bytes,
+            max_lifetime_ms: u64::try_from(bounds.max_lifetime.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    async fn submit(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<Vec<AcceptedJob>, Refusal> {
+        self.accept(who, envelope).await.map_err(|(refusal, job)| {
+            if !refusal.code.is_temporary()
+                && let Some(suppressed) = self.refusals.count(&who.key, self.clock.now())
+            {
+                let event = Event::Refused { principal: who.key, job, code: refusal.code, suppressed };
+                // Nobody waits for it: a principal who sends rubbish must not make the host wait for its disk.
+                let _ = self.store.offer(Transition::Log(event));
+            }
+            refusal
+        })
+    }
+
+    async fn has(&self, who: &Arc<Principal>, kind: BlobKind, digest: Digest) -> Result<bool, Refusal> {
+        self.has_blob(who, kind, &digest)
+    }
+
+    async fn upload(
+        &self,
+        who: &Arc<Principal>,
+        kind: BlobKind,
+        digest: Digest,
+        length: u64,
+    ) -> Result<Incoming, Refusal> {
+        self.check_open()?;
+        let bounds = &self.policy.config.bounds;
+        let max = match kind {
+            BlobKind::Module => bounds.max_module_bytes,
+            BlobKind::Input => bounds.max_input_bytes,
+        };
+        if length > max {
+            let what = match kind {
+                BlobKind::Module => "a module",
+                BlobKind::Input => "an input",
+            };
+            let text = format!(
+                "{what} of {length} bytes: this host takes at most {max}. Send less, or ask its operator for more"
+            );
+            return Err(Refusal::new(RefusalCode::TooLarge, text));
+        }
+        let (store, dispatcher) = (self.store.clone(), self.dispatcher.clone());
+        Incoming::begin(&self.blobs, store, dispatcher, Arc::clone(who), kind, digest, length).await
+    }
+
+    async fn show(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
+        let (row, spec) = self.own_row(who, job).await?;
+        Ok(row.view(&spec))
+    }
+
+    async fn wait(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
+        let (row, spec) = self.own_row(who, job).await?;
+        if row.life.end().is_some() {
+            return Ok(row.view(&spec));
+        }
+        let over = self.dispatcher.wait(job).await.map_err(|error| refuse_read(&error))?;
+        Ok(over.unwrap_or(row).view(&spec))
+    }
+
+    async fn cancel(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
+        let (_, spec) = self.own_row(who, job).await?;
+        match self.dispatcher.cancel(job, who.key).await {
+            Ok(row) => Ok(row.view(&spec)),
+            // Asked for twice: the first request is on its way.
+            Err(CommitError::Illegal(Illegal::WrongState(JobState::Running))) => self.show(who, job).await,
+            Err(error) => Err(refuse_commit(&error, Some(job)).0),
+        }
+    }
+
+    async fn list(
+        &self,
+        who: &Arc<Principal>,
+        before: Option<JobId>,
+        state: Option<JobState>,
+        limit: u32,
+    ) -> Result<(Vec<JobView>, bool), Refusal> {
+        let from = match before {
+            Some(job) => Cursor::after(self.own_row(who, job).await?.0.admitted),
+            None => Cursor::START,
+        };
+        let mut views = Vec::new();
+        for job in self.store.tenant_jobs(&who.tenant, from).take(MAX_LOOKED_AT) {
+            let job = job.map_err(|error| refuse_read(&error))?;
+            let (row, spec) = self.own_row(who, job).await?;
+            if state.is_some_and(|state| state != row.life.state()) {
+                continue;
+            }
+            if views.len() == limit as usize {
+                return Ok((views, true));
+            }
+            views.push(row.view(&spec));
+        }
+        Ok((views, false))
+    }
+
+    async fn output(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+        stream: OutputStream,
+        offset: u64,
+        follow: bool,
+    ) -> Result<Output, Refusal> {
+        self.own_row(who, job).await?;
+        Output::open(
+            self.store.clone(),
+            self.blobs.clone(),
+            self.dispatcher.clone(),
+            job,
+            stream,
+            offset,
+            follow,
+        )
+        .await
+    }
+
+    async fn modules(&self, who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {
+        let modules: Result<Vec<_>, _> = self.store.modules(&who.tenant).take(MAX_LOOKED_AT).collect();
+        modules.map_err(|error| refuse_read(&error))
+    }
+}
+
+fn refuse_envelope(error: &EnvelopeError) -> Refusal {
+    match error {
+        EnvelopeError::BadSignature(_) => {
+            let text = format!("{error}: sign with the key that you connect with, and change nothing afterwards");
+            Refusal::new(RefusalCode::BadSignature, text)
+        }
+        _ => Refusal::new(RefusalCode::BadEnvelope, error),
+    }
+}
+
+fn refuse_commit(error: &CommitError, job: Option<JobId>) -> (Refusal, Option<JobId>) {
+    let (code, job) = match error {
+        CommitError::Illegal(_) => (RefusalCode::WrongState, job),
+        CommitError::UnknownJob => (RefusalCode::UnknownJob, job),
+        CommitError::Conflict(id) => (RefusalCode::Conflict, Some(*id)),
+        CommitError::Full { .. } => (RefusalCode::QueueFull, job),
+        CommitError::Failed(_) => (RefusalCode::HostFault, job),
+    };
+    let text = match (error, job) {
+        (CommitError::Illegal(Illegal::Over(state)), Some(job)) => {
+            format!("job {job} is over already ({state}): nothing was changed")
+        }
+        (CommitError::Failed(_), _) => {
+            format!("the host's own fault: {error}. Nothing was acknowledged; try again when it is back")
+        }
+        _ => error.to_string(),
+    };
+    (Refusal::new(code, text), job)
+}

@@ -1,0 +1,124 @@
+//! What intake asks of the host behind it: one method per kind of request.
+//!
+//! Intake has read and bounded the request, and knows by its handshake whose key asked, before it calls any of these.
+//!
+//! *Never:* bytes of a frame, a QUIC type, a retry. An implementation answers or refuses; intake speaks to the wire.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use strongroom_job::{
+    AcceptedJob, BlobKind, Digest, HostView, JobId, JobState, JobView, ModuleView, OutputStream, PublicKey,
+    Refusal,
+};
+
+use crate::config::Principal;
+
+/// The host, as intake sees it.
+///
+/// Which futures intake drops before they are done: those of [`wait`](Self::wait), of [`list`](Self::list),
+/// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output) and of
+/// [`OutputReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
+/// [`cancel`](Self::cancel), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
+/// is still there.
+pub trait Service: Send + Sync + 'static {
+    /// A blob on its way in.
+    type Upload: Upload;
+    /// Output on its way out.
+    type Output: OutputReader;
+
+    /// Who holds this key, if the host knows it.
+    ///
+    /// Asked during the handshake and again before every request: a key that becomes unknown loses its connections.
+    /// Must be quick; it blocks the endpoint.
+    fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>>;
+
+    /// The host and what it allows `who`.
+    fn host(&self, who: &Arc<Principal>) -> HostView;
+
+    /// Takes a complete envelope, at most [`MAX_ENVELOPE_BYTES`](strongroom_job::MAX_ENVELOPE_BYTES) long. Answers once all of
+    /// its jobs are durable and logged, in the envelope's order.
+    fn submit(
+        &self,
+        who: &Arc<Principal>,
+        envelope: Vec<u8>,
+    ) -> impl Future<Output = Result<Vec<AcceptedJob>, Refusal>> + Send;
+
+    /// Whether a blob is there.
+    fn has(
+        &self,
+        who: &Arc<Principal>,
+        kind: BlobKind,
+        digest: Digest,
+    ) -> impl Future<Output = Result<bool, Refusal>> + Send;
+
+    /// Begins a blob of `length` bytes. What is too large is refused here, before its first byte is read.
+    fn upload(
+        &self,
+        who: &Arc<Principal>,
+        kind: BlobKind,
+        digest: Digest,
+        length: u64,
+    ) -> impl Future<Output = Result<Self::Upload, Refusal>> + Send;
+
+    /// How a job stands.
+    fn show(&self, who: &Arc<Principal>, job: JobId)
+    -> impl Future<Output = Result<JobView, Refusal>> + Send;
+
+    /// How a job ended, once it has.
+    fn wait(&self, who: &Arc<Principal>, job: JobId)
+    -> impl Future<Output = Result<JobView, Refusal>> + Send;
+
+    /// Asks for a job to be stopped; answers once that is recorded.
+    fn cancel(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+    ) -> impl Future<Output = Result<JobView, Refusal>> + Send;
+
+    /// At most `limit` jobs of the principal's tenant, newest first, and whether there are older ones. Intake has checked
+    /// that `limit` is 1 to [`MAX_LIST`](strongroom_job::MAX_LIST).
+    fn list(
+        &self,
+        who: &Arc<Principal>,
+        before: Option<JobId>,
+        state: Option<JobState>,
+        limit: u32,
+    ) -> impl Future<Output = Result<(Vec<JobView>, bool), Refusal>> + Send;
+
+    /// Opens a job's output at `offset`. With `follow` it goes on until the job is over.
+    fn output(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+        stream: OutputStream,
+        offset: u64,
+        follow: bool,
+    ) -> impl Future<Output = Result<Self::Output, Refusal>> + Send;
+
+    /// The modules that the principal may run.
+    fn modules(&self, who: &Arc<Principal>) -> impl Future<Output = Result<Vec<ModuleView>, Refusal>> + Send;
+}
+
+/// A blob on its way in.
+///
+/// Dropped without [`finish`](Self::finish), it was cut off and must leave nothing behind.
+pub trait Upload: Send + 'static {
+    /// Takes the next bytes; until it is done, no more are read from the client.
+    fn write(&mut self, piece: Bytes) -> impl Future<Output = Result<(), Refusal>> + Send;
+
+    /// All announced bytes were written: checks the digest, makes the blob durable, and says whether the host had it
+    /// before.
+    fn finish(self) -> impl Future<Output = Result<bool, Refusal>> + Send;
+}
+
+/// Output on its way out.
+pub trait OutputReader: Send + 'static {
+    /// Bytes from the offset on, when the job is over and they are counted.
+    fn length(&self) -> Option<u64>;
+
+    /// The next bytes, or none at the end. A refusal after the first byte cuts the stream off, so that the client cannot
+    /// take what it has for the whole.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Refusal>> + Send;
+}

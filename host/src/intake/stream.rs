@@ -1,0 +1,236 @@
+//! One request: read, bounded, handed to the service, answered.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use quinn::{RecvStream, SendStream};
+use strongroom_job::frame::{self, MAX_RESPONSE_BYTES, PREFIX_BYTES};
+use strongroom_job::{
+    BlobKind, CloseCode, Digest, JobId, JobState, MAX_ENVELOPE_BYTES, MAX_LIST, OutputStream, Refusal,
+    RefusalCode, Request, Response,
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use super::answer::Answer;
+use super::body::{ReadFault, Reader};
+use super::keyring::Share;
+use super::service::{OutputReader, Service, Upload};
+use super::{Shared, Stage};
+use crate::config::Principal;
+
+/// Serves one stream. The future that it returns is done once the answer has arrived.
+///
+/// A panic of the service ends here: its client hears of a fault of the host, everybody else hears nothing.
+pub(super) async fn serve<S: Service>(
+    shared: &Shared<S>,
+    who: &Arc<Principal>,
+    share: &Share,
+    send: SendStream,
+    recv: RecvStream,
+) -> impl Future<Output = ()> + Send + 'static {
+    let mut request = InRequest { shared, who, share, answer: Answer::new(send) };
+    let mut reader = Reader::new(recv, shared.request_timeout);
+    let handled = AssertUnwindSafe(request.handle(&mut reader)).catch_unwind().await;
+    let result = handled.unwrap_or_else(|_| {
+        tracing::error!(principal = %who.name, "a request panicked; the host goes on");
+        Err(Refusal::new(RefusalCode::HostFault, "the host failed at this request; its log says more").into())
+    });
+    let mut answer = request.answer;
+    let reading_ends = match result {
+        Ok(()) => CloseCode::Done,
+        Err(ReadFault::Gone(code)) => {
+            answer.cut_off(code);
+            code
+        }
+        Err(ReadFault::Refuse(refusal)) if !answer.has_begun() => {
+            tracing::debug!(principal = %who.name, code = %refusal.code, "refused");
+            if answer.header(&Response::Refused(refusal)).await.is_ok() {
+                answer.finish();
+            }
+            CloseCode::NotNeeded
+        }
+        Err(ReadFault::Refuse(_)) => CloseCode::HostFault,
+    };
+    reader.stop(reading_ends);
+    answer.delivered()
+}
+
+/// A request and those whom it concerns.
+struct InRequest<'a, S> {
+    shared: &'a Shared<S>,
+    who: &'a Arc<Principal>,
+    share: &'a Share,
+    answer: Answer,
+}
+
+impl<S: Service> InRequest<'_, S> {
+    async fn handle(&mut self, reader: &mut Reader) -> Result<(), ReadFault> {
+        let request = reader.header().await?;
+        if *self.shared.stage.borrow() == Stage::Draining {
+            let text = "the host is shutting down; try again when it is back";
+            return Err(Refusal::new(RefusalCode::ShuttingDown, text).into());
+        }
+        let (service, who) = (Arc::clone(&self.shared.service), self.who);
+        match request {
+            Request::Submit { length } => return self.submit(reader, length).await,
+            Request::Push { kind, digest, length } => return self.push(reader, kind, digest, length).await,
+            _ => reader.end().await?,
+        }
+        match request {
+            Request::Submit { .. } | Request::Push { .. } => Ok(()),
+            Request::Host {} => self.reply(&Response::Host(service.host(who))).await,
+            Request::Has { kind, digest } => {
+                let present = self.while_heard(service.has(who, kind, digest)).await?;
+                self.reply(&Response::Stored { present, known: present }).await
+            }
+            Request::Show { job } => {
+                let view = self.while_heard(service.show(who, job)).await?;
+                self.reply(&Response::Job(Box::new(view))).await
+            }
+            Request::Wait { job } => {
+                let view = self.while_heard(service.wait(who, job)).await?;
+                self.reply(&Response::Job(Box::new(view))).await
+            }
+            Request::Cancel { job } => {
+                let view = service.cancel(who, job).await?;
+                self.reply(&Response::Job(Box::new(view))).await
+            }
+            Request::List { before, state, limit } => self.list(before, state, limit).await,
+            Request::Output { job, stream, offset, follow } => self.output(job, stream, offset, follow).await,
+            Request::Modules {} => {
+                let modules = self.while_heard(service.modules(who)).await?;
+                self.reply(&Response::Modules { modules }).await
+            }
+        }
+    }
+
+    async fn submit(&mut self, reader: &mut Reader, length: u64) -> Result<(), ReadFault> {
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= MAX_ENVELOPE_BYTES) else {
+            let text = format!("an envelope of {length} bytes; at most {MAX_ENVELOPE_BYTES} are taken");
+            return Err(Refusal::new(RefusalCode::TooLarge, text).into());
+        };
+        let bytes = u32::try_from(length).unwrap_or(u32::MAX);
+        // Held until the answer: the service holds the envelope as long.
+        let _memory = self.own_share(&self.share.envelope_bytes, bytes, "envelopes").await?;
+        let mut envelope = Vec::with_capacity(length);
+        while envelope.len() < length {
+            let left = (length - envelope.len()) as u64;
+            envelope.extend_from_slice(&reader.piece(left).await?);
+        }
+        reader.end().await?;
+        let jobs = self.shared.service.submit(self.who, envelope).await?;
+        self.reply(&Response::Accepted { jobs }).await
+    }
+
+    async fn push(
+        &mut self,
+        reader: &mut Reader,
+        kind: BlobKind,
+        digest: Digest,
+        length: u64,
+    ) -> Result<(), ReadFault> {
+        let _place = self.own_share(&self.share.uploads, 1, "uploads").await?;
+        let mut upload = self.shared.service.upload(self.who, kind, digest, length).await?;
+        let mut left = length;
+        while left > 0 {
+            let piece = reader.piece(left).await?;
+            left -= piece.len() as u64;
+            upload.write(piece).await?;
+        }
+        reader.end().await?;
+        let known = upload.finish().await?;
+        self.reply(&Response::Stored { present: true, known }).await
+    }
+
+    async fn list(
+        &mut self,
+        before: Option<JobId>,
+        state: Option<JobState>,
+        limit: u32,
+    ) -> Result<(), ReadFault> {
+        if limit == 0 || limit > MAX_LIST {
+            let text = format!("limit {limit}: 1 to {MAX_LIST} jobs can be listed at once");
+            return Err(Refusal::new(RefusalCode::BadRequest, text).into());
+        }
+        let listed = self.while_heard(self.shared.service.list(self.who, before, state, limit)).await?;
+        let (mut jobs, mut more) = listed;
+        loop {
+            let response = Response::Jobs { jobs, more };
+            let length = frame::encode_header(&response).len() - PREFIX_BYTES;
+            let Response::Jobs { jobs: mut too_many, .. } = response else { return Ok(()) };
+            if length <= MAX_RESPONSE_BYTES || too_many.len() <= 1 {
+                return self.reply(&Response::Jobs { jobs: too_many, more }).await;
+            }
+            // A page that does not fit is shortened; the client asks for the rest as for any next page.
+            too_many.truncate(too_many.len() / 2);
+            (jobs, more) = (too_many, true);
+        }
+    }
+
+    async fn output(
+        &mut self,
+        job: JobId,
+        stream: OutputStream,
+        offset: u64,
+        follow: bool,
+    ) -> Result<(), ReadFault> {
+        let opened = self.shared.service.output(self.who, job, stream, offset, follow);
+        let mut output = self.while_heard(opened).await?;
+        let length = output.length();
+        self.answer.header(&Response::Output { length }).await.map_err(|_| GONE)?;
+        let mut sent = 0;
+        while let Some(bytes) = self.while_heard(output.next()).await? {
+            sent += bytes.len() as u64;
+            if !bytes.is_empty() {
+                self.answer.chunk(bytes).await.map_err(|_| GONE)?;
+            }
+        }
+        if length.is_some_and(|length| length != sent) {
+            tracing::error!(%job, ?length, sent, "an output is not as long as the host recorded");
+            return Err(ReadFault::Gone(CloseCode::HostFault));
+        }
+        self.answer.finish();
+        Ok(())
+    }
+
+    async fn reply(&mut self, response: &Response) -> Result<(), ReadFault> {
+        self.answer.header(response).await.map_err(|_| GONE)?;
+        self.answer.finish();
+        Ok(())
+    }
+
+    /// The result of something that changes nothing: not worth going on with when nobody listens.
+    async fn while_heard<T>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send,
+    ) -> Result<T, ReadFault> {
+        tokio::select! {
+            biased;
+            result = work => Ok(result?),
+            () = self.answer.deaf() => Err(GONE),
+        }
+    }
+
+    /// Part of what the key may hold at once; waits for it as long as for a request.
+    async fn own_share<'s>(
+        &self,
+        of: &'s Semaphore,
+        amount: u32,
+        what: &str,
+    ) -> Result<SemaphorePermit<'s>, ReadFault> {
+        match timeout(self.shared.request_timeout, of.acquire_many(amount)).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => {
+                let text =
+                    format!("this key has too many {what} on their way; try again when some have arrived");
+                Err(Refusal::new(RefusalCode::Busy, text).into())
+            }
+        }
+    }
+}
+
+/// The client stopped listening; whatever it has got was all that it wanted.
+const GONE: ReadFault = ReadFault::Gone(CloseCode::NotNeeded);

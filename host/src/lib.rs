@@ -1,0 +1,30 @@
+//! The Strongroom host: a library with everything that the `strongroom` command does.
+//!
+//! The road of a job, and the module that holds each step, in reading order:
+//!
+//! 1. [`intake`] takes a frame from a QUIC stream of a client whose key is known;
+//! 2. [`host`] reads the envelope, which gives a [`VerifiedJob`](strongroom_job::VerifiedJob), and asks
+//! 3. [`admission`] for an [`AdmittedJob`](admission::AdmittedJob) or a refusal;
+//! 4. [`store`] commits it, with its audit record, durably, before the client is told;
+//! 5. [`dispatch`] starts it when a slot is free and runs it in the sandbox of `strongroom-runtime`;
+//! 6. [`lifecycle`] says which state follows, and [`store`] commits that, again with its record;
+//! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints.
+//!
+//! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
+//! one place that knows the time, [`cli`] is the command.
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod audit;
+pub mod blobs;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod dispatch;
+pub mod home;
+pub mod host;
+pub mod intake;
+pub mod lifecycle;
+mod publisher;
+mod refusals;
+pub mod store;

@@ -1,0 +1,163 @@
+//! The publisher: brings durable records from the store into the log's tiles, and signs checkpoints over them.
+//!
+//! *Owns:* the one [`Log`] writer, on a thread of its own, off the path of every acknowledgement.
+//! *Never:* publishes what the store has not made durable: a checkpoint that a power cut takes back would be a lie.
+//! *Crash:* the store keeps each record until the full bundle that holds it is durable, so the next start publishes what
+//! is missing, through this same function.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use strongroom_job::SecretKey;
+use strongroom_job::merkle::{Hash, LeafIndex, TreeHead, TreeSize};
+use strongroom_job::note::KeyName;
+use strongroom_job::tile::TILE_WIDTH;
+use tokio::sync::watch;
+
+use crate::audit::writer::{HistoryError, Log, OpenError, PublishError};
+use crate::store::{Opened, PublishedHead, ReadError, Store, Transition};
+
+/// How far a checkpoint may lag behind the last record while records come.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Records of one publication.
+const MAX_RECORDS: usize = 4096;
+
+/// Why the store and the log do not fit together. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The log itself.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store has records, the log's directory is gone.
+    #[error(
+        "the state holds {0} audit records, but there is no log: restore the audit directory; a new log would be a second history"
+    )]
+    LogMissing(u64),
+    /// The log has more than the store.
+    #[error(
+        "the audit log holds {log} records, the state only {state}: the state was lost or rolled back; restore it, \
+         or keep this directory for evidence and start with a new one"
+    )]
+    StateBehind {
+        /// Records published.
+        log: u64,
+        /// Records in the store.
+        state: u64,
+    },
+    /// A record differs.
+    #[error(transparent)]
+    Differs(#[from] PublishError),
+    /// The log is not the one that was published before.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The store's memory of the log is no tree.
+    #[error("the state remembers a log of an impossible size")]
+    BadHead,
+}
+
+/// Opens the log and holds it against the store, both ways: neither may have lost what the other has.
+pub(crate) fn join(dir: &Path, name: KeyName, key: SecretKey, state: &Opened) -> Result<Log, JoinError> {
+    let records = state.log_size();
+    let log = if dir.join("checkpoint").exists() {
+        Log::open(dir, name, key)?
+    } else if records == 0 {
+        Log::create(dir, name, key)?
+    } else {
+        return Err(JoinError::LogMissing(records));
+    };
+    let published = log.size().get();
+    if published > records {
+        return Err(JoinError::StateBehind { log: published, state: records });
+    }
+    if let Some(PublishedHead { size, root }) = state.published() {
+        let size = TreeSize::new(size).map_err(|_| JoinError::BadHead)?;
+        log.extends(&TreeHead { size, root: Hash::from_bytes(root) })?;
+    }
+    let first = published - published % u64::from(TILE_WIDTH);
+    let overlap = state.leaves(first, TILE_WIDTH as usize)?;
+    log.verify_overlap(LeafIndex::new(first), &overlap)?;
+    Ok(log)
+}
+
+/// The running publisher.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    stop: SyncSender<()>,
+    thread: JoinHandle<()>,
+    failed: watch::Receiver<Option<String>>,
+}
+
+impl Publisher {
+    pub(crate) fn start(log: Log, store: Store) -> std::io::Result<Self> {
+        let (stop, stopped) = sync_channel(1);
+        let (failing, failed) = watch::channel(None);
+        let thread = std::thread::Builder::new().name("audit-publisher".into()).spawn(move || {
+            if let Err(error) = run(log, &store, &stopped) {
+                tracing::error!(%error, "the audit log cannot be published; the host stops");
+                failing.send_replace(Some(format!("the audit log cannot be published: {error}")));
+            }
+        })?;
+        Ok(Self { stop, thread, failed })
+    }
+
+    /// Waits until publishing fails. The host must stop then.
+    pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
+        self.failed.clone()
+    }
+
+    /// Publishes what is left and ends. Blocks.
+    pub(crate) fn stop(self) {
+        let Self { stop, thread, .. } = self;
+        // A publisher that failed has gone already.
+        let _ = stop.try_send(());
+        drop(stop);
+        let _ = thread.join();
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("record {0} is missing from the state")]
+    Missing(u64),
+}
+
+fn run(mut log: Log, store: &Store, stopped: &Receiver<()>) -> Result<(), RunError> {
+    loop {
+        let last_round = !matches!(stopped.recv_timeout(INTERVAL), Err(RecvTimeoutError::Timeout));
+        publish(&mut log, store)?;
+        if last_round {
+            return Ok(());
+        }
+    }
+}
+
+/// Publishes everything that is durable.
+fn publish(log: &mut Log, store: &Store) -> Result<(), RunError> {
+    let mut size = log.size().get();
+    let before = size;
+    while size < store.log_size() {
+        let leaves = store.leaves(size, MAX_RECORDS)?;
+        if leaves.is_empty() {
+            return Err(RunError::Missing(size));
+        }
+        log.publish(LeafIndex::new(size), &leaves)?;
+        size = log.size().get();
+    }
+    if size > before {
+        let head = log.checkpoint().head();
+        let head = PublishedHead { size: head.size.get(), root: *head.root.as_bytes() };
+        let forget_below = size - size % u64::from(TILE_WIDTH);
+        // If the writer is busy, the next publication says it; until then the store keeps a few records more.
+        let _ = store.offer(Transition::Published { head, forget_below });
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Typed prefixes of the one keyspace.
+//!
+//! *Spec:* `docs/formats/state.md`. Numbers in keys are big-endian, so that the order of bytes is the order of numbers.
+
+use strongroom_job::{BlobKind, Digest, JobId, Name, OutputStream};
+
+/// The number of leaves, 8 bytes.
+pub(super) const LOG_SIZE: &[u8] = b"m/log-size";
+/// The time of the latest record, 8 bytes.
+pub(super) const LATEST: &[u8] = b"m/latest";
+/// Size and root of the published log, 8 and 32 bytes.
+pub(super) const PUBLISHED: &[u8] = b"m/published";
+/// The version of this layout, one byte.
+pub(super) const LAYOUT: &[u8] = b"m/layout";
+
+/// Every leaf that is kept.
+pub(super) const LEAVES: &[u8] = b"l/";
+/// Every job that is queued or running.
+pub(super) const ACTIVE: &[u8] = b"a/";
+
+/// A leaf of the log.
+pub(super) fn leaf(index: u64) -> Vec<u8> {
+    join(LEAVES, &[&index.to_be_bytes()])
+}
+
+/// How a job stands.
+pub(super) fn life(job: &JobId) -> Vec<u8> {
+    join(b"j/", &[job.as_bytes()])
+}
+
+/// What a job is; written once.
+pub(super) fn spec(job: &JobId) -> Vec<u8> {
+    join(b"s/", &[job.as_bytes()])
+}
+
+/// A job that is queued or running, in the order of admission.
+pub(super) fn active(admitted: u64, job: &JobId) -> Vec<u8> {
+    join(ACTIVE, &[&admitted.to_be_bytes(), job.as_bytes()])
+}
+
+/// All jobs of a tenant.
+pub(super) fn tenant(tenant: &Name) -> Vec<u8> {
+    // A name never holds a NUL, so no tenant's prefix is a prefix of another's.
+    join(b"t/", &[tenant.as_str().as_bytes(), &[0]])
+}
+
+/// A job of a tenant, in the order of admission.
+pub(super) fn tenant_job(of: &Name, admitted: u64) -> Vec<u8> {
+    join(&tenant(of), &[&admitted.to_be_bytes()])
+}
+
+/// All blobs of one kind that a tenant gave.
+pub(super) fn blobs(kind: BlobKind, of: &Name) -> Vec<u8> {
+    let kind = match kind {
+        BlobKind::Module => b"b/module/".as_slice(),
+        BlobKind::Input => b"b/input/".as_slice(),
+    };
+    join(kind, &[of.as_str().as_bytes(), &[0]])
+}
+
+/// A blob that a tenant gave.
+pub(super) fn blob(kind: BlobKind, of: &Name, digest: &Digest) -> Vec<u8> {
+    join(&blobs(kind, of), &[digest.as_bytes()])
+}
+
+/// A short output stream of a finished job.
+pub(super) fn output(job: &JobId, stream: OutputStream) -> Vec<u8> {
+    let stream = match stream {
+        OutputStream::Stdout => 1,
+        OutputStream::Stderr => 2,
+    };
+    join(b"o/", &[job.as_bytes(), &[stream]])
+}
+
+/// A piece of an envelope.
+pub(super) fn envelope(digest: &Digest, piece: u32) -> Vec<u8> {
+    join(b"e/", &[digest.as_bytes(), &piece.to_be_bytes()])
+}
+
+fn join(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = prefix.to_vec();
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}

@@ -1,0 +1,352 @@
+//! The store: job state, and the audit records that go with it, in one sled keyspace.
+//!
+//! *Owns:* the only sled. One writer thread takes [`Transition`]s, puts as many as are waiting into one batch, makes the
+//! batch durable and only then answers. A job's new state and its record are in the same batch, so they are never apart.
+//! *Never:* decides what is legal (`lifecycle`) or allowed (`admission`).
+//! *Crash:* before the batch is durable nobody was told anything; after it, everything in it happened. There is no third
+//! case, since one tree's batch is atomic in sled. `flush` alone does not survive power loss on Linux (it ends in
+//! `sync_file_range`), so the writer adds `fdatasync` on sled's file through a descriptor held open since the start.
+//! *Spec:* `docs/formats/state.md`.
+
+mod fault;
+mod group;
+mod keys;
+mod read;
+mod row;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use strongroom_job::{AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use fault::{Fault, NoFault, Step};
+pub use read::{Cursor, Waiting};
+pub use row::JobRow;
+
+use crate::admission::AdmittedJob;
+use crate::clock::Clock;
+use crate::lifecycle::{self, Illegal};
+
+/// sled's page cache. It uses several times this much memory while it writes.
+const CACHE_BYTES: u64 = 32 << 20;
+/// Transitions that may wait for the writer; whoever comes later waits to hand his in.
+const MAX_PENDING: usize = 8192;
+/// How often sled's own lock is asked for, and how long each time is waited: 2 s. sled's threads may hold it for a moment
+/// after the last handle is gone; another host cannot, since it would hold the directory's lock.
+const LOCK_TRIES: u32 = 400;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// A handle to the store; clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    db: sled::Db,
+    pending: mpsc::Sender<writer::Request>,
+    /// Leaves that are durable: the size of the log that may be published.
+    durable: watch::Receiver<u64>,
+    failed: watch::Receiver<Option<String>>,
+}
+
+/// One thing that happens, and is logged, or does not happen at all.
+#[derive(Debug)]
+pub enum Transition {
+    /// Jobs that were admitted together: all of them or none.
+    Admit {
+        /// The jobs, in their envelope's order.
+        jobs: Vec<AdmittedJob>,
+        /// The envelope as it came: the evidence behind the records.
+        envelope: Arc<[u8]>,
+        /// Jobs that may be queued or running at once.
+        max_active: usize,
+    },
+    /// Something happens to one job.
+    Step {
+        /// Which.
+        job: JobId,
+        /// What.
+        event: lifecycle::Event,
+    },
+    /// An attempt is over: its end, and the output that is short enough to be kept here.
+    Finish {
+        /// Which job.
+        job: JobId,
+        /// A [`lifecycle::Event::Finish`].
+        event: lifecycle::Event,
+        /// Its short output.
+        outputs: Outputs,
+    },
+    /// A tenant gave the host a blob whose bytes are durable already.
+    Register {
+        /// What for.
+        kind: BlobKind,
+        /// In whose name.
+        tenant: Name,
+        /// Digest and length.
+        blob: ModuleRef,
+        /// Logged for a module that the tenant did not have yet.
+        event: Option<Event>,
+    },
+    /// Nothing changes, but the log says it.
+    Log(Event),
+    /// The log was published up to here: remembered, so that a log that is put back to an earlier state is noticed.
+    Published {
+        /// Size and root.
+        head: PublishedHead,
+        /// Leaves below this index are in full, durable bundles: their copies here may go.
+        forget_below: u64,
+    },
+}
+
+/// Size and root of the log that was last published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedHead {
+    /// Leaves.
+    pub size: u64,
+    /// Root hash of their tree.
+    pub root: [u8; 32],
+}
+
+impl PublishedHead {
+    fn as_bytes(&self) -> Vec<u8> {
+        [self.size.to_be_bytes().as_slice(), &self.root].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (size, root) = bytes.split_first_chunk::<8>()?;
+        Some(Self { size: u64::from_be_bytes(*size), root: root.try_into().ok()? })
+    }
+}
+
+/// Output of a finished attempt that is kept in the store; what is longer is a blob.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outputs {
+    /// Standard output.
+    pub stdout: Option<Vec<u8>>,
+    /// Standard error.
+    pub stderr: Option<Vec<u8>>,
+}
+
+/// What a committed transition came to.
+#[derive(Debug)]
+pub enum Committed {
+    /// The jobs' places in the log, and which of them are new: a repeated envelope gets the first answer again.
+    Admitted {
+        /// In the order of the transition.
+        jobs: Vec<AcceptedJob>,
+        /// Jobs to be queued now.
+        fresh: Vec<Waiting>,
+    },
+    /// The job as it stands now.
+    Stepped(Box<JobRow>),
+    /// Done.
+    Done,
+}
+
+/// Why a transition did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The job's state does not allow it.
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+    /// No such job.
+    #[error("no such job")]
+    UnknownJob,
+    /// A job id that was used before, for other bytes.
+    #[error("job id {0} was used before for another job: draw a new id")]
+    Conflict(JobId),
+    /// The queue is full.
+    #[error("{active} jobs are queued or running, and this host takes {max}: try again later")]
+    Full {
+        /// Jobs queued or running.
+        active: usize,
+        /// Jobs allowed.
+        max: usize,
+    },
+    /// The store cannot write any more. The host stops.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// sled refuses.
+    #[error("cannot open the state in {path}: {error}")]
+    Sled {
+        /// The directory.
+        path: PathBuf,
+        /// sled's reason.
+        error: sled::Error,
+    },
+    /// sled's file cannot be held open for `fdatasync`.
+    #[error("cannot open {path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: std::io::Error,
+    },
+    /// Rows that this version cannot read.
+    #[error("the state in {path} is damaged or was written by another version: {problem}")]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+/// Reading failed: the store is damaged or its disk is.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// sled could not read.
+    #[error("the store cannot be read: {0}")]
+    Sled(#[from] sled::Error),
+    /// A row that is not what this version writes.
+    #[error("the store holds a damaged row: {0}")]
+    Row(#[from] serde_json::Error),
+    /// The writer is gone, so what was read may never become durable.
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+/// A store that was opened and has not begun to write.
+///
+/// Between the two the host compares it with the published log and tells it what time it is.
+#[derive(Debug)]
+pub struct Opened {
+    db: sled::Db,
+    path: PathBuf,
+    start: writer::Start,
+}
+
+impl Store {
+    /// Opens the store in `path`, or makes an empty one there.
+    ///
+    /// # Errors
+    /// When sled refuses, or a row does not fit.
+    pub fn open(path: &Path) -> Result<Opened, OpenError> {
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            // The writer flushes; a second flusher would only add writes.
+            .flush_every_ms(None);
+        let db = open_when_free(&config).map_err(|error| OpenError::Sled { path: path.into(), error })?;
+        let damaged = |problem: String| OpenError::Damaged { path: path.into(), problem };
+        let start = writer::Start::read(&db).map_err(|error| damaged(error.to_string()))?;
+        Ok(Opened { db, path: path.into(), start })
+    }
+
+    /// Hands a transition to the writer and waits until it is durable.
+    ///
+    /// # Errors
+    /// When it is illegal, or the store failed.
+    pub async fn commit(&self, transition: Transition) -> Result<Committed, CommitError> {
+        let (answer, result) = oneshot::channel();
+        let request = writer::Request { transition, answer };
+        let gone = || CommitError::Failed(self.failure().unwrap_or_else(|| "the writer has stopped".into()));
+        self.pending.send(request).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+
+    /// Hands a transition to the writer if there is room, and does not wait. Says whether there was.
+    #[must_use]
+    pub fn offer(&self, transition: Transition) -> bool {
+        let (answer, _) = oneshot::channel();
+        self.pending.try_send(writer::Request { transition, answer }).is_ok()
+    }
+
+    /// Durable leaves of the log.
+    #[must_use]
+    pub fn log_size(&self) -> u64 {
+        *self.durable.borrow()
+    }
+
+    /// Why the store cannot write any more, if so.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.failed.borrow().clone()
+    }
+
+    /// Waits until the store fails. The host must stop then.
+    pub async fn wait_failed(&self) -> String {
+        let mut failed = self.failed.clone();
+        let state = failed.wait_for(Option::is_some).await;
+        state.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "the writer has stopped".into())
+    }
+}
+
+impl Opened {
+    /// Leaves of the log in this store.
+    #[must_use]
+    pub const fn log_size(&self) -> u64 {
+        self.start.log_size
+    }
+
+    /// The log as it was last published, if it ever was.
+    #[must_use]
+    pub const fn published(&self) -> Option<PublishedHead> {
+        self.start.published
+    }
+
+    /// The time of the latest record.
+    #[must_use]
+    pub const fn latest(&self) -> Timestamp {
+        self.start.latest
+    }
+
+    /// The leaves from `from` on that are kept here, in order; stops at the first that is not.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn leaves(&self, from: u64, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        read::leaves(&self.db, from, self.start.log_size, most)
+    }
+
+    /// Starts the writer.
+    ///
+    /// # Errors
+    /// When sled's file cannot be opened a second time.
+    pub fn start(self, clock: Arc<Clock>, fault: Box<dyn Fault>) -> Result<(Store, Closing), OpenError> {
+        let file = self.path.join("db");
+        let sync = std::fs::File::open(&file).map_err(|error| OpenError::Io { path: file, error })?;
+        let (pending, requests) = mpsc::channel(MAX_PENDING);
+        let (made_durable, durable) = watch::channel(self.start.log_size);
+        let (failing, failed) = watch::channel(None);
+        let store = Store { db: self.db.clone(), pending, durable, failed };
+        let writer = writer::Writer::new(self.db, sync, clock, fault, made_durable, self.start);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run(requests, &failing))
+            .map_err(|error| OpenError::Io { path: self.path, error })?;
+        Ok((store, Closing { thread }))
+    }
+}
+
+fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {
+    // sled gives the lock's error no kind of its own.
+    let is_held = |error: &sled::Error| matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"));
+    for _ in 1..LOCK_TRIES {
+        match config.open() {
+            Err(error) if is_held(&error) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    config.open()
+}
+
+/// The writer's thread; it ends when every [`Store`] handle is gone.
+#[derive(Debug)]
+pub struct Closing {
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Closing {
+    /// Waits for the writer to end. Blocks; drop every handle first.
+    pub fn wait(self) {
+        // A panic of the writer was seen by everybody whose answer it dropped.
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,64 @@
+//! A job as the store keeps it.
+
+use serde::{Deserialize, Serialize};
+use strongroom_job::{Digest, JobEnd, JobId, JobView, PublicKey, Timestamp};
+
+use crate::admission::AdmittedJob;
+use crate::lifecycle::Life;
+
+/// What changes in a job's life, and what is needed to change it. The rest, the admitted job, is written once, beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobRow {
+    /// Which job.
+    pub job: JobId,
+    /// Who signed it. With `envelope` it tells a repetition from a conflict.
+    pub signer: PublicKey,
+    /// SHA-256 of the signed body that it was accepted with.
+    pub envelope: Digest,
+    /// Index of its `admitted` record.
+    pub admitted: u64,
+    /// When it was admitted.
+    pub admitted_at: Timestamp,
+    /// Index of its latest record: the row may be shown once that record is durable.
+    pub touched: u64,
+    /// Index of its `finished` record.
+    pub finished: Option<u64>,
+    /// Where it is.
+    pub life: Life,
+}
+
+impl JobRow {
+    /// Whether an envelope with this signer and this digest is the one that the job came in.
+    #[must_use]
+    pub fn came_in(&self, envelope: &Digest, signer: &PublicKey) -> bool {
+        self.envelope == *envelope && self.signer == *signer
+    }
+
+    /// The job as clients see it.
+    #[must_use]
+    pub fn view(&self, spec: &AdmittedJob) -> JobView {
+        let end = self.life.end().map(|end| JobEnd {
+            outcome: end.outcome.clone(),
+            usage: end.usage,
+            stdout: end.stdout,
+            stderr: end.stderr,
+            log_index: self.finished.unwrap_or_default(),
+        });
+        JobView {
+            job: self.job,
+            tenant: spec.context().tenant.clone(),
+            principal: *spec.signer(),
+            module: spec.task().module,
+            queue: spec.task().queue.clone(),
+            priority: spec.task().priority,
+            state: self.life.state(),
+            attempt: self.life.attempt,
+            accepted_at: self.admitted_at,
+            started_at: self.life.started_at,
+            finished_at: self.life.end().map(|end| end.at),
+            log_index: self.admitted,
+            end,
+        }
+    }
+}

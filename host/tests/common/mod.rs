@@ -1,0 +1,113 @@
+//! What several tests need: keys, a configuration, jobs that were signed, verified and admitted.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(unreachable_pub, reason = "a module of several test crates")]
+
+pub mod dsse;
+pub mod live;
+pub mod process;
+pub mod random;
+pub mod records;
+
+use std::collections::BTreeMap;
+
+use strongroom::admission::{self, AdmittedJob, Policy};
+use strongroom::config::{Config, Principal};
+use strongroom_job::{
+    Capabilities, Context, Digest, Entry, Envelope, Input, JobBody, JobId, Limits, ModuleRef, Name, Refusal,
+    SecretKey, Task, Timestamp, VerifiedJob, sign_job,
+};
+
+/// A fixed point in time, in the window of every job made here.
+pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// A key from one byte.
+pub fn secret(byte: u8) -> SecretKey {
+    SecretKey::from_seed(&[byte; 32].into())
+}
+
+/// The key of the host in these tests.
+pub fn host_key() -> SecretKey {
+    secret(0xaa)
+}
+
+/// The key of the one principal in these tests.
+pub fn client_key() -> SecretKey {
+    secret(0xbb)
+}
+
+/// The configuration that `init` writes for [`client_key`].
+pub fn config() -> Config {
+    let text = Config::example(&client_key().public(), "example.com/test");
+    Config::parse(text.as_bytes()).expect("the example is good")
+}
+
+/// The one principal.
+pub fn principal(config: &Config) -> &Principal {
+    &config.principals[0]
+}
+
+/// A module that nobody has.
+pub fn module() -> ModuleRef {
+    ModuleRef { digest: Digest::of(b"module"), length: 6 }
+}
+
+/// A small task.
+pub fn task() -> Task {
+    Task {
+        module: module(),
+        entry: Entry::Command,
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        input: Input::Empty,
+        capabilities: Capabilities::default(),
+        limits: Limits::default(),
+        queue: Name::default_name(),
+        priority: 0,
+        idempotent: false,
+        labels: BTreeMap::new(),
+    }
+}
+
+/// A window of one hour around [`NOW`].
+pub fn context() -> Context {
+    Context {
+        audience: host_key().public(),
+        tenant: Name::default_name(),
+        issued_at: NOW,
+        not_before: NOW,
+        not_after: Timestamp::from_millis(NOW.as_millis() + 3_600_000),
+        salt: JobId::from_bytes([9; 16]),
+    }
+}
+
+/// An id from a number.
+pub fn id(number: u64) -> JobId {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    JobId::from_bytes(bytes)
+}
+
+/// A body of the small task.
+pub fn body(number: u64) -> JobBody {
+    JobBody::new(id(number), context(), task())
+}
+
+/// The body, signed and verified.
+pub fn verified(body: &JobBody) -> VerifiedJob {
+    let envelope = sign_job(body, &client_key()).expect("a good body");
+    let mut jobs = Envelope::parse(envelope.as_bytes())
+        .and_then(|envelope| envelope.verify(&client_key().public()))
+        .expect("our own envelope");
+    jobs.remove(0)
+}
+
+/// What admission says of the body.
+pub fn admit(body: &JobBody, config: &Config, now: Timestamp) -> Result<AdmittedJob, Refusal> {
+    let policy = Policy { host: &host_key().public(), config };
+    admission::admit(verified(body), principal(config), &policy, now)
+}
+
+/// The body, admitted.
+pub fn admitted(body: &JobBody) -> AdmittedJob {
+    admit(body, &config(), NOW).expect("a good job")
+}

@@ -1,0 +1,234 @@
+//! The configuration file: what it accepts, what it refuses and with which words, and that its documents are true.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use strongroom::config::{Config, KNOBS};
+use strongroom_job::{Access, Limits, Name, PublicKey};
+
+const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
+const OTHER: &str = "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
+const ORIGIN: &str = "log_origin = \"example.com/log\"\n";
+
+fn key() -> PublicKey {
+    KEY.parse().unwrap()
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse(text.as_bytes()).unwrap_or_else(|fault| panic!("{fault}\n{text}"))
+}
+
+fn fault(text: &str) -> String {
+    Config::parse(text.as_bytes()).expect_err(text).to_string()
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    let example = parse(&Config::example(&key(), "example.com/log"));
+    assert_eq!(example.listen, "127.0.0.1:7433".parse().unwrap(), "nobody outside this machine is let in");
+    assert_eq!(example.log_origin, "example.com/log");
+    let [owner] = example.principals.as_slice() else { panic!("{:?}", example.principals) };
+    assert_eq!((owner.name.as_str(), owner.key, owner.any_directory), ("owner", key(), true));
+    assert_eq!(owner.tenant, Name::default_name());
+    let bare = parse(ORIGIN);
+    assert_eq!(bare.bounds, example.bounds);
+    assert_eq!((bare.queues, bare.volumes.len()), (example.queues, 0));
+    assert!(bare.principals.is_empty(), "nobody may connect unless they are named");
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let bounds = parse(ORIGIN).bounds;
+    assert_eq!((bounds.max_running, bounds.max_queued), (64, 1_000_000));
+    assert_eq!((bounds.max_module_bytes, bounds.max_input_bytes), (64 << 20, 4 << 30));
+    let times = [bounds.max_lifetime, bounds.clock_skew, bounds.request_timeout, bounds.drain];
+    assert_eq!(times, [86_400, 60, 10, 30].map(Duration::from_secs));
+    assert_eq!((bounds.max_connections, bounds.max_connections_per_key), (256, 64));
+    assert_eq!(bounds.max_streams_per_connection, 1024);
+    let limits = Limits {
+        memory_bytes: 1 << 30,
+        fuel: None,
+        wall_ms: 3_600_000,
+        stdout_bytes: 4 << 30,
+        stderr_bytes: 256 << 20,
+    };
+    assert_eq!(bounds.max_limits, limits);
+}
+
+/// Every knob is read: a file that sets each to the end of its range gives other bounds than the defaults, one by one.
+#[test]
+fn every_knob_does_something() {
+    let default = parse(ORIGIN).bounds;
+    for knob in KNOBS {
+        let other =
+            if knob.default == Some(*knob.range.end()) { knob.range.start() } else { knob.range.end() };
+        let changed = parse(&format!("{ORIGIN}[{}]\n{} = {other}\n", knob.section, knob.key)).bounds;
+        assert_ne!(changed, default, "{}.{}", knob.section, knob.key);
+        for wrong in [knob.range.start().wrapping_sub(1), knob.range.end() + 1] {
+            if knob.range.contains(&wrong) || wrong > i64::MAX as u64 {
+                continue;
+            }
+            let text = fault(&format!("{ORIGIN}[{}]\n{} = {wrong}\n", knob.section, knob.key));
+            assert!(
+                text.starts_with(&format!("3: {}.{}: {wrong} is out of range", knob.section, knob.key)),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_full_file_means_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().canonicalize().unwrap();
+    let text = format!(
+        r#"
+listen = "[::1]:9000"
+log_origin = "example.com/log"
+queues = ["night", "default"]
+
+[volumes.data]
+path = {path:?}
+access = "write"
+
+[volumes.papers]
+path = {path:?}
+
+[[principals]]
+name = "alice"
+key = "{KEY}"
+tenant = "red"
+volumes = {{ data = "read", papers = "read" }}
+
+[[principals]]
+name = "bob"
+key = "{OTHER}"
+[principals.volumes]
+data = "write"
+"#
+    );
+    let config = parse(&text);
+    assert_eq!(config.listen.to_string(), "[::1]:9000");
+    let queues: Vec<&str> = config.queues.iter().map(Name::as_str).collect();
+    assert_eq!(queues, ["default", "night"]);
+    let volumes: Vec<_> =
+        config.volumes.iter().map(|(name, volume)| (name.as_str(), volume.access)).collect();
+    assert_eq!(volumes, [("data", Access::ReadWrite), ("papers", Access::Read)]);
+    let [alice, bob] = config.principals.as_slice() else { panic!("{:?}", config.principals) };
+    assert_eq!((alice.tenant.as_str(), bob.tenant.as_str()), ("red", "default"));
+    assert!(!alice.any_directory && !bob.any_directory);
+    let granted: Vec<_> = alice.volumes.iter().map(|(name, access)| (name.as_str(), *access)).collect();
+    assert_eq!(granted, [("data", Access::Read), ("papers", Access::Read)]);
+    assert_eq!(bob.volumes.values().copied().collect::<Vec<_>>(), [Access::ReadWrite]);
+    assert_ne!(config.digest, parse(ORIGIN).digest);
+}
+
+/// The words of every refusal. `golden/config.txt` is written by hand and never by a test.
+#[test]
+fn every_fault_names_its_line_and_its_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    let file = dir.join("file");
+    std::fs::write(&file, "").unwrap();
+    let volume = |lines: &str| format!("{ORIGIN}[volumes.data]\n{lines}\n");
+    let principal = |lines: &str| format!("{ORIGIN}[[principals]]\nname = \"a\"\nkey = \"{KEY}\"\n{lines}\n");
+    let cases = [
+        ("typo at the top", format!("{ORIGIN}\n\nlisten_adress = \"\"\n")),
+        ("typo in a table", format!("{ORIGIN}[bounds]\nmax_runing = 3\n")),
+        ("typo in a principal", principal("tennant = \"x\"")),
+        ("typo in a volume", volume(&format!("path = {dir:?}\nacess = \"read\""))),
+        ("key that is like no other", format!("{ORIGIN}[max_limits]\nzzz = 3\n")),
+        ("not TOML", format!("{ORIGIN}listen = \n")),
+        ("key twice", format!("{ORIGIN}{ORIGIN}")),
+        ("not UTF-8", String::from("UTF8")),
+        ("typo in a key that must be there", "log_orign = \"x\"\n".into()),
+        ("no log name", "listen = \"127.0.0.1:1\"\n".into()),
+        ("log name with a space", "log_origin = \"my log\"\n".into()),
+        ("bad address", format!("listen = \"localhost\"\n{ORIGIN}")),
+        ("text for a number", format!("{ORIGIN}[bounds]\nmax_running = \"64\"\n")),
+        ("fraction for a number", format!("{ORIGIN}[bounds]\ndrain_ms = 1.5\n")),
+        ("number for text", format!("{ORIGIN}[[principals]]\nname = 7\n")),
+        ("table for a list", format!("{ORIGIN}[principals]\nname = \"a\"\n")),
+        ("zero slots", format!("{ORIGIN}[bounds]\nmax_running = 0\n")),
+        ("negative", format!("{ORIGIN}[bounds]\nclock_skew_ms = -1\n")),
+        ("more than 64 bits", format!("{ORIGIN}[bounds]\nclock_skew_ms = 99999999999999999999\n")),
+        ("queue twice", format!("queues = [\"a\",\n \"a\"]\n{ORIGIN}")),
+        ("queue that is no name", format!("queues = [\"A b\"]\n{ORIGIN}")),
+        ("volume that is not there", volume("path = \"/no/such/dir\"")),
+        ("volume that is a file", volume(&format!("path = {file:?}"))),
+        ("relative volume", volume("path = \"data\"")),
+        ("volume without a path", volume("access = \"read\"")),
+        ("unknown access", volume(&format!("path = {dir:?}\naccess = \"rw\""))),
+        ("principal without a key", format!("{ORIGIN}[[principals]]\nname = \"a\"\n")),
+        (
+            "principal with half a key",
+            format!("{ORIGIN}[[principals]]\nname = \"a\"\nkey = \"ed25519:00\"\n"),
+        ),
+        ("weak key", format!("{ORIGIN}[[principals]]\nname = \"a\"\nkey = \"ed25519:{}\"\n", "0".repeat(64))),
+        ("name twice", format!("{}[[principals]]\nname = \"a\"\nkey = \"{OTHER}\"\n", principal(""))),
+        ("key of two", format!("{}[[principals]]\nname = \"b\"\nkey = \"{KEY}\"\n", principal(""))),
+        ("grant of an unknown volume", principal("volumes = { dat = \"read\" }")),
+        (
+            "grant above the volume",
+            format!(
+                "{}{}",
+                principal("volumes = { data = \"write\" }"),
+                &volume(&format!("path = {dir:?}"))[ORIGIN.len()..]
+            ),
+        ),
+    ];
+    let mut found = String::new();
+    for (what, text) in &cases {
+        let text =
+            if text == "UTF8" { Config::parse(b"a = 1\n\xff").unwrap_err().to_string() } else { fault(text) };
+        let text = text.replace(dir.to_str().unwrap(), "DIR");
+        writeln!(found, "{what}\n    {text}").unwrap();
+    }
+    let golden = include_str!("golden/config.txt");
+    assert!(found == golden, "--- found\n{found}\n--- golden/config.txt\n{golden}");
+}
+
+#[test]
+fn the_file_and_the_line_stand_in_front() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("strongroom.toml");
+    std::fs::write(&path, format!("{ORIGIN}\nlistn = 1\n")).unwrap();
+    let text = Config::load(&path).unwrap_err().to_string();
+    let expected = format!("{}:3: unknown key \"listn\": did you mean \"listen\"?", path.display());
+    assert_eq!(text, expected);
+    let missing = Config::load(&dir.path().join("none")).unwrap_err().to_string();
+    assert!(missing.contains("none: cannot read the configuration: No such file"), "{missing}");
+}
+
+// Red without the comparison with MAX_CONFIG_BYTES.
+#[test]
+fn a_huge_file_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("strongroom.toml");
+    std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    let text = Config::load(&path).unwrap_err().to_string();
+    assert!(text.contains("1099511627776 bytes where a configuration may have 4194304"), "{text}");
+}
+
+/// A reference that lacks a key, or names another default or range, is wrong.
+#[test]
+fn the_reference_has_every_knob() {
+    let reference = include_str!("../../docs/reference/config.md");
+    for knob in KNOBS {
+        let default = knob.default.map_or_else(|| "none".into(), |default| default.to_string());
+        let (start, end) = knob.range.clone().into_inner();
+        let row =
+            format!("| `{}` | {default} | {start} to {end} | {} | {} |", knob.key, knob.meaning, knob.worst);
+        assert!(reference.contains(&row), "docs/reference/config.md lacks the row\n{row}");
+    }
+}
+
+#[test]
+fn the_example_of_the_reference_is_valid() {
+    let reference = include_str!("../../docs/reference/config.md");
+    let example = reference.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = parse(&example.replace("/srv/papers", dir.path().to_str().unwrap()));
+    assert_eq!(config.principals[0].tenant.as_str(), "research");
+}

@@ -1,0 +1,215 @@
+//! Crash: whatever was acknowledged is there after the crash, and a job's state and its records are never apart.
+//!
+//! The store is cut off at every step of every commit of a small history, once with what the operating system had by then
+//! and once with what was durable before; each copy is opened and held against the records in it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use common::{admitted, body, client_key, id};
+use strongroom::clock::Clock;
+use strongroom::lifecycle::{Event, Finished};
+use strongroom::store::{Closing, CommitError, Committed, NoFault, Outputs, Step, Store, Transition};
+use strongroom_job::{Event as Said, JobId, JobState, Outcome, Record};
+
+const STEPS: [Step; 4] = [Step::BeforeApply, Step::Applied, Step::Flushed, Step::Synced];
+
+/// The history: two jobs live, one is cancelled in the queue, one is left running.
+fn history() -> Vec<(&'static str, Transition)> {
+    let admit = |number| Transition::Admit {
+        jobs: vec![admitted(&body(number))],
+        envelope: Arc::from(b"envelope".as_slice()),
+        max_active: 10,
+    };
+    let step = |number, event| Transition::Step { job: id(number), event };
+    let finish = |number| Transition::Finish {
+        job: id(number),
+        event: Event::Finish { fence: 1, end: Box::new(Finished::without_run(Outcome::Exited { code: 0 })) },
+        outputs: Outputs { stdout: Some(b"out".to_vec()), stderr: None },
+    };
+    vec![
+        ("admit 1", admit(1)),
+        ("start 1", step(1, Event::Start)),
+        ("admit 2", admit(2)),
+        ("admit 3", admit(3)),
+        ("finish 1", finish(1)),
+        ("cancel 3", step(3, Event::Cancel { by: client_key().public() })),
+        ("start 2", step(2, Event::Start)),
+    ]
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn open(path: &Path) -> (Store, Closing) {
+    Store::open(path).unwrap().start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap()
+}
+
+fn close((store, closing): (Store, Closing)) {
+    drop(store);
+    closing.wait();
+}
+
+/// What the records alone say of each job; fails when they cannot have come from the lifecycle.
+fn retell(records: &[Record]) -> BTreeMap<JobId, JobState> {
+    let mut states = BTreeMap::new();
+    for record in records {
+        let (job, from, to) = match &record.event {
+            Said::Admitted { job, .. } => (job, None, JobState::Queued),
+            Said::Started { job, .. } => (job, Some(JobState::Queued), JobState::Running),
+            Said::Requeued { job, .. } => (job, Some(JobState::Running), JobState::Queued),
+            Said::Finished { job, attempt: 0, outcome, .. } => (job, Some(JobState::Queued), outcome.state()),
+            Said::Finished { job, outcome, .. } => (job, Some(JobState::Running), outcome.state()),
+            _ => continue,
+        };
+        assert_eq!(states.insert(*job, to), from, "{job}: {:?}", record.event);
+    }
+    states
+}
+
+/// Opens a copy and checks that rows and records say the same. Returns what they say.
+fn inspect(path: &Path) -> BTreeMap<JobId, JobState> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (store, closing) = open(path);
+    let leaves = store.leaves(0, 1000).unwrap();
+    assert_eq!(leaves.len() as u64, store.log_size(), "every leaf that the size counts is there");
+    let records: Vec<Record> = leaves.iter().map(|leaf| Record::from_leaf(leaf).unwrap()).collect();
+    let told = retell(&records);
+    for (job, state) in &told {
+        let row = runtime.block_on(store.row(job)).unwrap().expect("a record has a row");
+        assert_eq!(row.life.state(), *state, "{job}");
+        assert!(store.spec(job).unwrap().is_some());
+    }
+    let active: Vec<JobId> = store.active().map(|waiting| waiting.unwrap().job).collect();
+    let unfinished: Vec<JobId> =
+        told.iter().filter(|(_, state)| !state.is_terminal()).map(|(job, _)| *job).collect();
+    assert_eq!(active, unfinished);
+    close((store, closing));
+    told
+}
+
+/// Runs the history, takes a copy at step `step` of commit `cut`, and fails there. Returns the copy, and what had been
+/// acknowledged by then.
+fn run_until(dir: &Path, cut: usize, step: Step) -> (PathBuf, usize) {
+    let (state, snapshot) = (dir.join("state"), dir.join("copy"));
+    let commits = Arc::new(Mutex::new(0));
+    let fault = {
+        let (state, snapshot) = (state.clone(), snapshot.clone());
+        move |at: Step| -> io::Result<()> {
+            let mut commits = commits.lock().unwrap();
+            if *commits == cut && at == step {
+                copy(&state, &snapshot);
+                return Err(io::Error::other("the disk is gone"));
+            }
+            *commits += usize::from(at == Step::Synced);
+            Ok(())
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (store, closing) =
+        Store::open(&state).unwrap().start(Arc::new(Clock::default()), Box::new(fault)).unwrap();
+    let mut acknowledged = 0;
+    for (name, transition) in history() {
+        match runtime.block_on(store.commit(transition)) {
+            Ok(_) => acknowledged += 1,
+            Err(CommitError::Failed(reason)) => {
+                assert!(reason.contains("the disk is gone") || acknowledged < cut + 1, "{name}: {reason}");
+                break;
+            }
+            Err(other) => panic!("{name}: {other}"),
+        }
+    }
+    assert_eq!(acknowledged, cut, "nothing is acknowledged at or after the cut");
+    assert_eq!(store.failure().as_deref(), Some("the disk is gone"), "the store says that it failed");
+    close((store, closing));
+    (snapshot, acknowledged)
+}
+
+/// The states after the first `count` transitions of the history.
+fn after(count: usize) -> BTreeMap<JobId, JobState> {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (store, closing) = open(dir.path());
+    for (name, transition) in history().into_iter().take(count) {
+        runtime.block_on(store.commit(transition)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    close((store, closing));
+    inspect(dir.path())
+}
+
+// Red with the answers of `Writer::commit` sent before `make_durable`: the acknowledged count is then above the cut.
+#[test]
+fn at_every_step_of_every_commit_the_acknowledged_is_there() {
+    for cut in 0..history().len() {
+        let (before, with) = (after(cut), after(cut + 1));
+        for step in STEPS {
+            let dir = tempfile::tempdir().unwrap();
+            let (snapshot, _) = run_until(dir.path(), cut, step);
+            let found = inspect(&snapshot);
+            match step {
+                Step::BeforeApply => assert_eq!(found, before, "commit {cut}: nothing of it was written"),
+                // In between, the group is there as a whole or not at all.
+                Step::Applied => assert!(found == before || found == with, "commit {cut}: {found:?}"),
+                Step::Flushed | Step::Synced => assert_eq!(found, with, "commit {cut} at {step:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_crash_the_history_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (snapshot, _) = run_until(dir.path(), 6, Step::Synced);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (store, closing) = open(&snapshot);
+    // Not signed as idempotent: interrupted, and never again anything else.
+    let recovered =
+        runtime.block_on(store.commit(Transition::Step { job: id(2), event: Event::Recover })).unwrap();
+    assert!(matches!(recovered, Committed::Stepped(row) if row.life.state() == JobState::Interrupted));
+    let again = runtime.block_on(store.commit(Transition::Step { job: id(2), event: Event::Start }));
+    assert!(matches!(again, Err(CommitError::Illegal(_))));
+    close((store, closing));
+    let states: Vec<JobState> = inspect(&snapshot).into_values().collect();
+    assert_eq!(states, [JobState::Succeeded, JobState::Interrupted, JobState::Cancelled]);
+}
+
+// Red without `came_in` in `Group::admit`.
+#[test]
+fn the_same_envelope_gets_the_first_answer_and_another_one_a_conflict() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (store, closing) = open(dir.path());
+    let admit = |body: &strongroom_job::JobBody| Transition::Admit {
+        jobs: vec![admitted(body)],
+        envelope: Arc::from([1]),
+        max_active: 10,
+    };
+    let answer = |transition| match runtime.block_on(store.commit(transition)) {
+        Ok(Committed::Admitted { jobs, fresh }) => Ok((jobs, fresh.len())),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error),
+    };
+    let (first, fresh) = answer(admit(&body(1))).unwrap();
+    assert_eq!(fresh, 1);
+    assert_eq!(answer(admit(&body(1))).unwrap(), (first, 0));
+    let mut other = body(1);
+    other.task.args.push("x".into());
+    assert!(matches!(answer(admit(&other)), Err(CommitError::Conflict(job)) if job == id(1)));
+    assert_eq!(store.log_size(), 1);
+    close((store, closing));
+}

@@ -1,0 +1,119 @@
+//! Rules about single files: length, first line, words that must not stay, names of machines.
+
+use crate::repo::{Repo, root};
+use crate::rust;
+
+/// Past this a file has a second idea in it.
+const MAX_LINES: usize = 500;
+
+/// Hosts that a text may name in a link. A mirror, or a machine of ours, is none of them.
+const HOSTS: [&str; 8] = [
+    "github.com",
+    "c2sp.org",
+    "example.org",
+    "example.com",
+    "www.rfc-editor.org",
+    "docs.rs",
+    "webassembly.org",
+    "wasi.dev",
+];
+
+/// Where every crate of the lock files must come from.
+const SOURCE: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
+
+/// Source files: length, module documentation, no `unsafe`, no test that is left out.
+pub(crate) fn sources(repo: &Repo) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (path, text) in repo.ending(".rs") {
+        let is_source = path.split('/').any(|part| part == "src");
+        let lines = text.lines().count();
+        if is_source && lines > MAX_LINES {
+            wrong.push(format!(
+                "{path}: {lines} lines, more than {MAX_LINES}: look for the second idea in it"
+            ));
+        }
+        if is_source && !text.starts_with("//!") {
+            wrong.push(format!("{path}: says nothing about its purpose in a first line with //!"));
+        }
+        let code = rust::code(text);
+        if is_source && rust::has_word(&code, "unsafe") {
+            wrong.push(format!("{path}: unsafe code"));
+        }
+        let ignored = ["#[ignore", "]"].concat();
+        if text.contains(&ignored) || code.contains(ignored.trim_end_matches(']')) {
+            wrong.push(format!("{path}: a test that is not run is no test"));
+        }
+        let is_ours = ["host/", "runtime/", "sdk/"].iter().any(|place| path.starts_with(place));
+        if is_ours && path.ends_with("src/lib.rs") && !text.contains("#![forbid(unsafe_code)]") {
+            wrong.push(format!("{path}: does not forbid unsafe code"));
+        }
+    }
+    wrong
+}
+
+/// Words that say that something is not finished.
+pub(crate) fn words(repo: &Repo) -> Vec<String> {
+    let unfinished = [["TO", "DO"].concat(), ["FIX", "ME"].concat()];
+    let mut wrong = Vec::new();
+    for (path, text) in repo.texts() {
+        for (line, content) in (1..).zip(text.lines()) {
+            if unfinished.iter().any(|word| rust::has_word(content, word)) {
+                wrong.push(format!("{path}:{line}: finish it, or say what is missing in an issue"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Paths of the machine that a file was written on, and names of registries and mirrors.
+pub(crate) fn machines(repo: &Repo) -> Vec<String> {
+    let root = root().display().to_string();
+    let mut wrong = Vec::new();
+    for (path, bytes) in repo.files() {
+        // Short roots, such as /app, are ordinary words of other people's binaries.
+        if root.len() > 5 && String::from_utf8_lossy(bytes).contains(&root) {
+            wrong.push(format!("{path}: holds {root}, a path of this machine"));
+        }
+        let Ok(text) = str::from_utf8(bytes) else { continue };
+        for (line, content) in (1..).zip(text.lines()) {
+            for home in [["/ro", "ot/"].concat(), ["/ho", "me/"].concat(), ["/Us", "ers/"].concat()] {
+                let begins = |at: usize| {
+                    !content[..at].ends_with(|c: char| c.is_alphanumeric() || "._-~}*".contains(c))
+                };
+                if content.match_indices(&home).any(|(at, _)| begins(at)) {
+                    wrong.push(format!("{path}:{line}: a path below {home}"));
+                }
+            }
+            if content.starts_with("source = ") && path.ends_with(".lock") && content != SOURCE {
+                wrong.push(format!("{path}:{line}: a crate that does not come from crates.io"));
+            }
+            if path.ends_with(".lock") || path.starts_with("sdk/job/golden/") {
+                continue;
+            }
+            for host in hosts(content).filter(|host| !HOSTS.contains(host)) {
+                wrong.push(format!(
+                    "{path}:{line}: names {host}, which is not in the list of hosts in tidy/files.rs"
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+/// The hosts of all links in a line. A name without a dot is made up.
+fn hosts(line: &str) -> impl Iterator<Item = &str> {
+    let after = line.split("://").skip(1);
+    after.filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !".-".contains(c)).unwrap_or(rest.len());
+        let host = rest[..end].trim_end_matches('.');
+        host.contains('.').then_some(host)
+    })
+}
+
+/// A violation of each rule, and what the complaint must say.
+pub(crate) const PLANTED_SOURCES: &[(&str, &str, &str)] = &[
+    ("host/src/planted.rs", "// no module documentation\n", "purpose"),
+    ("host/src/planted.rs", "//! Doc.\nfn f() { unsafe { g() } }\n", "unsafe"),
+    ("host/tests/planted.rs", "//! Doc.\n#[ignore = \"slow\"]\n#[test]\nfn f() {}\n", "not run"),
+    ("runtime/src/lib.rs", "//! Doc.\n", "forbid"),
+];

@@ -1,0 +1,296 @@
+//! The walls of the house: which crate may depend on which, and which module may name what.
+
+use crate::repo::Repo;
+use crate::rust;
+
+/// What a member of the workspace may not depend on, tests and build scripts included. A name with `*` stands for all that
+/// begin so.
+const CRATES: &[(&str, &[&str])] = &[
+    (
+        "sdk/job/Cargo.toml",
+        &["strongroom*", "tokio*", "quinn*", "rustls*", "wasm*", "sled", "getrandom", "futures*"],
+    ),
+    ("sdk/client/Cargo.toml", &["strongroom", "strongroom-runtime", "wasm*", "sled"]),
+    ("runtime/Cargo.toml", &["strongroom*", "quinn*", "rustls*", "sled", "ed25519*"]),
+    ("host/Cargo.toml", &["wasmtime*", "wasmparser", "strongroom-examples", "strongroom-benches"]),
+    ("examples/programs/Cargo.toml", &["strongroom", "strongroom-benches", "wasm*", "quinn*", "sled"]),
+    ("benches/Cargo.toml", &[]),
+];
+
+/// A module wall: files below `inside`, but not below `except`, may name none of `banned`.
+struct Wall {
+    inside: &'static [&'static str],
+    except: &'static [&'static str],
+    /// A path, with all that is below it; `::name` is any path with that name in it.
+    banned: &'static [&'static str],
+    why: &'static str,
+}
+
+const WALLS: &[Wall] = &[
+    Wall {
+        inside: &["sdk/job/src"],
+        except: &[],
+        banned: &[
+            "tokio",
+            "quinn",
+            "rustls",
+            "wasmtime",
+            "sled",
+            "strongroom",
+            "strongroom_sdk",
+            "strongroom_runtime",
+            "std::fs",
+            "std::net",
+            "std::env",
+            "std::thread",
+            "std::process",
+            "std::time::SystemTime",
+            "std::time::Instant",
+            "std::time::UNIX_EPOCH",
+        ],
+        why: "the contract is pure: no I/O, no clock, no other crate of ours",
+    },
+    Wall {
+        inside: &["sdk/client/src"],
+        except: &[],
+        banned: &["strongroom", "strongroom_runtime", "wasmtime", "sled"],
+        why: "a client needs neither host nor sandbox",
+    },
+    Wall {
+        inside: &["runtime/src"],
+        except: &[],
+        banned: &[
+            "strongroom",
+            "strongroom_job",
+            "strongroom_sdk",
+            "quinn",
+            "rustls",
+            "sled",
+            "ed25519_dalek",
+        ],
+        why: "the sandbox knows nothing of jobs, keys, the network or the store",
+    },
+    Wall {
+        inside: &["runtime/src"],
+        except: &["runtime/src/standin.rs"],
+        banned: &["Instant::now", "std::time::Instant::now", "::SystemTime"],
+        why: "standin.rs alone reads clocks, so that a guest sees no other",
+    },
+    Wall {
+        inside: &["host/src/admission", "host/src/lifecycle"],
+        except: &[],
+        banned: &[
+            "tokio",
+            "tokio_util",
+            "futures_util",
+            "quinn",
+            "rustls",
+            "sled",
+            "wasmtime",
+            "std::fs",
+            "std::net",
+            "std::env",
+            "std::thread",
+            "std::process",
+            "std::time::SystemTime",
+            "std::time::Instant",
+            "crate::clock",
+            "crate::store",
+            "crate::dispatch",
+            "crate::intake",
+            "crate::blobs",
+            "crate::audit",
+            "crate::host",
+            "crate::home",
+            "crate::cli",
+        ],
+        why: "it is pure: everything that it judges is passed in, `now` too",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &["host/src/intake"],
+        banned: &["quinn", "rustls"],
+        why: "only intake speaks QUIC",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &["host/src/store"],
+        banned: &["sled"],
+        why: "only the store knows sled",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &["host/src/admission"],
+        banned: &["::Grant"],
+        why: "only admission makes a grant",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &[],
+        banned: &["wasmtime", "wasmtime_wasi", "wasmparser"],
+        why: "the host runs guests through strongroom-runtime only",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &["host/src/clock.rs"],
+        banned: &["::SystemTime", "::UNIX_EPOCH", "std::time::Instant"],
+        why: "only clock.rs knows what time it is",
+    },
+    Wall {
+        inside: &["host/src"],
+        // Deadlines of single reads: timers, not times.
+        except: &["host/src/clock.rs", "host/src/intake/body.rs"],
+        banned: &["::now"],
+        why: "only clock.rs knows what time it is",
+    },
+    Wall {
+        inside: &["host/src"],
+        // Where the user's data lies; whether colours are wanted.
+        except: &["host/src/home.rs", "host/src/cli/console.rs"],
+        banned: &[
+            "std::env::var",
+            "std::env::var_os",
+            "std::env::vars",
+            "std::env::vars_os",
+            "env::var",
+            "env::var_os",
+        ],
+        why: "the environment decides nothing",
+    },
+    Wall {
+        inside: &["host/src"],
+        // Key files have one reader, the SDK's: see docs/adr/0006-home-reads-keys-through-the-sdk.md.
+        except: &["host/src/cli", "host/src/home.rs"],
+        banned: &["strongroom_sdk"],
+        why: "the host is not its own client; only the command line is",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &["host/src/cli"],
+        banned: &["clap", "indicatif", "anyhow", "tracing_subscriber", "jiff", "crate::cli"],
+        why: "the library does not know the command line",
+    },
+    Wall {
+        inside: &["host/src"],
+        // Rows; live.json; the word for a state. The derive on `AdmittedJob` is of use to whoever can call one of these.
+        except: &["host/src/store", "host/src/home/lock.rs", "host/src/cli/job.rs"],
+        banned: &[
+            "serde_json::from_slice",
+            "serde_json::from_str",
+            "serde_json::from_reader",
+            "serde_json::from_value",
+            "serde_json::Deserializer",
+            "::DeserializeOwned",
+        ],
+        why: "only the store may bring an AdmittedJob back without admission; envelopes are parsed by strongroom-job",
+    },
+];
+
+/// Dependencies that lead through a wall between crates.
+pub(crate) fn crates(repo: &Repo) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (manifest, banned) in CRATES {
+        let Some(text) = repo.text(manifest) else {
+            wrong.push(format!("{manifest}: is missing"));
+            continue;
+        };
+        for (line, name, value) in dependencies(text) {
+            let is = |pattern: &&&str| match pattern.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => name == **pattern,
+            };
+            if banned.iter().any(|pattern| is(&pattern)) {
+                wrong.push(format!("{manifest}:{line}: must not depend on {name}"));
+            }
+            if value != ".workspace=true" && !value.contains("workspace=true") {
+                wrong.push(format!("{manifest}:{line}: {name}: versions stand in the root Cargo.toml only"));
+            }
+        }
+        if !text.contains("[lints]\nworkspace = true") {
+            wrong.push(format!("{manifest}: the workspace's lints are not switched on"));
+        }
+    }
+    let listed = |manifest: &str| CRATES.iter().any(|(known, _)| *known == manifest);
+    let members =
+        repo.text("Cargo.toml").unwrap_or_default().lines().find(|line| line.starts_with("members"));
+    for member in members.unwrap_or_default().split('"').skip(1).step_by(2) {
+        if !listed(&format!("{member}/Cargo.toml")) {
+            wrong.push(format!("Cargo.toml: {member} has no wall in host/tests/tidy/walls.rs"));
+        }
+    }
+    wrong
+}
+
+/// Line, name and the rest (without blanks) of every dependency.
+fn dependencies(manifest: &str) -> Vec<(usize, &str, String)> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for (number, line) in (1..).zip(manifest.lines()) {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.starts_with('[') {
+            let section = line.trim_matches(['[', ']']);
+            inside = section.ends_with("dependencies");
+            if let Some((_, name)) = section.split_once("dependencies.") {
+                found.push((number, name, "in a table of its own".into()));
+            }
+        } else if inside && let Some(end) = line.find(['.', '=', ' ']) {
+            found.push((number, &line[..end], line[end..].replace(' ', "")));
+        }
+    }
+    found
+}
+
+/// Paths in code that lead through a wall between modules.
+pub(crate) fn modules(repo: &Repo) -> Vec<String> {
+    let below = |path: &str, places: &[&str]| {
+        places.iter().any(|place| {
+            path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.']))
+        })
+    };
+    let mut wrong = Vec::new();
+    for (path, source) in repo.ending(".rs") {
+        let walls: Vec<&Wall> =
+            WALLS.iter().filter(|wall| below(path, wall.inside) && !below(path, wall.except)).collect();
+        if walls.is_empty() {
+            continue;
+        }
+        for named in rust::paths(&rust::code(source)) {
+            for wall in
+                walls.iter().filter(|wall| wall.banned.iter().any(|banned| leads_to(&named.path, banned)))
+            {
+                wrong.push(format!("{path}:{}: {}: {}", named.line, named.path, wall.why));
+            }
+        }
+    }
+    wrong
+}
+
+fn leads_to(path: &str, banned: &str) -> bool {
+    match banned.strip_prefix("::") {
+        Some(name) => path.split("::").any(|part| part == name),
+        None => path.strip_prefix(banned).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")),
+    }
+}
+
+/// Every wall with a file that breaks it: the rule is worth something only when it sees them.
+pub(crate) const PLANTED: &[(&str, &str, &str)] = &[
+    ("sdk/job/src/planted.rs", "use std::{fmt, fs::File};", "std::fs::File"),
+    ("sdk/job/src/planted.rs", "fn f() { let _ = std::time::SystemTime::now(); }", "SystemTime"),
+    ("sdk/client/src/planted.rs", "use strongroom_runtime::Engine;", "strongroom_runtime"),
+    ("runtime/src/planted.rs", "use strongroom_job::JobId;", "strongroom_job"),
+    ("runtime/src/planted.rs", "fn f() { std::time::Instant::now(); }", "clocks"),
+    ("host/src/admission/planted.rs", "use tokio::sync::mpsc;", "tokio"),
+    ("host/src/admission/planted.rs", "use crate::clock::Clock;", "crate::clock"),
+    ("host/src/lifecycle.rs", "use sled::Db;", "sled"),
+    ("host/src/dispatch/planted.rs", "fn f(c: quinn::Connection) {}", "QUIC"),
+    ("host/src/audit/planted.rs", "use sled as s;\nuse sled::Db;", "sled"),
+    ("host/src/dispatch/planted.rs", "fn f() { sandbox::Grant::none(); }", "grant"),
+    ("host/src/cli/planted.rs", "use strongroom_runtime::{Engine, Grant};", "grant"),
+    ("host/src/dispatch/planted.rs", "use wasmtime::Engine;", "strongroom-runtime"),
+    ("host/src/store/planted.rs", "use std::time::{Duration, SystemTime};", "clock.rs"),
+    ("host/src/cli/planted.rs", "fn f() { jiff::Timestamp::now(); }", "clock.rs"),
+    ("host/src/config/planted.rs", "fn f() { std::env::var(NAME); }", "environment"),
+    ("host/src/host/planted.rs", "use strongroom_sdk::Client;", "client"),
+    ("host/src/config/planted.rs", "use clap::Args;", "command line"),
+    ("host/src/host/planted.rs", "fn f() { serde_json::from_slice(b).unwrap() }", "AdmittedJob"),
+];

@@ -1,0 +1,479 @@
+//! A host in memory: real intake on a loopback port, and a service that remembers what reached it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use strongroom::config::{Bounds, Principal};
+use strongroom::intake::{Intake, OutputReader, Service, Strangers, Upload};
+use strongroom_job::{
+    AcceptedJob, BlobKind, Digest, Digester, Envelope, HostView, JobEnd, JobId, JobState, JobView, Limits,
+    ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey, Refusal, RefusalCode,
+    Timestamp, Usage,
+};
+use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// Longest wait of any test for something that must happen.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Waits for something that must happen; a test never hangs.
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, work).await.expect("must happen soon")
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    soon(async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// A running intake.
+pub(crate) struct Site {
+    pub(crate) address: SocketAddr,
+    pub(crate) host_key: PublicKey,
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) strangers: Strangers,
+    pub(crate) drain: Option<oneshot::Sender<()>>,
+    pub(crate) close: Option<oneshot::Sender<()>>,
+    pub(crate) running: JoinHandle<()>,
+}
+
+impl Site {
+    /// A site that knows the keys of two clients.
+    pub(crate) fn start(identities: &[&Identity]) -> Self {
+        Self::with(identities, &bounds())
+    }
+
+    pub(crate) fn with(identities: &[&Identity], bounds: &Bounds) -> Self {
+        let key = Identity::generate().unwrap();
+        Self::at((std::net::Ipv4Addr::LOCALHOST, 0).into(), &key, Fake::knowing(identities), bounds)
+    }
+
+    pub(crate) fn at(listen: SocketAddr, key: &Identity, fake: Arc<Fake>, bounds: &Bounds) -> Self {
+        let intake = Intake::bind(listen, key.secret(), Arc::clone(&fake), bounds).unwrap();
+        let (drain, draining) = oneshot::channel();
+        let (close, closing) = oneshot::channel();
+        let (address, strangers) = (intake.local_addr(), intake.strangers());
+        let running = tokio::spawn(intake.run(async { drop(draining.await) }, async { drop(closing.await) }));
+        let (drain, close) = (Some(drain), Some(close));
+        Self { address, host_key: key.public(), fake, strangers, drain, close, running }
+    }
+
+    pub(crate) fn options(&self, identity: &Identity) -> ConnectOptions {
+        ConnectOptions::new(self.address, self.host_key, identity.clone())
+    }
+
+    pub(crate) async fn client(&self, identity: &Identity) -> Client {
+        soon(self.try_client(identity)).await.unwrap()
+    }
+
+    pub(crate) async fn try_client(&self, identity: &Identity) -> Result<Client, Error> {
+        Client::connect(self.options(identity)).await
+    }
+}
+
+/// Generous in everything but time.
+pub(crate) fn bounds() -> Bounds {
+    Bounds {
+        max_running: 1,
+        max_queued: 1000,
+        max_module_bytes: 1 << 20,
+        max_input_bytes: 1 << 30,
+        max_lifetime: Duration::from_secs(3600),
+        clock_skew: Duration::from_secs(60),
+        max_limits: Limits::default(),
+        max_connections: 64,
+        max_connections_per_key: 16,
+        max_streams_per_connection: 1024,
+        request_timeout: Duration::from_secs(10),
+        drain: Duration::from_secs(30),
+    }
+}
+
+/// What reached the service, and what it is told to do.
+pub(crate) struct Fake {
+    principals: Mutex<HashMap<PublicKey, Arc<Principal>>>,
+    /// Calls of any method but `principal`.
+    pub(crate) calls: AtomicUsize,
+    /// Complete envelopes.
+    pub(crate) envelopes: Mutex<Vec<Vec<u8>>>,
+    /// Blobs that were finished, by digest, with their length.
+    pub(crate) blobs: Arc<Mutex<HashMap<Digest, u64>>>,
+    /// Uploads that were dropped before they were finished.
+    pub(crate) cut_off: Arc<AtomicUsize>,
+    pub(crate) jobs: Mutex<BTreeMap<JobId, JobView>>,
+    /// Submits that are refused as `queue-full` before one is taken.
+    pub(crate) full_for: AtomicUsize,
+    /// Waits that somebody listens to.
+    pub(crate) waiting: AtomicUsize,
+    /// Wakes the waits for jobs that hang.
+    pub(crate) release: Notify,
+    /// Uploads stop at their first piece while this is false.
+    pub(crate) uploads_flow: watch::Sender<bool>,
+    /// How the service lies.
+    pub(crate) lie: Mutex<Lie>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// It does not.
+    #[default]
+    None,
+    /// Accepts another job than the one that was submitted.
+    OtherJob,
+    /// Shows another job than the one that was asked for.
+    OtherView,
+    /// Sends other output than it recorded.
+    OtherOutput,
+    /// Sends less output than it announced.
+    ShortOutput,
+    /// Fails in the middle of the output.
+    FailingOutput,
+    /// Says that the job is over, not how.
+    NoEnd,
+}
+
+/// A job with this argument is never over by itself.
+pub(crate) const HANG: &str = "hang";
+/// A job with this argument panics the service when it is shown.
+pub(crate) const PANIC: &str = "panic";
+
+impl Fake {
+    pub(crate) fn knowing(identities: &[&Identity]) -> Arc<Self> {
+        let principals = identities.iter().map(|identity| {
+            let principal = Principal {
+                name: "tester".parse().unwrap(),
+                key: identity.public(),
+                tenant: Name::default_name(),
+                volumes: BTreeMap::new(),
+                any_directory: false,
+            };
+            (identity.public(), Arc::new(principal))
+        });
+        Arc::new(Self {
+            principals: Mutex::new(principals.collect()),
+            calls: AtomicUsize::new(0),
+            envelopes: Mutex::default(),
+            blobs: Arc::default(),
+            cut_off: Arc::default(),
+            jobs: Mutex::default(),
+            full_for: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            release: Notify::new(),
+            uploads_flow: watch::Sender::new(true),
+            lie: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn forget(&self, identity: &Identity) {
+        self.principals.lock().unwrap().remove(&identity.public());
+    }
+
+    pub(crate) fn tell(&self, lie: Lie) {
+        *self.lie.lock().unwrap() = lie;
+    }
+
+    pub(crate) fn called(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn submitted(&self) -> usize {
+        self.envelopes.lock().unwrap().len()
+    }
+
+    fn lies(&self) -> Lie {
+        *self.lie.lock().unwrap()
+    }
+
+    fn find(&self, job: JobId) -> Result<JobView, Refusal> {
+        let jobs = self.jobs.lock().unwrap();
+        let view = jobs.get(&job).cloned();
+        let mut view =
+            view.ok_or_else(|| Refusal::new(RefusalCode::UnknownJob, format_args!("no job {job}")))?;
+        match self.lies() {
+            Lie::OtherView => view.job = JobId::from_bytes([9; 16]),
+            Lie::NoEnd => view.end = None,
+            _ => {}
+        }
+        Ok(view)
+    }
+
+    fn hangs(&self, job: JobId) -> bool {
+        self.jobs.lock().unwrap().get(&job).is_some_and(|view| !view.state.is_terminal())
+    }
+}
+
+/// The output of every job: as many bytes as its priority says, in KiB.
+pub(crate) fn output_of(view: &JobView) -> Vec<u8> {
+    let length = usize::try_from(view.priority).unwrap_or(0) << 10;
+    (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect()
+}
+
+impl Service for Fake {
+    type Upload = FakeUpload;
+    type Output = FakeOutput;
+
+    fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
+        self.principals.lock().unwrap().get(key).cloned()
+    }
+
+    fn host(&self, who: &Arc<Principal>) -> HostView {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        host_view(who.key)
+    }
+
+    async fn submit(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<Vec<AcceptedJob>, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.full_for.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        {
+            return Err(Refusal::new(RefusalCode::QueueFull, "the queue is full"));
+        }
+        let bad = |error: &dyn std::fmt::Display| Refusal::new(RefusalCode::BadEnvelope, error);
+        let verified = Envelope::parse(&envelope)
+            .map_err(|error| bad(&error))?
+            .verify(&who.key)
+            .map_err(|error| bad(&error))?;
+        self.envelopes.lock().unwrap().push(envelope);
+        let mut jobs = self.jobs.lock().unwrap();
+        let accept = |(index, job): (u64, strongroom_job::VerifiedJob)| {
+            let view = view_of(&job, index);
+            let id = if self.lies() == Lie::OtherJob { JobId::from_bytes([9; 16]) } else { view.job };
+            jobs.insert(view.job, view);
+            AcceptedJob { job: id, log_index: index }
+        };
+        Ok((0..).zip(verified).map(accept).collect())
+    }
+
+    async fn has(&self, _who: &Arc<Principal>, _kind: BlobKind, digest: Digest) -> Result<bool, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Ok(self.blobs.lock().unwrap().contains_key(&digest))
+    }
+
+    async fn upload(
+        &self,
+        _who: &Arc<Principal>,
+        kind: BlobKind,
+        digest: Digest,
+        length: u64,
+    ) -> Result<FakeUpload, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let max = if kind == BlobKind::Module { 1 << 20 } else { 1 << 30 };
+        if length > max {
+            return Err(Refusal::new(RefusalCode::TooLarge, format_args!("{length} bytes; at most {max}")));
+        }
+        let flow = self.uploads_flow.subscribe();
+        let blobs = Arc::clone(&self.blobs);
+        let cut_off = CountDrop { counter: Arc::clone(&self.cut_off), armed: true };
+        Ok(FakeUpload { digest, length: 0, digester: Digester::new(), flow, cut_off, blobs })
+    }
+
+    async fn show(&self, _who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let view = self.find(job)?;
+        assert_ne!(view.module.length, PANIC.len() as u64, "a panic of the service");
+        Ok(view)
+    }
+
+    async fn wait(&self, _who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _listening = CountDown(&self.waiting);
+        while self.hangs(job) {
+            let released = self.release.notified();
+            released.await;
+            if let Some(view) = self.jobs.lock().unwrap().get_mut(&job) {
+                finish(view);
+            }
+        }
+        self.find(job)
+    }
+
+    async fn cancel(&self, _who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let view = self.find(job)?;
+        if view.state.is_terminal() {
+            return Err(Refusal::new(RefusalCode::WrongState, format_args!("job {job} is over")));
+        }
+        if let Some(view) = self.jobs.lock().unwrap().get_mut(&job) {
+            finish(view);
+        }
+        Ok(view)
+    }
+
+    async fn list(
+        &self,
+        _who: &Arc<Principal>,
+        before: Option<JobId>,
+        state: Option<JobState>,
+        limit: u32,
+    ) -> Result<(Vec<JobView>, bool), Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let jobs = self.jobs.lock().unwrap();
+        let all = jobs.values().filter(|view| before.is_none_or(|before| view.job > before));
+        let mut listed: Vec<_> =
+            all.filter(|view| state.is_none_or(|state| view.state == state)).cloned().collect();
+        let more = listed.len() > limit as usize;
+        listed.truncate(limit as usize);
+        Ok((listed, more))
+    }
+
+    async fn output(
+        &self,
+        _who: &Arc<Principal>,
+        job: JobId,
+        _stream: OutputStream,
+        offset: u64,
+        _follow: bool,
+    ) -> Result<FakeOutput, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let mut output = output_of(&self.find(job)?);
+        output.drain(..usize::try_from(offset).unwrap().min(output.len()));
+        let length = output.len() as u64;
+        match self.lies() {
+            Lie::OtherOutput => output[0] ^= 1,
+            Lie::ShortOutput => output.truncate(output.len() - 1),
+            _ => {}
+        }
+        Ok(FakeOutput { length, left: output.into(), fails: self.lies() == Lie::FailingOutput })
+    }
+
+    async fn modules(&self, _who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let view = |(digest, length): (&Digest, &u64)| ModuleView {
+            module: ModuleRef { digest: *digest, length: *length },
+            registered_at: Timestamp::from_millis(1),
+        };
+        Ok(self.blobs.lock().unwrap().iter().map(view).collect())
+    }
+}
+
+/// What the host says of itself.
+pub(crate) fn host_view(log_key: PublicKey) -> HostView {
+    HostView {
+        version: "1".into(),
+        log_origin: "test".into(),
+        log_key,
+        tenant: Name::default_name(),
+        max_limits: Limits::default(),
+        max_module_bytes: 1 << 20,
+        max_input_bytes: 1 << 30,
+        max_lifetime_ms: 3_600_000,
+    }
+}
+
+fn view_of(job: &strongroom_job::VerifiedJob, log_index: u64) -> JobView {
+    let task = &job.body().task;
+    let mut view = JobView {
+        job: job.body().id,
+        tenant: job.body().context.tenant.clone(),
+        principal: *job.signer(),
+        module: task.module,
+        queue: task.queue.clone(),
+        priority: task.priority,
+        state: JobState::Running,
+        attempt: 1,
+        accepted_at: Timestamp::from_millis(1),
+        started_at: Some(Timestamp::from_millis(2)),
+        finished_at: None,
+        log_index,
+        end: None,
+    };
+    if task.args.iter().any(|arg| arg == PANIC) {
+        view.module.length = PANIC.len() as u64;
+    }
+    if !task.args.iter().any(|arg| arg == HANG) {
+        finish(&mut view);
+    }
+    view
+}
+
+fn finish(view: &mut JobView) {
+    let output = output_of(view);
+    let summary = OutputSummary { length: output.len() as u64, digest: Digest::of(&output) };
+    view.state = JobState::Succeeded;
+    view.finished_at = Some(Timestamp::from_millis(3));
+    view.end = Some(JobEnd {
+        outcome: Outcome::Exited { code: 0 },
+        usage: Usage::default(),
+        stdout: summary,
+        stderr: summary,
+        log_index: 7,
+    });
+}
+
+pub(crate) struct FakeUpload {
+    digest: Digest,
+    length: u64,
+    digester: Digester,
+    flow: watch::Receiver<bool>,
+    cut_off: CountDrop,
+    blobs: Arc<Mutex<HashMap<Digest, u64>>>,
+}
+
+impl Upload for FakeUpload {
+    async fn write(&mut self, piece: Bytes) -> Result<(), Refusal> {
+        self.flow.wait_for(|flows| *flows).await.map_err(|_| Refusal::new(RefusalCode::HostFault, "gone"))?;
+        self.length += piece.len() as u64;
+        self.digester.update(&piece);
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<bool, Refusal> {
+        self.cut_off.armed = false;
+        if self.digester.finish() != self.digest {
+            return Err(Refusal::new(RefusalCode::DigestMismatch, "other bytes came than were announced"));
+        }
+        Ok(self.blobs.lock().unwrap().insert(self.digest, self.length).is_some())
+    }
+}
+
+pub(crate) struct FakeOutput {
+    length: u64,
+    left: Bytes,
+    fails: bool,
+}
+
+impl OutputReader for FakeOutput {
+    fn length(&self) -> Option<u64> {
+        (!self.fails).then_some(self.length)
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let half = usize::try_from(self.length / 2).unwrap();
+        if self.fails && self.left.len() <= half {
+            return Err(Refusal::new(RefusalCode::HostFault, "the disk is gone"));
+        }
+        let piece = self.left.split_to(self.left.len().min(1000));
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+}
+
+struct CountDrop {
+    counter: Arc<AtomicUsize>,
+    armed: bool,
+}
+
+impl Drop for CountDrop {
+    fn drop(&mut self) {
+        if self.armed {
+            self.counter.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+struct CountDown<'a>(&'a AtomicUsize);
+
+impl Drop for CountDown<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
