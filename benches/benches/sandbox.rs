@@ -1,0 +1,212 @@
+//! What it costs to start a guest, run it and clean up after it.
+//!
+//! `cargo bench -p strongroom-benches --bench sandbox`. The first figures are printed before Criterion's: the ratios that the
+//! project promises, each from interleaved rounds of one process, so that what else the machine does hits both sides.
+//!
+//! * `real program`: `fixtures/upper.wasm`, Rust on WASI preview 1, reads 300 bytes of stdin and prints them in capitals;
+//! * `empty module`: nothing but a `_start` that returns;
+//! * `on demand`: the same program without the pool, as wasmtime allocates by default;
+//! * `computing guest`: a sieve, against plain `wasmtime` without any limit.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group};
+use strongroom_runtime::{
+    Allocation, ByteSize, CancelToken, Collect, Engine, EngineConfig, Grant, Limits, Metering, Module,
+    Outcome, Sandbox, Stdio,
+};
+
+const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
+const EMPTY: &str = r#"(module (memory 1) (func (export "_start")))"#;
+
+/// Counts primes below a million, ten times: loads, stores and branches, hardly any calls.
+const SIEVE: &str = r#"(module
+    (memory 17)
+    (func $sieve (local $i i32) (local $j i32)
+        (memory.fill (i32.const 0) (i32.const 1) (i32.const 1000000))
+        (local.set $i (i32.const 2))
+        (loop $outer
+            (if (i32.load8_u (local.get $i)) (then
+                (local.set $j (i32.mul (local.get $i) (local.get $i)))
+                (block $done
+                    (loop $inner
+                        (br_if $done (i32.ge_u (local.get $j) (i32.const 1000000)))
+                        (i32.store8 (local.get $j) (i32.const 0))
+                        (local.set $j (i32.add (local.get $j) (local.get $i)))
+                        (br $inner)))))
+            (br_if $outer (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000)))))
+    (func (export "_start") (local $n i32)
+        (loop $again
+            (call $sieve)
+            (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 10))))))"#;
+
+/// Rounds of each measurement; the median counts.
+const ROUNDS: usize = 7;
+/// How long one round takes.
+const ROUND: Duration = Duration::from_millis(300);
+
+fn engine(allocation: Allocation) -> Engine {
+    Engine::new(EngineConfig { allocation, ..EngineConfig::default() }).expect("the engine starts")
+}
+
+/// An engine that reserves as little address space as it can; ADR 2 says why that is not the default.
+fn narrow() -> Engine {
+    let config = EngineConfig {
+        memory_reservation: ByteSize::mib(64),
+        memory_guard: ByteSize::kib(64),
+        max_memory: ByteSize::mib(64),
+        ..EngineConfig::default()
+    };
+    Engine::new(config).expect("the engine starts")
+}
+
+fn input() -> Vec<u8> {
+    b"a line of text that becomes capitals\n".iter().copied().cycle().take(300).collect()
+}
+
+/// One job from start to end, its output checked.
+async fn job(module: &Module, grant: &Grant, limits: &Limits, input: &bytes::Bytes, output: usize) {
+    let (stdout, collected) = Collect::new();
+    let stdio = Stdio::null().stdin_bytes(input.clone()).stdout(stdout);
+    let report = Sandbox::run(module, grant, limits, stdio, &CancelToken::never()).await.expect("no fault");
+    assert_eq!(report.outcome, Outcome::Exited(0));
+    assert_eq!(black_box(collected.take()).len(), output);
+}
+
+/// Jobs done on `threads` threads of one runtime each, and how long that took.
+fn jobs(
+    module: &Module,
+    output: usize,
+    threads: usize,
+    enough: impl Fn(u64, Instant) -> bool + Sync,
+) -> (u64, Duration) {
+    let start = Instant::now();
+    let done = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .expect("a runtime");
+                    runtime.block_on(async {
+                        let (grant, limits) =
+                            (Grant::none().arg("upper").clock().randomness(), Limits::default());
+                        let input = bytes::Bytes::from(input());
+                        let mut done = 0;
+                        while !enough(done, start) {
+                            job(module, &grant, &limits, &input, output).await;
+                            done += 1;
+                        }
+                        done
+                    })
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().expect("no worker panics")).sum()
+    });
+    (done, start.elapsed())
+}
+
+/// Jobs per second.
+fn rate(module: &Module, output: usize, threads: usize) -> f64 {
+    let (done, took) = jobs(module, output, threads, |_, start| start.elapsed() >= ROUND);
+    done as f64 / took.as_secs_f64()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn promises() {
+    let pooled = engine(Allocation::Pooled);
+    let on_demand = engine(Allocation::OnDemand);
+    let narrow = narrow();
+    println!("freed memories are reset by PAGEMAP_SCAN: {}", pooled.resets_by_pagemap_scan());
+    let empty = wat::parse_str(EMPTY).expect("valid text");
+    let cases = [
+        ("real program, pooled", pooled.compile(UPPER), 300),
+        ("real program, on demand", on_demand.compile(UPPER), 300),
+        ("real program, 64 MiB slots", narrow.compile(UPPER), 300),
+        ("empty module, pooled", pooled.compile(&empty), 0),
+    ];
+    println!("{:28} {:>10} {:>12} {:>12} {:>7}", "", "µs alone", "1 thread /s", "2 threads /s", "ratio");
+    for (name, module, output) in cases {
+        let module = module.expect("a good module");
+        rate(&module, output, 2);
+        let (mut one, mut two, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            one.push(rate(&module, output, 1));
+            two.push(rate(&module, output, 2));
+            ratio.push(two[two.len() - 1] / one[one.len() - 1]);
+        }
+        let (one, two, ratio) = (median(one), median(two), median(ratio));
+        println!("{name:28} {:>10.2} {one:>12.0} {two:>12.0} {ratio:>7.2}", 1e6 / one);
+    }
+    computing(&pooled, &narrow);
+}
+
+/// A guest that only computes, against the same code with nothing around it.
+fn computing(pooled: &Engine, narrow: &Engine) {
+    let wasm = wat::parse_str(SIEVE).expect("valid text");
+    let plain_engine = wasmtime::Engine::default();
+    let plain_module = wasmtime::Module::new(&plain_engine, &wasm).expect("a good module");
+    let plain = || {
+        let begun = Instant::now();
+        let mut store = wasmtime::Store::new(&plain_engine, ());
+        let instance = wasmtime::Instance::new(&mut store, &plain_module, &[]).expect("it starts");
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").expect("it has a start");
+        start.call(&mut store, ()).expect("it ends");
+        begun.elapsed().as_secs_f64()
+    };
+    let ours = |module: &Module| jobs(module, 0, 1, |done, _| done == 1).1.as_secs_f64();
+    let unmetered = pooled.compile(&wasm).expect("a good module");
+    let metered = pooled.compile_with(&wasm, Metering::Fuel).expect("a good module");
+    let checked = narrow.compile(&wasm).expect("a good module");
+    let (mut free, mut fuel, mut small) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let bare = plain();
+        free.push(ours(&unmetered) / bare);
+        fuel.push(ours(&metered) / bare);
+        small.push(ours(&checked) / bare);
+    }
+    println!(
+        "computing guest, times plain wasmtime: {:.3}; with fuel counted {:.3}; in 64 MiB slots {:.3}",
+        median(free),
+        median(fuel),
+        median(small)
+    );
+}
+
+fn criterion_benches(criterion: &mut Criterion) {
+    let pooled = engine(Allocation::Pooled);
+    let on_demand = engine(Allocation::OnDemand);
+    let real = pooled.compile(UPPER).expect("a good module");
+    let slow = on_demand.compile(UPPER).expect("a good module");
+    let empty = pooled.compile(&wat::parse_str(EMPTY).expect("valid text")).expect("a good module");
+    let mut group = criterion.benchmark_group("sandbox");
+    for (name, module, output, threads) in [
+        ("real program", &real, 300, 1),
+        ("real program, two threads", &real, 300, 2),
+        ("empty module", &empty, 0, 1),
+        ("real program, on demand", &slow, 300, 1),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| jobs(module, output, threads, |done, _| done >= iterations).1);
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, criterion_benches);
+
+fn main() {
+    // `cargo test` builds and starts benches too; they have nothing to prove there.
+    if std::env::args().any(|arg| arg == "--bench") {
+        promises();
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+    }
+}
