@@ -213,3 +213,39 @@ fn the_same_envelope_gets_the_first_answer_and_another_one_a_conflict() {
     assert_eq!(store.log_size(), 1);
     close((store, closing));
 }
+
+// Red when `Store::row` does not wait for the row's record to be durable.
+#[test]
+fn nobody_is_told_of_a_state_that_is_not_durable_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reached, at_applied) = std::sync::mpsc::channel();
+    let (go_on, released) = std::sync::mpsc::channel::<()>();
+    let fault = move |at: Step| -> io::Result<()> {
+        if at == Step::Applied {
+            reached.send(()).unwrap();
+            released.recv().unwrap();
+        }
+        Ok(())
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let opened = Store::open(dir.path()).unwrap();
+    let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(fault)).unwrap();
+    let (_, transition) = history().swap_remove(0);
+    runtime.block_on(async {
+        let commit = tokio::spawn({
+            let store = store.clone();
+            async move { store.commit(transition).await }
+        });
+        tokio::task::spawn_blocking(move || at_applied.recv().unwrap()).await.unwrap();
+        let job = id(1);
+        let row = store.row(&job);
+        tokio::pin!(row);
+        // Written, visible to sled's readers, and not durable.
+        let early = tokio::time::timeout(std::time::Duration::from_millis(200), &mut row).await;
+        assert!(early.is_err(), "{early:?}");
+        go_on.send(()).unwrap();
+        assert!(row.await.unwrap().is_some());
+        commit.await.unwrap().unwrap();
+    });
+    close((store, closing));
+}

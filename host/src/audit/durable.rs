@@ -63,14 +63,14 @@ impl DurableDir {
         self.make_dirs(&parent)?;
         let pending = self.dir.join(PENDING);
         let mut open = None;
-        self.step(Step::Write(path.clone()), || {
+        self.step(&Step::Write(path.clone()), || {
             let mut created = File::create(&pending)?;
             created.write_all(bytes)?;
             open = Some(created);
             Ok(())
         })?;
-        self.step(Step::SyncFile(path.clone()), || open.as_ref().map_or(Ok(()), File::sync_all))?;
-        self.step(Step::Rename(path.clone()), || fs::rename(&pending, &path))?;
+        self.step(&Step::SyncFile(path.clone()), || open.as_ref().map_or(Ok(()), File::sync_all))?;
+        self.step(&Step::Rename(path.clone()), || fs::rename(&pending, &path))?;
         self.unsynced.insert(parent);
         Ok(())
     }
@@ -78,7 +78,7 @@ impl DurableDir {
     /// Makes the names of everything written so far durable.
     pub(super) fn sync_names(&mut self) -> io::Result<()> {
         for dir in std::mem::take(&mut self.unsynced) {
-            self.step(Step::SyncDir(dir.clone()), || File::open(&dir)?.sync_all())?;
+            self.step(&Step::SyncDir(dir.clone()), || File::open(&dir)?.sync_all())?;
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl DurableDir {
 
     /// Removes a file, if it is there.
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
-        self.step(Step::Remove(path.to_owned()), || gone(fs::remove_file(path)))
+        self.step(&Step::Remove(path.to_owned()), || gone(fs::remove_file(path)))
     }
 
     /// Removes a directory that holds only files, if it is there.
@@ -99,7 +99,7 @@ impl DurableDir {
         for file in names(path)? {
             self.remove(&path.join(file))?;
         }
-        self.step(Step::Remove(path.to_owned()), || gone(fs::remove_dir(path)))
+        self.step(&Step::Remove(path.to_owned()), || gone(fs::remove_dir(path)))
     }
 
     fn make_dirs(&mut self, dir: &Path) -> io::Result<()> {
@@ -110,17 +110,17 @@ impl DurableDir {
             self.make_dirs(parent)?;
             self.unsynced.insert(parent.to_owned());
         }
-        self.step(Step::MakeDir(dir.to_owned()), || match fs::create_dir(dir) {
+        self.step(&Step::MakeDir(dir.to_owned()), || match fs::create_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
             other => other,
         })
     }
 
-    fn step(&mut self, step: Step, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    fn step(&mut self, step: &Step, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let Some(hook) = &mut self.hook else { return run() };
-        hook(When::Before, &step)?;
+        hook(When::Before, step)?;
         run()?;
-        hook(When::After, &step)
+        hook(When::After, step)
     }
 }
 

@@ -70,7 +70,7 @@ impl FileError {
         }
     }
 
-    pub(super) fn malformed(file: &str, problem: impl ToString) -> Self {
+    pub(super) fn malformed(file: &str, problem: &(impl ToString + ?Sized)) -> Self {
         Self::Malformed { file: file.to_owned(), problem: problem.to_string() }
     }
 
@@ -166,7 +166,7 @@ impl Files {
         let bytes = self.read(LOG_PUB, MAX_LOG_PUB_BYTES)?;
         let text = str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));
         let text = text.ok_or_else(|| FileError::malformed(LOG_PUB, "expected one line of text"))?;
-        text.parse().map_err(|error| FileError::malformed(LOG_PUB, error))
+        text.parse().map_err(|error| FileError::malformed(LOG_PUB, &error))
     }
 
     /// The current checkpoint, checked against the log's key.
@@ -174,7 +174,7 @@ impl Files {
         let bytes = self.read(CHECKPOINT, MAX_NOTE_BYTES)?;
         let checked: Result<_, CheckpointError> =
             SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify(verifier.name(), verifier.key()));
-        checked.map_err(|error| FileError::malformed(CHECKPOINT, error))
+        checked.map_err(|error| FileError::malformed(CHECKPOINT, &error))
     }
 }
 
@@ -183,16 +183,16 @@ impl Files {
 #[error("the log is signed by {found}, not by {expected}: this is another log, or a forged one")]
 pub struct WrongKey {
     /// The key that was asked for.
-    pub expected: PublicKey,
+    pub expected: Box<PublicKey>,
     /// The key in the directory.
-    pub found: PublicKey,
+    pub found: Box<PublicKey>,
 }
 
 /// Compares the directory's key with the one that the caller knows from elsewhere.
 pub(super) fn check_key(verifier: &VerifierKey, expected: Option<&PublicKey>) -> Result<(), WrongKey> {
     match expected {
         Some(expected) if expected != verifier.key() => {
-            Err(WrongKey { expected: *expected, found: *verifier.key() })
+            Err(WrongKey { expected: Box::new(*expected), found: Box::new(*verifier.key()) })
         }
         _ => Ok(()),
     }

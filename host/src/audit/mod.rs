@@ -15,6 +15,7 @@ mod leftovers;
 pub mod read;
 pub mod verify;
 pub mod writer;
+mod writer_error;
 
 pub use durable::{Hook, Step, When};
 pub use export::ExportError;

@@ -159,7 +159,7 @@ impl Entries<'_> {
             .ok_or_else(|| FileError::Missing { file: format!("entry {index}") })?;
         let bytes = self.log.files.tile_or_full(tile)?;
         let entries =
-            bundle::decode(tile, &bytes).map_err(|error| FileError::malformed(&tile.to_string(), error))?;
+            bundle::decode(tile, &bytes).map_err(|error| FileError::malformed(&tile.to_string(), &error))?;
         Ok(Loaded { first: tile.first(), entries: entries.into_iter().map(<[u8]>::to_vec).collect() })
     }
 }

@@ -4,6 +4,7 @@
 //! *Crash:* a start after a crash is an ordinary start: jobs that were running are handed to `lifecycle` as `Recover`
 //! before the first connection is taken.
 
+mod guests;
 mod service;
 mod upload;
 mod view;
@@ -30,6 +31,7 @@ use crate::lifecycle;
 use crate::publisher::{self, JoinError, Publisher};
 use crate::store::{Closing, CommitError, Fault, NoFault, OpenError, ReadError, Store, Transition};
 
+use guests::Guests;
 use service::HostService;
 
 /// How long the last answers may take after the last attempt is over.
@@ -43,7 +45,7 @@ pub struct Host {
     address: SocketAddr,
     key: PublicKey,
     service: Arc<HostService>,
-    guests: tokio::runtime::Runtime,
+    guests: Guests,
     publisher: Publisher,
     closing: Closing,
     dispatching: JoinHandle<()>,
@@ -143,15 +145,10 @@ impl Host {
             config: config.digest,
         };
         store.commit(Transition::Log(started)).await?;
-        let guests = guest_threads().map_err(StartError::Threads)?;
+        let guests = Guests::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
-        let dispatcher = Dispatcher::new(
-            store.clone(),
-            blobs.clone(),
-            Arc::clone(&policy),
-            engine,
-            guests.handle().clone(),
-        );
+        let dispatcher =
+            Dispatcher::new(store.clone(), blobs.clone(), Arc::clone(&policy), engine, guests.handle());
         recover(&store, &dispatcher).await?;
 
         let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
@@ -241,7 +238,7 @@ impl Host {
         drop(dispatching.await);
         let finished = tokio::task::spawn_blocking(move || {
             publisher.stop();
-            guests.shutdown_timeout(GUEST_THREADS);
+            guests.stop(GUEST_THREADS);
             drop(dispatcher);
             drop(service);
             closing.wait();
@@ -287,10 +284,6 @@ fn engine_config(config: &Config) -> EngineConfig {
         max_memory: ByteSize::bytes(bounds.max_limits.memory_bytes),
         ..EngineConfig::default()
     }
-}
-
-fn guest_threads() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().thread_name("guest").enable_all().build()
 }
 
 /// Whether new requests are refused.

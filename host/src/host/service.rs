@@ -7,10 +7,12 @@ use strongroom_job::{
     AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, Event, HostView, Input, JobId, JobState, JobView,
     ModuleView, OutputStream, PublicKey, Refusal, RefusalCode, VerifiedJob,
 };
+use tokio::sync::Semaphore;
 
 use super::Gate;
-use super::upload::Incoming;
+use super::upload::{Incoming, MAX_MODULES};
 use super::view::{Output, refuse_read};
+
 use crate::admission::{self, AdmittedJob};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
@@ -24,6 +26,11 @@ use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition};
 /// Jobs that one `list` looks at, at most, however few of them fit its filter.
 const MAX_LOOKED_AT: usize = 10_000;
 
+/// Envelopes longer than this wait for one of the places for large ones. A batch of this length means 1 MiB of jobs at most.
+const SMALL_ENVELOPE_BYTES: usize = 16 << 10;
+/// Large envelopes between their signature and their commit: some 100 KiB of batch can mean 32 MiB of jobs.
+const LARGE_ENVELOPES: usize = 4;
+
 /// Everything that a request can reach.
 #[derive(Debug)]
 pub(crate) struct HostService {
@@ -35,6 +42,7 @@ pub(crate) struct HostService {
     dispatcher: Dispatcher,
     clock: Arc<Clock>,
     refusals: Arc<Refusals>,
+    large_envelopes: Semaphore,
     stopping: Gate,
 }
 
@@ -49,7 +57,6 @@ impl HostService {
     ) -> Self {
         let principals =
             policy.config.principals.iter().map(|who| (who.key, Arc::new(who.clone()))).collect();
-        let refusals = Arc::default();
         Self {
             policy,
             principals,
@@ -58,7 +65,8 @@ impl HostService {
             blobs,
             dispatcher,
             clock,
-            refusals,
+            refusals: Arc::default(),
+            large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
         }
     }
@@ -90,6 +98,11 @@ impl HostService {
         envelope: Vec<u8>,
     ) -> Result<Vec<AcceptedJob>, (Refusal, Option<JobId>)> {
         self.check_open().map_err(|refusal| (refusal, None))?;
+        let _place = match envelope.len() > SMALL_ENVELOPE_BYTES {
+            // Nobody closes this semaphore.
+            true => self.large_envelopes.acquire().await.ok(),
+            false => None,
+        };
         let verified = Envelope::parse(&envelope)
             .and_then(|parsed| parsed.verify(&who.key))
             .map_err(|error| (refuse_envelope(&error), None))?;
@@ -159,7 +172,8 @@ impl HostService {
     /// A job of the principal's own tenant. Somebody else's job does not exist for him.
     async fn own_row(&self, who: &Principal, job: JobId) -> Result<(JobRow, AdmittedJob), Refusal> {
         let unknown = || {
-            let text = format!("tenant {} has no job {job} on this host: check the id and the host", who.tenant);
+            let text =
+                format!("tenant {} has no job {job} on this host: check the id and the host", who.tenant);
             Refusal::new(RefusalCode::UnknownJob, text)
         };
         let row = self.store.row(&job).await.map_err(|error| refuse_read(&error))?.ok_or_else(unknown)?;
@@ -309,7 +323,7 @@ impl Service for HostService {
     }
 
     async fn modules(&self, who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {
-        let modules: Result<Vec<_>, _> = self.store.modules(&who.tenant).take(MAX_LOOKED_AT).collect();
+        let modules: Result<Vec<_>, _> = self.store.modules(&who.tenant).take(MAX_MODULES).collect();
         modules.map_err(|error| refuse_read(&error))
     }
 }
@@ -317,7 +331,8 @@ impl Service for HostService {
 fn refuse_envelope(error: &EnvelopeError) -> Refusal {
     match error {
         EnvelopeError::BadSignature(_) => {
-            let text = format!("{error}: sign with the key that you connect with, and change nothing afterwards");
+            let text =
+                format!("{error}: sign with the key that you connect with, and change nothing afterwards");
             Refusal::new(RefusalCode::BadSignature, text)
         }
         _ => Refusal::new(RefusalCode::BadEnvelope, error),

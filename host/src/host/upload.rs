@@ -13,6 +13,9 @@ use crate::dispatch::{Dispatcher, LoadError};
 use crate::intake::Upload;
 use crate::store::{Store, Transition};
 
+/// Modules that a tenant may have registered: their list must fit one answer.
+pub(super) const MAX_MODULES: usize = 5_000;
+
 /// The upload of one blob.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -61,6 +64,13 @@ impl Upload for Incoming {
             return Ok(true);
         }
         if kind == BlobKind::Module {
+            if store.modules(&who.tenant).take(MAX_MODULES).count() == MAX_MODULES {
+                let text = format!(
+                    "tenant {} has {MAX_MODULES} modules registered, which is the most; use one of them, or another tenant",
+                    who.tenant
+                );
+                return Err(Refusal::new(RefusalCode::TooLarge, text));
+            }
             draft.flush().await.map_err(|error| refuse_disk(&error))?;
             // Before the bytes are kept: what is no module leaves nothing behind.
             dispatcher.compile(&digest, draft.path()).await.map_err(|error| refuse_module(&error))?;

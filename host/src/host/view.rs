@@ -95,7 +95,7 @@ impl Places {
         let gone = |error: &dyn std::fmt::Display| {
             Refusal::new(
                 RefusalCode::HostFault,
-                format!("the output of job {} cannot be read: {error}", self.job),
+                format!("the host's own fault: the output of job {} cannot be read: {error}", self.job),
             )
         };
         if summary.length <= MAX_INLINE_BYTES as u64 {

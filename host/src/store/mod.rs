@@ -15,6 +15,7 @@ mod read;
 mod row;
 mod writer;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ const LOCK_TRIES: u32 = 400;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A handle to the store; clones are handles to the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     db: sled::Db,
     pending: mpsc::Sender<writer::Request>,
@@ -157,7 +158,9 @@ pub enum CommitError {
     #[error("job id {0} was used before for another job: draw a new id")]
     Conflict(JobId),
     /// The queue is full.
-    #[error("{active} jobs are queued or running, and this host takes {max}: try again later")]
+    #[error(
+        "the queue is full: this host takes {max} jobs at once, queued or running, and has {active}; try again later"
+    )]
     Full {
         /// Jobs queued or running.
         active: usize,
@@ -215,7 +218,6 @@ pub enum ReadError {
 /// A store that was opened and has not begun to write.
 ///
 /// Between the two the host compares it with the published log and tells it what time it is.
-#[derive(Debug)]
 pub struct Opened {
     db: sled::Db,
     path: PathBuf,
@@ -322,6 +324,19 @@ impl Opened {
             .spawn(move || writer.run(requests, &failing))
             .map_err(|error| OpenError::Io { path: self.path, error })?;
         Ok((store, Closing { thread }))
+    }
+}
+
+// By hand: sled's own `Debug` writes out every row.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("log_size", &self.log_size()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("path", &self.path).field("start", &self.start).finish_non_exhaustive()
     }
 }
 

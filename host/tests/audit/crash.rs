@@ -139,12 +139,19 @@ fn goes_on(dir: &Path, seen_before: Option<TreeHead>, reference: &HashMap<u64, T
     }
     verify(dir).unwrap_or_else(|error| panic!("{what}:\n{error}"));
     assert_eq!(*log.checkpoint().head(), reference[SIZES.last().unwrap()], "{what}");
+    let found = files(dir);
+    for file in &found {
+        let outgrown =
+            file.split_once(".p/").is_some_and(|(full, _)| found.iter().any(|other| other == full));
+        assert!(!outgrown, "{what}: {file} lies beside its full form");
+    }
 }
 
 fn reference() -> HashMap<u64, TreeHead> {
     [0].into_iter().chain(SIZES).map(|size| (size, head(size))).collect()
 }
 
+// Red without `sync_names` before or behind the checkpoint in `commit`.
 #[test]
 fn the_checkpoint_comes_after_everything_it_covers() {
     let dir = scratch();
@@ -179,8 +186,8 @@ fn the_checkpoint_comes_after_everything_it_covers() {
     assert_eq!(checkpoints, SIZES.len() + 1);
 }
 
-// Red without the call of `leftovers::remove` in `open_with` (see also the test below), and with the checkpoint written
-// before the tiles.
+// Red without `write_partial` in `commit` (the checkpoint would cover tiles that are not there), and without the removal
+// of outgrown partial tiles in `leftovers`.
 #[test]
 fn every_step_may_be_the_last_one() {
     let reference = reference();
@@ -194,7 +201,7 @@ fn every_step_may_be_the_last_one() {
     }
 }
 
-// Red without `sync_names` before the checkpoint is written.
+// Red without `sync_names` at any of its places: behind `log.pub`, before the checkpoint, before partial tiles are removed.
 #[test]
 fn a_power_cut_may_undo_whatever_was_not_synced() {
     let reference = reference();

@@ -114,6 +114,7 @@ fn entries_handed_in_again_must_be_the_published_ones() {
     assert_eq!(verify(dir.path()).unwrap().size().get(), 310);
 }
 
+// Red without the comparison of `first` with the size in `Log::publish`.
 #[test]
 fn a_gap_is_refused() {
     let dir = scratch();
@@ -123,6 +124,7 @@ fn a_gap_is_refused() {
     assert_eq!(*log.publish(index(5), entries(5..7)).unwrap().head(), head(7), "the log goes on");
 }
 
+// Red without the test for `broken` in `Log::publish`.
 #[test]
 fn an_entry_that_does_not_fit_stops_the_log_until_it_is_opened_again() {
     let dir = scratch();

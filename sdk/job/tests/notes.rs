@@ -110,6 +110,7 @@ fn names_without_a_place_in_a_note_are_refused() {
     assert!("a".repeat(255).parse::<KeyName>().is_ok());
 }
 
+// Red without the bounds on bytes and signatures, and without the test for control characters, in `SignedNote::parse`.
 #[test]
 fn notes_in_any_other_form_are_refused() {
     let good = SignedNote::sign("text\n", &name(), &secret(1)).unwrap().to_string();
@@ -142,7 +143,8 @@ fn notes_in_any_other_form_are_refused() {
     }
 }
 
-// Red with `any` in place of `all` in `SignedNote::verify` (a bad line beside a good one passes).
+// Red with `any` in place of `all` in `SignedNote::verify` (a bad line beside a good one passes), and without its
+// comparison of the id.
 #[test]
 fn only_a_known_name_and_key_count() {
     let good = SignedNote::sign("text\n", &name(), &secret(1)).unwrap().to_string();
@@ -304,6 +306,7 @@ fn no_altered_byte_of_a_proof_passes() {
     });
 }
 
+// Red without `check_extra`.
 #[test]
 fn extra_data_is_carried_and_bounded() {
     let (proof, checkpoint) = two_entries();
@@ -320,6 +323,7 @@ fn extra_data_is_carried_and_bounded() {
     assert!(TlogProof::new(LeafIndex::FIRST, vec![Hash::empty_root(); 65], checkpoint).is_err());
 }
 
+// Red without the bounds on bytes and hashes in `TlogProof::parse`.
 #[test]
 fn proofs_in_any_other_form_are_refused_with_the_line() {
     let (proof, _) = two_entries();

@@ -242,9 +242,14 @@ fn proofs_come_from_a_few_tiles() {
     }
 }
 
+// Red without the comparison of the length in `hashes::decode`.
 #[test]
 fn a_cut_or_missing_tile_is_named() {
     let (files, _) = log_of_700();
+    let full = files.read(hash_tile(0, 0, 256)).unwrap();
+    for wrong in [&full[32..], &[&full[..], &[0; 32]].concat(), &[]] {
+        assert!(hashes::decode(hash_tile(0, 0, 256), wrong).is_err(), "{} bytes", wrong.len());
+    }
     let mut cut = TileNodes::new(size(700), |tile| files.read(tile).map(|bytes| bytes[1..].to_vec()));
     let leaf = Node { level: 0, index: 3 };
     let error = cut.hash(leaf).unwrap_err();
@@ -277,7 +282,7 @@ fn a_bundle_is_lengths_and_entries() {
     assert_eq!(bundle::prefix(&bytes, 2).unwrap(), b"\0\x03one\0\0");
 }
 
-// Red without the test for the rest in `decode`, and without the test of the length in `push`.
+// Red without the test for the rest in `bundle::decode`.
 #[test]
 fn a_bundle_that_was_cut_or_extended_is_refused() {
     let mut bytes = Vec::new();

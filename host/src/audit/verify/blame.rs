@@ -71,9 +71,9 @@ impl Check<'_> {
                 let index = LeafIndex::new(item);
                 let entries = Tile::new(Content::Entries, tile.index(), tile.width()).ok()?;
                 if self.leads_to_root(tile) {
-                    Some(Finding::at(entries, index, Problem::Edited))
+                    Some(Finding::at(&entries, index, Problem::Edited))
                 } else {
-                    Some(Finding::at(entries, index, Problem::EditedOr { other: tile.to_string() }))
+                    Some(Finding::at(&entries, index, Problem::EditedOr { other: tile.to_string() }))
                 }
             }
             Content::Hashes { level } if settled => {
@@ -83,7 +83,7 @@ impl Check<'_> {
                     other.tile.content() == under && other.tile.index() == item && other.tile.is_full()
                 });
                 let under = Tile::new(under, item, TILE_WIDTH).ok()?.to_string();
-                (!explained).then(|| Finding::new(tile, Problem::HashAbove { item, under }))
+                (!explained).then(|| Finding::new(&tile, Problem::HashAbove { item, under }))
             }
             // An earlier form of a tile or bundle: a difference in its current form explains it.
             _ => {
@@ -120,8 +120,8 @@ impl Check<'_> {
 fn edited(mismatch: &Mismatch) -> Finding {
     match mismatch.tile.content() {
         Content::Entries | Content::Hashes { level: 0 } => {
-            Finding::at(mismatch.tile, LeafIndex::new(mismatch.item), Problem::Edited)
+            Finding::at(&mismatch.tile, LeafIndex::new(mismatch.item), Problem::Edited)
         }
-        Content::Hashes { .. } => Finding::new(mismatch.tile, Problem::Edited),
+        Content::Hashes { .. } => Finding::new(&mismatch.tile, Problem::Edited),
     }
 }

@@ -83,11 +83,11 @@ pub enum Problem {
 }
 
 impl Finding {
-    pub(super) fn new(file: impl ToString, problem: Problem) -> Self {
+    pub(super) fn new(file: &(impl ToString + ?Sized), problem: Problem) -> Self {
         Self { file: file.to_string(), entry: None, problem }
     }
 
-    pub(super) fn at(file: impl ToString, entry: LeafIndex, problem: Problem) -> Self {
+    pub(super) fn at(file: &(impl ToString + ?Sized), entry: LeafIndex, problem: Problem) -> Self {
         Self { file: file.to_string(), entry: Some(entry), problem }
     }
 }

@@ -164,12 +164,12 @@ impl Check<'_> {
     fn bundle(&mut self, tile: Tile, observer: &mut dyn Observer) -> Result<Vec<Hash>, Finding> {
         let bytes = self.read(tile)?;
         let malformed =
-            |error: bundle::BundleError| Finding::new(tile, Problem::Malformed(error.to_string()));
+            |error: bundle::BundleError| Finding::new(&tile, Problem::Malformed(error.to_string()));
         let entries = bundle::decode(tile, &bytes).map_err(malformed)?;
         for (entry, index) in entries.iter().zip(tile.first()..) {
             let index = LeafIndex::new(index);
             if let Err(reason) = observer.entry(index, entry) {
-                self.findings.push(Finding::at(tile, index, Problem::Content(reason)));
+                self.findings.push(Finding::at(&tile, index, Problem::Content(reason)));
             }
         }
         let leaves = entries.iter().map(|entry| Hash::of_leaf(entry)).collect();
@@ -182,7 +182,7 @@ impl Check<'_> {
         for leaf in leaves {
             let mut full = Vec::new();
             if let Err(error) = self.edge.push(*leaf, |tile, hashes| full.push((tile, hashes.to_vec()))) {
-                return self.findings.push(Finding::new(from, Problem::Malformed(error.to_string())));
+                return self.findings.push(Finding::new(&from, Problem::Malformed(error.to_string())));
             }
             for (tile, hashes) in full {
                 self.compare(tile, &hashes);
@@ -222,9 +222,8 @@ impl Check<'_> {
         for name in listed {
             let parsed = name.to_str().and_then(|name| format!("{full}.p/{name}").parse::<Tile>().ok());
             let Some(partial) = parsed.filter(|partial| partial.width() < tile.width()) else { continue };
+            // A running host may remove it after the listing: `read` then takes it from the full tile.
             match self.read(partial) {
-                // A running host removes it between the listing and the reading.
-                Err(finding) if self.options.live && finding.problem == Problem::Missing => {}
                 Err(finding) => self.findings.push(finding),
                 Ok(bytes) => {
                     let expected = expected(partial.width()).unwrap_or_default();
@@ -253,7 +252,7 @@ impl Check<'_> {
     fn hashes(&mut self, tile: Tile) -> Result<Vec<Hash>, Finding> {
         let bytes = self.read(tile)?;
         hashes::decode(tile, &bytes)
-            .map_err(|error| Finding::new(tile, Problem::Malformed(error.to_string())))
+            .map_err(|error| Finding::new(&tile, Problem::Malformed(error.to_string())))
     }
 
     fn mismatch(&mut self, mismatch: Mismatch) {

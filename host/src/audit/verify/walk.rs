@@ -48,9 +48,9 @@ pub(super) fn walk(files: &Files, size: TreeSize, live: bool, findings: &mut Fin
         match valid {
             Kind::Part => {}
             Kind::Beyond if live => beyond += 1,
-            Kind::Beyond => findings.push(Finding::new(path, Problem::Beyond)),
+            Kind::Beyond => findings.push(Finding::new(&path, Problem::Beyond)),
             Kind::Directory => enter(files, path, &mut open, live, findings),
-            Kind::Extra => findings.push(Finding::new(path, Problem::Extra)),
+            Kind::Extra => findings.push(Finding::new(&path, Problem::Extra)),
         }
         if findings.is_full() {
             break;

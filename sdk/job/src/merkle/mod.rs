@@ -1,7 +1,7 @@
 //! The Merkle tree of the audit log: hashes, sizes, roots and proofs.
 //!
 //! A proof is made from hashes of complete subtrees that somebody else stores (tiles); the log itself is
-//! never hashed again. Prover and verifier walk the same [`plan`]: the shape of a proof follows from
+//! never hashed again. Prover and verifier walk the same `plan`: the shape of a proof follows from
 //! the sizes alone, so a proof of any other length is refused before a hash is computed.
 //!
 //! *Owns:* leaf and node hashing, the right edge of a growing tree, inclusion and consistency proofs.

@@ -28,9 +28,9 @@ pub struct TileLengthError {
 /// When there are not exactly as many bytes as the tile's width calls for.
 pub fn decode(tile: Tile, bytes: &[u8]) -> Result<Vec<Hash>, TileLengthError> {
     let expected = usize::from(tile.width()) * HASH_BYTES;
-    let (hashes, rest) = bytes.as_chunks::<HASH_BYTES>();
-    if bytes.len() != expected || !rest.is_empty() {
+    if bytes.len() != expected {
         return Err(TileLengthError { expected, found: bytes.len() });
     }
+    let (hashes, _) = bytes.as_chunks::<HASH_BYTES>();
     Ok(hashes.iter().copied().map(Hash::from_bytes).collect())
 }
