@@ -21,7 +21,9 @@ fn check(name: &str, said: &Said, replaced: &[(&str, &str)]) {
         found = found.replace(text, name);
     }
     let golden = include_str!("golden/bad_input.txt");
-    let section = golden.split("\n== ").find_map(|section| section.trim_start_matches("== ").strip_prefix(&format!("{name}\n")));
+    let section = golden
+        .split("\n== ")
+        .find_map(|section| section.trim_start_matches("== ").strip_prefix(&format!("{name}\n")));
     let section = section.unwrap_or("(no such section)\n");
     eprintln!("== {name}\n{found}");
     let _ = section;

@@ -78,6 +78,8 @@ impl Sandbox {
             outcome = exceeded;
         }
 
+        // Not the guest's time any more.
+        let mut cpu = Cpu::default();
         let late = if stopped {
             // The outcome stands already: the sinks get a moment, and no say.
             drive(pipes.finish(), alone, now() + GRACE, &CancelToken::never(), &mut cpu).await

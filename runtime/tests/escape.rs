@@ -3,6 +3,7 @@
 //! The guests here make the attacking system calls themselves; each answer is checked, and the tree outside too.
 #![allow(missing_docs, reason = "test names say it")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "files are given an age")]
 #![cfg(unix)]
 
 mod common;

@@ -4,6 +4,7 @@
 //! `epoch_deadline_async_yield_and_update` in `sandbox.rs`, the waiting ones without the bell in `drive.rs`.
 #![allow(missing_docs, reason = "test names say it")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "a test looks at the clock to see that a kill was not late")]
 
 mod common;
 

@@ -111,7 +111,7 @@ fn a_module_too_large_is_refused_unread() {
     assert_eq!(refusal(&wasm), ModuleError::TooLarge { size, max: MAX_MODULE_SIZE });
 }
 
-// Red without: `wasm_features(disabled(), false)` and the validator's set in `module.rs`, both together.
+// Red without: the validator's set of features in `inspect` (`module.rs`).
 #[test]
 fn each_feature_that_is_off_is_named() {
     let cases = [
@@ -173,7 +173,7 @@ fn a_library_is_not_a_program() {
     assert!(shown.contains("core module is not a program") && shown.contains("`_start`"), "{shown}");
 }
 
-// Red without: nothing to remove: wasmtime refuses, and this keeps the names in the refusal.
+// wasmtime refuses; this keeps the names in the refusal.
 #[test]
 fn an_unknown_import_is_named() {
     let import = |module: &str, field: &str, ty: &str| match refused(&program(&format!(

@@ -83,10 +83,11 @@ impl AsyncRead for Fountain {
     }
 }
 
-/// Checks every byte, and is not ready every other time it is asked.
+/// Checks every byte, is not ready every other time it is asked, and is given nothing that it was not ready for.
 struct Picky {
     flow: Flow,
     asked: u64,
+    ready: bool,
 }
 
 impl OutputSink for Picky {
@@ -96,10 +97,12 @@ impl OutputSink for Picky {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        self.ready = true;
         Poll::Ready(Ok(()))
     }
 
     fn send(&mut self, chunk: Bytes) -> io::Result<()> {
+        assert!(std::mem::take(&mut self.ready), "a chunk before the sink was ready");
         assert!(!chunk.is_empty() && chunk.len() <= MAX_CHUNK, "a chunk of {}", chunk.len());
         let at = self.flow.written.load(Ordering::SeqCst);
         assert!(
@@ -123,7 +126,8 @@ fn a_long_stream_passes_through_without_being_held() {
         let flow = flow.clone();
         let module = cat();
         bounded(async move {
-            let stdio = Stdio::null().stdin(Fountain(flow.clone())).stdout(Picky { flow, asked: 0 });
+            let stdio =
+                Stdio::null().stdin(Fountain(flow.clone())).stdout(Picky { flow, asked: 0, ready: false });
             Sandbox::run(&module, &Grant::none(), &long(), stdio, &CancelToken::never()).await.unwrap()
         })
     };

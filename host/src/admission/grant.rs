@@ -67,7 +67,7 @@ impl AdmittedJob {
             || {
                 Refusal::new(
                     RefusalCode::Forbidden,
-                    "the key that signed the job is not known to this host any more",
+                    "the key that signed the job was taken out of this host's configuration: sign it again with a key that the host knows",
                 )
             },
         )?;

@@ -101,7 +101,8 @@ fn check_limits(asked: &Limits, bounds: &Bounds) -> Result<(), Refusal> {
     if over.is_empty() {
         return Ok(());
     }
-    let text = format!("{}. Sign the job with lower limits, or ask this host's operator for more", over.join("; "));
+    let text =
+        format!("{}. Sign the job with lower limits, or ask this host's operator for more", over.join("; "));
     Err(Refusal::new(RefusalCode::LimitTooHigh, text))
 }
 

@@ -40,6 +40,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 /// A connection to the directory's host.
 pub(super) struct Local {
     pub(super) client: Client,
+    home: Home,
     embedded: Option<Host>,
 }
 
@@ -90,7 +91,7 @@ impl Local {
         let mut last = None;
         let holder = timeout(PATIENCE, look(home, identity, console, &mut last)).await;
         match holder.unwrap_or_else(|_| Err(never_answered(home, last)))? {
-            Holder::Another(client) => Ok(Self { client, embedded: None }),
+            Holder::Another(client) => Ok(Self { client, home: home.clone(), embedded: None }),
             Holder::Us(locked) => Self::embed(locked, config.clone(), identity).await,
         }
     }
@@ -102,7 +103,7 @@ impl Local {
         let live =
             home.live()?.ok_or_else(|| Failure::fault("the embedded host did not say where it listens"))?;
         match try_local(&live, *host.public_key(), identity).await {
-            Ok(client) => Ok(Self { client, embedded: Some(host) }),
+            Ok(client) => Ok(Self { client, home, embedded: Some(host) }),
             Err(error) => {
                 host.stop(Ending::Running(AT_ONCE)).await;
                 Err(error.into())
@@ -115,6 +116,15 @@ impl Local {
         match &self.embedded {
             Some(host) => Failure::fault(format_args!("the host had to stop: {}", host.failed().await)),
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until nobody holds the directory any more; for ever when the host is ours.
+    ///
+    /// A killed host says no goodbye, and a quiet connection to it looks alive for a long time. Its lock does not.
+    pub(super) async fn orphaned(&self) {
+        while self.embedded.is_some() || self.home.lock().is_err() {
+            sleep(MAX_PAUSE).await;
         }
     }
 
@@ -142,20 +152,41 @@ impl Local {
         if !idle {
             console.say("taking no more jobs of others");
         }
-        tokio::select! {
-            () = host.stop(Ending::Everything(WORK_OFF)) => {}
-            () = stop.asked() => console.say("left at once; what was running is judged at the next start"),
+        if !end(host, Ending::Everything(WORK_OFF), stop).await {
+            console.say("left at once; what was running is judged at the next start");
         }
     }
 }
 
+/// Ends a host in order; `false` when the user asked again before it was done, so that the process should go at once.
+pub(super) async fn end(host: Host, how: Ending, stop: &mut Stop) -> bool {
+    let mut ending = Box::pin(host.stop(how));
+    tokio::select! {
+        () = &mut ending => true,
+        () = stop.asked() => {
+            // Destructors would wait for what the user does not want to wait for. On disk is what a crash leaves, and
+            // every start can go on from that.
+            std::mem::forget(ending);
+            false
+        }
+    }
+}
+
+/// Waits until nothing is queued or running, and then for those who will ask how it ended.
 async fn idle(host: &Host, console: &Console) {
     /// Jobs that end by themselves in this time are not worth a word.
     const UNNOTICED: Duration = Duration::from_millis(500);
+    /// Time for another client to fetch its job's end; one that comes later becomes the host and asks itself.
+    const LINGER: Duration = Duration::from_millis(250);
+    if timeout(Duration::ZERO, host.idle()).await.is_ok() {
+        return;
+    }
     if timeout(UNNOTICED, host.idle()).await.is_err() {
         console.say("waiting for jobs that others gave to this host; Ctrl-C leaves at once");
         host.idle().await;
     }
+    sleep(LINGER).await;
+    host.idle().await;
 }
 
 async fn look(

@@ -35,7 +35,9 @@ impl RemoteArgs {
     pub(super) fn identity(&self, home: &Home) -> Result<Identity, Failure> {
         match &self.identity {
             None => Ok(home.client_key()?.into()),
-            Some(file) => Identity::load(file).map_err(|error| Failure::usage(format_args!("--identity {error}"))),
+            Some(file) => {
+                Identity::load(file).map_err(|error| Failure::usage(format_args!("--identity {error}")))
+            }
         }
     }
 

@@ -149,6 +149,10 @@ impl Run {
         tokio::select! {
             result = work => result,
             failure = local.failed() => Err(failure.into()),
+            () = local.orphaned() => {
+                let address = "the directory's host".into();
+                Err(Attempt::Broken(Error::Lost { address, reason: "it is gone".into() }))
+            }
         }
     }
 

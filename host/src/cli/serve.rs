@@ -13,6 +13,7 @@ use crate::host::{Host, Stop as Ending};
 use super::console::Console;
 use super::directory::config;
 use super::exit::{Exit, Failure};
+use super::local::end;
 use super::log::{self, Format, Level};
 use super::signal::Stop;
 use super::{Common, with_runtime};
@@ -65,11 +66,8 @@ async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> R
         reason = host.failed() => Some(reason),
     };
     tracing::info!(?drain, "stopping: no new jobs, running ones may finish");
-    tokio::select! {
-        () = host.stop(Ending::Running(drain)) => {}
-        () = stop.asked() => {
-            return Err(Failure::fault("stopped at once; what was running is judged at the next start"));
-        }
+    if !end(host, Ending::Running(drain), &mut stop).await {
+        return Err(Failure::fault("stopped at once; what was running is judged at the next start"));
     }
     match failed {
         None => {

@@ -116,6 +116,8 @@ pub(super) fn failed(path: &Path, error: &io::Error) -> HomeError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -119,8 +119,8 @@ mod tests {
 
     use super::*;
 
-    // Red without each of the three lines in `server_config`; the session that a client cannot resume is shown in
-    // tests/transport.rs.
+    // Red without `send_tls13_tickets`, and without `session_storage`. No early data is also the library's default; the line
+    // stays in case that changes. tests/transport.rs shows it from the client's side.
     #[test]
     fn nothing_of_a_session_is_kept_or_taken_early() {
         let key = SecretKey::from_seed(&Default::default());

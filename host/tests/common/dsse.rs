@@ -4,8 +4,7 @@ use strongroom_job::{Base64Bytes, SecretKey, Signature};
 
 /// A signed envelope of any type and any payload.
 pub fn envelope(payload_type: &str, payload: &[u8], key: &SecretKey) -> Vec<u8> {
-    let mut signed =
-        format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    let mut signed = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
     signed.extend_from_slice(payload);
     with_signatures(payload_type, payload, &[key.sign(&signed)])
 }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a module of several test crates")]
 
 pub mod dsse;
+pub mod guests;
 pub mod live;
 pub mod process;
 pub mod random;

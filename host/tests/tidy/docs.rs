@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::repo::Repo;
 use crate::rust;
 
-/// Documents that name functions beside files. In these, a line (or a row of a table) that names a `.rs` file and a Rust name in
-/// backticks says that the one holds the other.
+/// Documents that name functions beside files. In these, a paragraph (an item of a list, a row of a table) with a `.rs` file and
+/// a Rust name in backticks says that the one holds the other.
 const NAMING: [&str; 5] = [
     "ARCHITECTURE.md",
     "docs/lifecycle.md",
@@ -48,10 +48,11 @@ pub(crate) fn paths(repo: &Repo) -> Vec<String> {
     wrong
 }
 
-/// Rust names in backticks that are not in the file named on the same line.
+/// Rust names in backticks that are in no file named beside them.
 pub(crate) fn names(repo: &Repo) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (path, line, text) in prose(repo).filter(|(path, ..)| NAMING.contains(path)) {
+    for (path, line, text) in paragraphs(prose(repo).filter(|(path, ..)| NAMING.contains(path))) {
+        let text = text.as_str();
         let files: Vec<String> = quoted(text)
             .flat_map(spelled_out)
             .filter(|named| named.ends_with(".rs") && is_path(repo, named))
@@ -67,9 +68,9 @@ pub(crate) fn names(repo: &Repo) -> Vec<String> {
         for named in quoted(text) {
             let Some(parts) = rust_name(named) else { continue };
             let is_in = |source: &String| {
-                let all = parts.iter().all(|part| rust::has_word(source, part));
-                let function = parts.last().is_none_or(|last| source.contains(&format!("fn {last}")));
-                all && (function || !named.ends_with("()"))
+                let function = parts.last().filter(|last| last.starts_with(|c: char| c.is_ascii_lowercase()));
+                parts.iter().all(|part| rust::has_word(source, part))
+                    && function.is_none_or(|name| rust::has_word(source, &format!("fn {name}")))
             };
             if !sources.iter().any(is_in) {
                 wrong.push(format!("{path}:{line}: {named} is not in {}", files.join(", ")));
@@ -129,6 +130,27 @@ fn prose(repo: &Repo) -> impl Iterator<Item = (&str, usize, &str)> {
     })
 }
 
+/// Joins the lines of a paragraph, an item or a row; the number is that of its first line.
+fn paragraphs<'r>(lines: impl Iterator<Item = (&'r str, usize, &'r str)>) -> Vec<(&'r str, usize, String)> {
+    let mut joined: Vec<(&str, usize, String)> = Vec::new();
+    let mut ended = true;
+    for (path, line, text) in lines {
+        let item = text.trim_start().split(' ').next().unwrap_or_default();
+        let begins = ["|", "-"].contains(&item)
+            || item.starts_with('#')
+            || item.strip_suffix('.').is_some_and(|number| number.parse::<u32>().is_ok());
+        match joined.last_mut() {
+            Some((file, _, so_far)) if !ended && !begins && *file == path => {
+                so_far.push(' ');
+                so_far.push_str(text);
+            }
+            _ => joined.push((path, line, text.to_owned())),
+        }
+        ended = text.trim().is_empty();
+    }
+    joined
+}
+
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
@@ -151,15 +173,17 @@ fn is_path(repo: &Repo, text: &str) -> bool {
     plain && text.contains('/') && repo.has_at_top(top) && !text.contains("//") && !file.starts_with("target")
 }
 
-/// `Type::function()` as its parts; none for anything that is no Rust name.
+/// The parts of `function()`, `Type`, `Type::function` or `CONSTANT`; none for anything else, such as a plain word.
 fn rust_name(text: &str) -> Option<Vec<&str>> {
     let name = text.strip_suffix("()").unwrap_or(text);
     let parts: Vec<&str> = name.split("::").collect();
     let is_name = |part: &&str| {
-        part.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic())
+        part.starts_with(|c: char| c.is_ascii_alphabetic())
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    parts.iter().all(is_name).then_some(parts)
+    let is_plain_word =
+        parts.len() == 1 && name == text && text.starts_with(|c: char| c.is_ascii_lowercase());
+    (!is_plain_word && parts.iter().all(is_name)).then_some(parts)
 }
 
 /// Where `target` leads, seen from the document at `from`.

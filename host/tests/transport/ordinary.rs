@@ -138,7 +138,7 @@ async fn a_full_queue_is_tried_again_but_not_for_ever() {
 /// All windows between the SDK and the service, with room for what each side has in its hands.
 const IN_FLIGHT: u64 = 12 << 20;
 
-// Red with the host's stream window at its default and its pieces read ahead of `write`.
+// Red with the windows of both sides at 256 MiB.
 #[tokio::test]
 async fn a_large_upload_waits_for_a_slow_service_and_then_arrives_whole() {
     let (site, client) = site_and_client().await;
@@ -217,7 +217,7 @@ async fn large_input_is_pushed_when_its_job_is_signed() {
     assert_eq!(empty, Input::Blob { digest: Digest::of(b""), length: 0 });
 }
 
-// Red without `catch_unwind` in `stream::serve`: no answer comes; red with `panic = "abort"`: nothing lives.
+// Red without `catch_unwind` in `stream::serve`: no answer comes.
 #[tokio::test]
 async fn a_panic_ends_one_request_and_nothing_else() {
     let (_site, client) = site_and_client().await;

@@ -15,8 +15,11 @@ use rustls::client::{
 use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName, NamedGroup, ServerConfig, SignatureScheme,
+};
 use strongroom_job::frame::{self, PREFIX_BYTES};
 use strongroom_job::{PublicKey, Request, Response};
 use strongroom_sdk::Identity;
@@ -150,7 +153,7 @@ pub(crate) fn impostor(identity: &Identity, shown: PublicKey, reply: Vec<u8>) ->
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(TrustAnyone { raw: true }))
         .with_cert_resolver(Arc::new(resolver));
     tls.alpn_protocols = vec![frame::ALPN.to_vec()];
     let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
@@ -207,7 +210,8 @@ pub(crate) async fn first_answer(peer: &Peer, to: SocketAddr) -> u8 {
 }
 
 /// A relay to `to` that brings back one datagram, the retry, and nothing after it: a handshake through it stays half open.
-pub(crate) async fn one_way_relay(to: SocketAddr) -> SocketAddr {
+/// Counts in `arrived` once what the client says to the retry is on its way.
+pub(crate) async fn one_way_relay(to: SocketAddr, arrived: Arc<AtomicUsize>) -> SocketAddr {
     let near = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let far = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     far.connect(to).await.unwrap();
@@ -215,12 +219,16 @@ pub(crate) async fn one_way_relay(to: SocketAddr) -> SocketAddr {
     tokio::spawn(async move {
         let (mut outward, mut homeward) = ([0; 2048], [0; 2048]);
         let mut client = None;
-        let mut returned = 0;
+        let (mut sent, mut returned) = (0, 0);
         loop {
             tokio::select! {
                 Ok((length, from)) = near.recv_from(&mut outward) => {
                     client = Some(from);
                     let _ = far.send(&outward[..length]).await;
+                    sent += 1;
+                    if sent == 2 {
+                        arrived.fetch_add(1, Ordering::SeqCst);
+                    }
                 }
                 Ok(length) = far.recv(&mut homeward) => {
                     returned += 1;
@@ -303,6 +311,47 @@ impl ServerCertVerifier for TrustAnyone {
 
     fn requires_raw_public_keys(&self) -> bool {
         self.raw
+    }
+}
+
+impl ClientCertVerifier for TrustAnyone {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
     }
 }
 

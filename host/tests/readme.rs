@@ -1,0 +1,151 @@
+//! Every command that the README, the tutorial and the how-tos show to a reader's shell is run, in their order.
+//!
+//! Three things are replaced: `cargo run --release --` by the binary under test, `cargo build` and `cargo test` by nothing
+//! (they are how this test came to run), and each port by a free one, because tests run beside each other.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod cli_support;
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cli_support::{Said, start};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// What a reader's shell has, before the first command of a document.
+const SHELL: &str = r#"
+set -euo pipefail
+trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
+# A host in the background must be the job itself, or `kill` would reach only the shell around it.
+strongroom() { if [ "$1" = serve ]; then exec "$STRONGROOM" "$@"; fi; "$STRONGROOM" "$@"; }
+cargo() {
+    case "$*" in
+        "run --release -- "*) shift 3; strongroom "$@" ;;
+        "run -p strongroom-examples --bin submit -- "*) shift 6; "$SUBMIT" "$@" ;;
+        "test --workspace" | "build --release") ;;
+        *) echo "a command that this test does not know: cargo $*" >&2; exit 97 ;;
+    esac
+}
+# A reader takes longer to type the next command than a host to start.
+await_host() { for _ in $(seq 1000); do [ -e "$1/live.json" ] && return; sleep 0.02; done; echo "no host in $1" >&2; exit 98; }
+"#;
+
+#[test]
+fn the_readme_does_what_it_says() {
+    let said = run("README.md").exits(0);
+    let first: Vec<&str> = said.out().lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(first, wc("docs"), "the main job counts as wc does");
+    assert_eq!(said.out().matches("the log is good").count(), 2, "{}", said.out());
+    assert!(said.stderr.contains("exited with status 0"), "the program of the README: {}", said.stderr);
+}
+
+#[test]
+fn the_tutorial_does_what_it_says() {
+    let said = run("docs/tutorial/first-hour.md").exits(0);
+    assert_eq!(statuses(&said), ["1", "121", "121", "120", "1"], "{said:?}");
+    assert_eq!(said.out().matches("the log is good").count(), 2, "{}", said.out());
+}
+
+#[test]
+fn letting_somebody_submit_works_as_described() {
+    let said = run("docs/how-to/let-somebody-submit.md").exits(0);
+    assert_eq!(statuses(&said), ["120", "120", "120", "125"], "{said:?}");
+}
+
+#[test]
+fn the_other_how_tos_work_as_described() {
+    let others = ["check-the-log", "run-a-service", "write-a-task"];
+    for name in others {
+        let said = run(&format!("docs/how-to/{name}.md")).exits(0);
+        assert_eq!(statuses(&said), [""; 0], "{said:?}");
+    }
+    // A how-to that nobody runs is one that nobody knows to be true.
+    let mut found: Vec<String> = std::fs::read_dir(Path::new(ROOT).join("docs/how-to"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    found.sort();
+    assert_eq!(found, ["check-the-log", "let-somebody-submit", "run-a-service", "write-a-task"]);
+}
+
+/// What `echo "exit status $?"` said, in order.
+fn statuses(said: &Said) -> Vec<&str> {
+    said.out().lines().filter_map(|line| line.strip_prefix("exit status ")).collect()
+}
+
+fn run(document: &str) -> Said {
+    let text = std::fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let ports = free_ports(&text);
+    let mut script = String::from(SHELL);
+    for command in
+        text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).flat_map(str::lines)
+    {
+        let mut command = command.to_owned();
+        for (shown, free) in &ports {
+            command = command.replace(shown, free);
+        }
+        script.push_str(&command);
+        script.push('\n');
+        if let Some(dir) = command.strip_prefix("strongroom init --dir ") {
+            // The configuration that `init` writes names the default port.
+            let mut edit =
+                format!("sed -i 's/{DEFAULT}/{}/' {dir}/strongroom.toml {dir}/known_hosts\n", ports[DEFAULT]);
+            edit.retain(|char| char != '"');
+            script.push_str(&edit);
+        }
+        if command.starts_with("strongroom serve") && command.ends_with('&') {
+            let dir = command.split("--dir ").nth(1).unwrap().split(' ').next().unwrap();
+            script.push_str(&format!("await_host {dir}\n"));
+        }
+    }
+    assert!(script.len() > SHELL.len(), "{document} shows no command");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]).current_dir(ROOT).env("HOME", home.path()).env_remove("XDG_DATA_HOME");
+    bash.env("STRONGROOM", env!("CARGO_BIN_EXE_strongroom")).env("SUBMIT", submit_program());
+    start(&mut bash).finish()
+}
+
+/// The address that a host listens at unless it is told otherwise.
+const DEFAULT: &str = "127.0.0.1:7433";
+
+/// A free address for each one that the document shows, and for the default.
+fn free_ports(text: &str) -> BTreeMap<String, String> {
+    let digits = |rest: &str| rest.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let shown = text.split("127.0.0.1:").skip(1).map(|rest| format!("127.0.0.1:{}", digits(rest)));
+    let mut sockets = Vec::new();
+    let mut ports = BTreeMap::new();
+    for address in shown.chain([DEFAULT.to_owned()]) {
+        ports.entry(address).or_insert_with(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let free = socket.local_addr().unwrap().to_string();
+            // Kept until all are chosen, so that no two are the same.
+            sockets.push(socket);
+            free
+        });
+    }
+    ports
+}
+
+/// The README's own program. `cargo test --workspace` has built it beside the binary; a test of this package alone builds it
+/// now, as the README does.
+fn submit_program() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_strongroom")).with_file_name("submit");
+    if !program.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "-p", "strongroom-examples", "--bin", "submit"]).current_dir(ROOT);
+        assert!(build.status().unwrap().success());
+    }
+    program
+}
+
+fn wc(dir: &str) -> Vec<String> {
+    let mut count = Command::new("sh");
+    count.args(["-c", &format!("find {dir} -type f -exec cat {{}} + | wc")]).env("LC_ALL", "C.UTF-8");
+    let output = count.current_dir(ROOT).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.split_whitespace().map(ToOwned::to_owned).collect()
+}
