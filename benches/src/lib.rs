@@ -1,1 +1,3 @@
-//! Strongroom.
+//! What the benches share.
+
+pub mod machine;

@@ -82,12 +82,12 @@ pub enum HomeError {
     },
     /// Another host holds the directory.
     #[error("{} is served by another host already{}. Submit to that host, stop it, or choose another --dir",
-        .dir.display(), holder(.live.as_ref()))]
+        .dir.display(), holder(.live.as_deref()))]
     Held {
         /// The directory.
         dir: PathBuf,
         /// Who, when it has said so.
-        live: Option<Live>,
+        live: Option<Box<Live>>,
     },
     /// A key file or `known_hosts` is damaged, or the system gives no random bytes.
     #[error(transparent)]

@@ -78,7 +78,9 @@ pub(crate) fn join(dir: &Path, name: KeyName, key: SecretKey, state: &Opened) ->
         let size = TreeSize::new(size).map_err(|_| JoinError::BadHead)?;
         log.extends(&TreeHead { size, root: Hash::from_bytes(root) })?;
     }
-    let first = published - published % u64::from(TILE_WIDTH);
+    // The bundle of the last published record, also when it is full. What the state has forgotten of it is under `published`.
+    let last = published.saturating_sub(1);
+    let first = last - last % u64::from(TILE_WIDTH);
     let overlap = state.leaves(first, TILE_WIDTH as usize)?;
     log.verify_overlap(LeafIndex::new(first), &overlap)?;
     Ok(log)

@@ -25,8 +25,7 @@ fn check(name: &str, said: &Said, replaced: &[(&str, &str)]) {
         .split("\n== ")
         .find_map(|section| section.trim_start_matches("== ").strip_prefix(&format!("{name}\n")));
     let section = section.unwrap_or("(no such section)\n");
-    eprintln!("== {name}\n{found}");
-    let _ = section;
+    assert!(found.trim_end() == section.trim_end(), "--- {name}: found\n{found}\n--- golden\n{section}");
     assert!(said.stdout.is_empty(), "nothing on standard output: {said:?}");
 }
 

@@ -99,7 +99,8 @@ fn runs_that_start_together_share_one_host_at_a_time() {
 fn an_embedded_host_finishes_what_others_gave_it() {
     let place = Place::new();
     place.module("short.wasm", &sleep(Duration::from_secs(3)));
-    place.module("long.wasm", &sleep(Duration::from_secs(5)));
+    // Longer than a host that does not wait for it can take to stop.
+    place.module("long.wasm", &sleep(Duration::from_secs(8)));
     let first = start(&mut place.command(&["run", "--json", "short.wasm"]));
     wait_for("the first run to listen", || place.data().join("live.json").exists().then_some(()));
     let second = start(&mut place.command(&["run", "--json", "long.wasm"]));

@@ -152,7 +152,7 @@ async fn read_only_stays_so_beside_a_directory_that_may_be_written() {
     live.stop().await;
 }
 
-// Red with `who.any_directory` not asked in `admission::grant`, and with `resolve` skipped when the attempt starts.
+// Red with `who.any_directory` not asked in `admission::grant`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_principal_gets_its_volumes_and_no_path_of_its_own_choice() {
     let tree = Tree::new();
@@ -189,7 +189,7 @@ async fn a_principal_gets_its_volumes_and_no_path_of_its_own_choice() {
     live.stop().await;
 }
 
-// Red without `task.env` and `PROGRAM_NAME` as the only sources in `AdmittedJob::grant`.
+// Red with a variable added in `AdmittedJob::grant`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_sees_no_variable_and_no_argument_but_its_own() {
     let live = Live::new().await;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::live::{SPINS, push_wat, says};
+use common::patience::bounded;
 use common::process::{Process, Serving};
 use common::random::Random;
 use common::records::{Told, records, retell};
@@ -40,7 +41,6 @@ const MAX_ATTEMPTS: u32 = 3;
 const SEED: u64 = 37;
 
 #[test]
-#[ignore = "no test: the host that the tests of this file start and kill"]
 fn host_process() {
     common::process::serve_here();
 }
@@ -110,65 +110,68 @@ fn look(dir: &Path, known: Option<TreeHead>, live: bool) -> TreeHead {
     *verified.unwrap_or_else(|error| panic!("the log does not verify: {error}")).checkpoint.head()
 }
 
-// Red with the answers of `Writer::commit` sent before `make_durable`; with `recover` left out of `Host::start`; with
-// `Publisher` starting from the log's size without what the store still has (done-when 5).
+// Red with the answers of `Writer::commit` sent before `make_durable`, and with `recover` left out of `Host::start`
+// (done-when 5).
 #[tokio::test(flavor = "multi_thread")]
 async fn two_thousand_jobs_survive_a_kill_in_their_middle() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Serving::start(dir.path());
-    let client = host.client().await;
-    let module = push_wat(&client, &says("done", 0)).await;
-    let spins = push_wat(&client, SPINS).await;
-    let spinning = Job::new(spins).timeout(Duration::from_secs(600));
-    let lost = client.submit(&spinning).await.unwrap().job;
-    let again = client.submit(&spinning.clone().idempotent()).await.unwrap().job;
-    for job in [lost, again] {
-        while client.show(job).await.unwrap().state != JobState::Running {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    bounded(async {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Serving::start(dir.path());
+        let client = host.client().await;
+        let module = push_wat(&client, &says("done", 0)).await;
+        let spins = push_wat(&client, SPINS).await;
+        let spinning = Job::new(spins).timeout(Duration::from_secs(600));
+        let lost = client.submit(&spinning).await.unwrap().job;
+        let again = client.submit(&spinning.clone().idempotent()).await.unwrap().job;
+        for job in [lost, again] {
+            while client.show(job).await.unwrap().state != JobState::Running {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
-    }
 
-    let promises = Arc::new(Promises::default());
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut workers = submit_until_it_breaks(&client, module, &promises, &next);
-    while promises.count() < KILLED_AFTER {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(!workers.is_empty() && workers.try_join_next().is_none(), "the host is gone too early");
-    }
-    let known = look(dir.path(), None, true);
-    host.kill();
-    // Nobody answers any more; a client would find that out by its idle timeout.
-    workers.shutdown().await;
-    let (acknowledged, sent) = (promises.count(), next.load(Ordering::Relaxed));
-    assert!(acknowledged < SMALL_JOBS, "the kill came too late to interrupt anything");
+        let promises = Arc::new(Promises::default());
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut workers = submit_until_it_breaks(&client, module, &promises, &next);
+        while promises.count() < KILLED_AFTER {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert!(!workers.is_empty() && workers.try_join_next().is_none(), "the host is gone too early");
+        }
+        let known = look(dir.path(), None, true);
+        host.kill();
+        // Nobody answers any more; a client would find that out by its idle timeout.
+        workers.shutdown().await;
+        let (acknowledged, sent) = (promises.count(), next.load(Ordering::Relaxed));
+        assert!(acknowledged < SMALL_JOBS, "the kill came too late to interrupt anything");
 
-    let host = Serving::start(dir.path());
-    let client = host.client().await;
-    // What was not answered may be sent again, without running twice; then the rest.
-    let unanswered = std::mem::take(&mut *promises.unanswered.lock().unwrap());
-    for (signed, idempotent) in unanswered.into_values() {
-        assert!(promises.submit(&client, signed, idempotent).await);
-    }
-    assert_eq!(promises.count(), sent.min(SMALL_JOBS), "every job that was signed is acknowledged now");
-    let mut workers = submit_until_it_breaks(&client, module, &promises, &next);
-    while workers.join_next().await.is_some() {}
-    assert_eq!(promises.count(), SMALL_JOBS);
+        let host = Serving::start(dir.path());
+        let client = host.client().await;
+        // What was not answered may be sent again, without running twice; then the rest.
+        let unanswered = std::mem::take(&mut *promises.unanswered.lock().unwrap());
+        for (signed, idempotent) in unanswered.into_values() {
+            assert!(promises.submit(&client, signed, idempotent).await);
+        }
+        assert_eq!(promises.count(), sent.min(SMALL_JOBS), "every job that was signed is acknowledged now");
+        let mut workers = submit_until_it_breaks(&client, module, &promises, &next);
+        while workers.join_next().await.is_some() {}
+        assert_eq!(promises.count(), SMALL_JOBS);
 
-    assert_eq!(client.wait(lost).await.unwrap().end.outcome, Outcome::Interrupted);
-    let view = client.show(again).await.unwrap();
-    assert!(matches!(view.state, JobState::Queued | JobState::Running), "{view:?}");
-    client.cancel(again).await.unwrap();
-    assert_eq!(client.wait(again).await.unwrap().end.outcome, Outcome::Cancelled);
-    for job in promises.ids() {
-        assert!(client.wait(job).await.unwrap().view.state.is_terminal());
-    }
-    client.close().await;
-    host.stop();
+        assert_eq!(client.wait(lost).await.unwrap().end.outcome, Outcome::Interrupted);
+        let view = client.show(again).await.unwrap();
+        assert!(matches!(view.state, JobState::Queued | JobState::Running), "{view:?}");
+        client.cancel(again).await.unwrap();
+        assert_eq!(client.wait(again).await.unwrap().end.outcome, Outcome::Cancelled);
+        for job in promises.ids() {
+            assert!(client.wait(job).await.unwrap().view.state.is_terminal());
+        }
+        client.close().await;
+        host.stop();
 
-    look(dir.path(), Some(known), false);
-    let told = retell(&records(dir.path()));
-    assert_eq!(told.len(), SMALL_JOBS + 2, "the jobs that were submitted, and no other");
-    promises.hold(&told);
+        look(dir.path(), Some(known), false);
+        let told = retell(&records(dir.path()));
+        assert_eq!(told.len(), SMALL_JOBS + 2, "the jobs that were submitted, and no other");
+        promises.hold(&told);
+    })
+    .await;
 }
 
 fn submit_until_it_breaks(
@@ -200,51 +203,54 @@ fn submit_until_it_breaks(
 // Red with the answers of `Writer::commit` sent before `make_durable`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_kills_at_random_moments_lose_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let host = Serving::start(dir.path());
-    let client = host.client().await;
-    let module = push_wat(&client, &says("done", 0)).await;
-    client.close().await;
-    host.stop();
+    bounded(async {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Serving::start(dir.path());
+        let client = host.client().await;
+        let module = push_wat(&client, &says("done", 0)).await;
+        client.close().await;
+        host.stop();
 
-    let mut random = Random::new(SEED);
-    let promises = Arc::new(Promises::default());
-    let mut known = look(dir.path(), None, false);
-    for moment in 1..=MOMENTS {
-        let process = Process::spawn(dir.path());
-        let after = Duration::from_millis(random.below(LONGEST_MS));
-        if random.one_in(4) {
-            // In the middle of the start and its recovery.
-            tokio::time::sleep(after).await;
-            process.kill();
-        } else {
-            let host = tokio::task::spawn_blocking(|| process.serving()).await.unwrap();
-            let client = host.client().await;
-            let mut workers = JoinSet::new();
-            for worker in 0..FEW_IN_FLIGHT {
-                workers.spawn(submit_many(client.clone(), module, Arc::clone(&promises), worker));
+        let mut random = Random::new(SEED);
+        let promises = Arc::new(Promises::default());
+        let mut known = look(dir.path(), None, false);
+        for moment in 1..=MOMENTS {
+            let process = Process::spawn(dir.path());
+            let after = Duration::from_millis(random.below(LONGEST_MS));
+            if random.one_in(4) {
+                // In the middle of the start and its recovery.
+                tokio::time::sleep(after).await;
+                process.kill();
+            } else {
+                let host = tokio::task::spawn_blocking(|| process.serving()).await.unwrap();
+                let client = host.client().await;
+                let mut workers = JoinSet::new();
+                for worker in 0..FEW_IN_FLIGHT {
+                    workers.spawn(submit_many(client.clone(), module, Arc::clone(&promises), worker));
+                }
+                tokio::time::sleep(after).await;
+                host.kill();
+                workers.shutdown().await;
             }
-            tokio::time::sleep(after).await;
-            host.kill();
-            workers.shutdown().await;
+            if moment % LOOK_EVERY == 0 {
+                known = look(dir.path(), Some(known), true);
+            }
         }
-        if moment % LOOK_EVERY == 0 {
-            known = look(dir.path(), Some(known), true);
-        }
-    }
 
-    let host = Serving::start(dir.path());
-    let client = host.client().await;
-    for job in promises.ids() {
-        assert!(client.wait(job).await.unwrap().view.state.is_terminal());
-    }
-    client.close().await;
-    host.stop();
-    look(dir.path(), Some(known), false);
-    let told = retell(&records(dir.path()));
-    println!("{} jobs acknowledged, {} in the log", promises.count(), told.len());
-    assert!(promises.count() > MOMENTS as usize, "a run in which nothing happened shows nothing");
-    promises.hold(&told);
+        let host = Serving::start(dir.path());
+        let client = host.client().await;
+        for job in promises.ids() {
+            assert!(client.wait(job).await.unwrap().view.state.is_terminal());
+        }
+        client.close().await;
+        host.stop();
+        look(dir.path(), Some(known), false);
+        let told = retell(&records(dir.path()));
+        println!("{} jobs acknowledged, {} in the log", promises.count(), told.len());
+        assert!(promises.count() > MOMENTS as usize, "a run in which nothing happened shows nothing");
+        promises.hold(&told);
+    })
+    .await;
 }
 
 /// Submits jobs, and now and then a batch, until the host is gone.

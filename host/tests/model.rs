@@ -451,8 +451,8 @@ impl History {
 }
 
 // Red with any one of: the fence not compared in `lifecycle::step`; a cancelled job requeued by `recover`; `changed` not
-// looked at in `Group::row`; `active` not lowered in `Group::step`; `LOG_SIZE` left out of the batch; the end's output kept
-// under `Step` refusals; the answers sent although `make_durable` failed.
+// looked at in `Group::row`; `active` not lowered in `Group::step`, or not compared in `Group::admit`; `LOG_SIZE` left out of
+// the batch; the output of a refused `Finish` kept; the answers sent although `make_durable` failed.
 #[test]
 fn after_any_events_the_store_says_what_the_model_says() {
     let next = AtomicU64::new(FIRST_SEED);

@@ -188,7 +188,7 @@ async fn a_log_that_was_lost_or_rolled_back_is_not_begun_anew() {
     past.starts_again().await;
 }
 
-// Red without `verify_overlap` and `extends` in `publisher::join`: each file below is one that they alone look at.
+// Red without the look at the end of the log in `Log::open`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_was_edited_is_not_continued() {
     let past = Past::new().await;
@@ -214,6 +214,23 @@ async fn a_log_that_was_edited_is_not_continued() {
         assert!(text.contains("checkpoint") || text.contains("altered; run `audit verify`"), "{text}");
         fs::write(&file, good).unwrap();
     }
+    past.starts_again().await;
+}
+
+// Red without `verify_overlap` in `publisher::join`: the state remembers no head that the other history lacks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_of_another_history_is_not_joined_to_the_log() {
+    let past = Past::new().await;
+    let aside = past.roll_back("state");
+    // It went on from there without the log, and has more records by now.
+    let now = Clock::default().now();
+    in_store(&past.path("state"), now, 2 * BUNDLE).await;
+    let text = past.refuses().await;
+    assert!(
+        text.contains("is published with other bytes") && text.contains("rolled back or altered"),
+        "{text}"
+    );
+    aside.put_back();
     past.starts_again().await;
 }
 
@@ -266,7 +283,7 @@ async fn a_clock_that_was_set_back_makes_no_old_job_young_again() {
 
     // The host ran on until the day after tomorrow; then somebody set its clock back to now.
     let day_after = Clock::default().now().saturating_add(Duration::from_secs(2 * 24 * 3600));
-    let last = in_store(dir.path(), day_after).await;
+    let last = in_store(&dir.path().join("state"), day_after, 1).await;
     let live = Live { host: start(dir.path(), |_| {}).await, dir };
     let client = live.client().await;
     match client.submit_signed(&signed).await {
@@ -281,12 +298,14 @@ async fn a_clock_that_was_set_back_makes_no_old_job_young_again() {
     assert!(records.len() > last && records.last().unwrap().time >= day_after);
 }
 
-/// Adds a record of the time `at` to the store in `dir`; returns its place.
-async fn in_store(dir: &Path, at: Timestamp) -> usize {
-    let opened = Store::open(&dir.join("state")).unwrap();
+/// Adds records of the time `at` to a store; returns the place of the first.
+async fn in_store(state: &Path, at: Timestamp, count: usize) -> usize {
+    let opened = Store::open(state).unwrap();
     let place = usize::try_from(opened.log_size()).unwrap();
     let (store, closing) = opened.start(Arc::new(Clock::not_before(at)), Box::new(NoFault)).unwrap();
-    store.commit(Transition::Log(Event::HostStopped {})).await.unwrap();
+    for _ in 0..count {
+        store.commit(Transition::Log(Event::HostStopped {})).await.unwrap();
+    }
     drop(store);
     closing.wait();
     place

@@ -41,7 +41,7 @@ fn clocks(grant: &Grant) -> Vec<u64> {
 fn a_clock_that_was_not_granted_only_counts() {
     const START: u64 = 946_684_800_000_000_000;
     const STEP: u64 = 1_000_000;
-    assert_eq!(clocks(&Grant::none()), [START, STEP, START + 2 * STEP]);
+    assert_eq!(clocks(&Grant::none()), [START + STEP, 2 * STEP, START + 3 * STEP]);
 }
 
 #[test]

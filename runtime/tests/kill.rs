@@ -69,62 +69,62 @@ const HOST_CALLS: &str = "
 
 #[test]
 fn a_loop_is_stopped() {
-    is_stopped(|| module(&command("(loop $again (br $again))")), Grant::none());
+    is_stopped(|| module(&command("(loop $again (br $again))")), &Grant::none());
 }
 
 #[test]
 fn a_loop_in_the_start_function_is_stopped() {
-    is_stopped(|| module(LOOP_IN_START), Grant::none());
+    is_stopped(|| module(LOOP_IN_START), &Grant::none());
 }
 
 #[test]
 fn a_loop_of_long_instructions_is_stopped() {
-    is_stopped(|| module(FOREVER_IN_PIECES), Grant::none());
+    is_stopped(|| module(FOREVER_IN_PIECES), &Grant::none());
 }
 
 #[test]
 fn a_recursion_is_stopped() {
-    is_stopped(|| module(RECURSION), Grant::none());
+    is_stopped(|| module(RECURSION), &Grant::none());
 }
 
 #[test]
 fn a_loop_of_host_calls_is_stopped() {
-    is_stopped(|| module(&command(HOST_CALLS)), Grant::none());
+    is_stopped(|| module(&command(HOST_CALLS)), &Grant::none());
 }
 
 #[test]
 fn a_sleep_is_stopped() {
-    is_stopped(|| module(&command(SLEEP)), Grant::none());
+    is_stopped(|| module(&command(SLEEP)), &Grant::none());
 }
 
 #[test]
 fn a_read_of_stdin_that_never_comes_is_stopped() {
-    is_stopped(|| module(&command(READ)), Grant::none());
+    is_stopped(|| module(&command(READ)), &Grant::none());
 }
 
 #[test]
 fn a_write_to_a_sink_that_never_takes_it_is_stopped() {
-    is_stopped(|| module(&command(WRITE)), Grant::none());
+    is_stopped(|| module(&command(WRITE)), &Grant::none());
 }
 
 #[test]
 fn a_component_that_computes_is_stopped() {
-    is_stopped(probe, Grant::none().args(["probe", "spin"]));
+    is_stopped(probe, &Grant::none().args(["probe", "spin"]));
 }
 
 #[test]
 fn a_component_that_sleeps_is_stopped() {
-    is_stopped(probe, Grant::none().args(["probe", "sleep"]));
+    is_stopped(probe, &Grant::none().args(["probe", "sleep"]));
 }
 
 #[test]
 fn a_component_that_reads_is_stopped() {
-    is_stopped(probe, Grant::none().args(["probe", "upper"]));
+    is_stopped(probe, &Grant::none().args(["probe", "upper"]));
 }
 
 #[test]
 fn a_component_that_writes_is_stopped() {
-    is_stopped(probe, Grant::none().args(["probe", "flood"]));
+    is_stopped(probe, &Grant::none().args(["probe", "flood"]));
 }
 
 #[test]
@@ -221,13 +221,13 @@ fn processor_time_is_told_from_waiting() {
 }
 
 /// The guest ends `Exceeded` at its deadline, and `Cancelled` when cancelled, in each case soon after.
-fn is_stopped(module: impl Fn() -> Module, grant: Grant) {
+fn is_stopped(module: impl Fn() -> Module, grant: &Grant) {
     let limits = Limits { wall: WALL, ..Limits::default() };
     let started = Instant::now();
     let module = module();
     let compiled = started.elapsed();
 
-    let report = ran(&module, &grant, &limits, &CancelToken::never()).unwrap();
+    let report = ran(&module, grant, &limits, &CancelToken::never()).unwrap();
     match report.outcome {
         Outcome::Exceeded { limit: LimitKind::Wall, allowed, used } => {
             assert_eq!(u128::from(allowed), WALL.as_millis());
@@ -244,7 +244,7 @@ fn is_stopped(module: impl Fn() -> Module, grant: Grant) {
         later.cancel();
     });
     let limits = Limits { wall: Duration::from_secs(3600), ..limits };
-    let report = ran(&module, &grant, &limits, &cancel).unwrap();
+    let report = ran(&module, grant, &limits, &cancel).unwrap();
     assert_eq!(report.outcome, Outcome::Cancelled);
     assert!(report.usage.wall < WALL + SLIP + compiled, "stopped {:?} after the start", report.usage.wall);
 }

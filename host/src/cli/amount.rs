@@ -57,7 +57,7 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
     let exponent = (bytes.ilog2() / 10).min(4);
     // One digit behind the point, by whole numbers: a float would round 1023.99 KiB up to 1024.
-    let tenths = u128::from(bytes) * 10 >> (10 * exponent);
+    let tenths = (u128::from(bytes) * 10) >> (10 * exponent);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[exponent as usize - 1])
 }
 

@@ -101,13 +101,13 @@ fn subject(text: &str) -> Result<Subject, String> {
 
 pub(super) fn audit(common: &Common, command: AuditCommand, console: &Console) -> Result<Exit, Failure> {
     match command {
-        AuditCommand::Verify(args) => verify(&Place::of(common, args.path, args.log)?, console),
+        AuditCommand::Verify(args) => verify(&Place::of(common, args.path, &args.log)?, console),
         AuditCommand::Show(args) => {
             let ShowArgs { log, path, job, from, limit } = args;
-            show(&Place::of(common, path, log)?, job, from, limit, console)
+            show(&Place::of(common, path, &log)?, job, from, limit, console)
         }
-        AuditCommand::Prove(args) => prove(&Place::of(common, None, args.log)?, args.subject, console),
-        AuditCommand::Export(args) => export(&Place::of(common, None, args.log)?, &args.to, console),
+        AuditCommand::Prove(args) => prove(&Place::of(common, None, &args.log)?, args.subject, console),
+        AuditCommand::Export(args) => export(&Place::of(common, None, &args.log)?, &args.to, console),
     }
 }
 
@@ -121,7 +121,7 @@ struct Place {
 
 impl Place {
     /// Makes nothing: a mistyped directory must not become an empty log that verifies.
-    fn of(common: &Common, path: Option<PathBuf>, log: LogArgs) -> Result<Self, Failure> {
+    fn of(common: &Common, path: Option<PathBuf>, log: &LogArgs) -> Result<Self, Failure> {
         if let Some(dir) = path {
             let parent = dir.canonicalize().ok().and_then(|dir| Some(dir.parent()?.to_owned()));
             let live = parent.is_some_and(|parent| Home::is_held(&parent));

@@ -74,9 +74,9 @@ enum Command {
     /// Serve jobs until told to stop
     Serve(serve::ServeArgs),
     /// Run a module here and now, with no set-up
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
     /// Submit a job to a host that is running
-    Submit(submit::SubmitArgs),
+    Submit(Box<submit::SubmitArgs>),
     /// Look at jobs, their output, and stop them
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -110,9 +110,9 @@ fn dispatch(cli: Cli, console: &Console) -> Result<Exit, Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Init => init::init(&common, console),
-        Command::Serve(args) => serve::serve(&common, args, console),
-        Command::Run(args) => run::run(&common, args, console),
-        Command::Submit(args) => submit::submit(&common, args, console),
+        Command::Serve(args) => serve::serve(&common, &args, console),
+        Command::Run(args) => run::run(&common, *args, console),
+        Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Job(command) => job::job(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),

@@ -63,7 +63,7 @@ pub(super) fn run(common: &Common, args: RunArgs, console: &Console) -> Result<E
     with_runtime(async move {
         let mut stop = Stop::listen()?;
         let result = tokio::select! {
-            result = run.to_end() => match result {
+            result = run.follow_to_end() => match result {
                 Ok(finished) => tell_end(&run.console, &finished),
                 Err(Ended::Failed(failure)) => Err(failure),
                 Err(Ended::OutputGone(error)) => run.stop_for_nobody(&error).await,
@@ -91,7 +91,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_end(&mut self) -> Result<Finished, Ended> {
+    async fn follow_to_end(&mut self) -> Result<Finished, Ended> {
         let (mut breaks, mut pause) = (0, FIRST_PAUSE);
         loop {
             if self.local.is_none() {

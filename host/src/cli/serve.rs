@@ -40,7 +40,7 @@ struct Listening {
     pid: u32,
 }
 
-pub(super) fn serve(common: &Common, args: ServeArgs, console: &Console) -> Result<Exit, Failure> {
+pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Result<Exit, Failure> {
     log::start(args.log.at_least(console.verbose()), args.log_format, console.stderr_is_terminal());
     let home = common.home()?;
     let mut config = config(&home)?;

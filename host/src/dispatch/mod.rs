@@ -109,10 +109,10 @@ impl Dispatcher {
     /// Starts jobs as slots become free, until it is dropped. Attempts that run then go on.
     pub async fn run(&self) {
         while let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await {
-            let job = self.shared.queue.pop().await;
             let running = Running { cancel: CancelToken::new(), outputs: Arc::new(Outputs::new()) };
             // Before the start is committed: whoever sees the job running finds it here.
-            self.shared.running().insert(job, running.clone());
+            let taken = |job| drop(self.shared.running().insert(job, running.clone()));
+            let job = self.shared.queue.pop(taken).await;
             let shared = Arc::clone(&self.shared);
             self.shared.guests.spawn(async move { shared.attempt(job, running, slot).await });
         }

@@ -26,11 +26,16 @@ impl Queue {
         self.more.notify_one();
     }
 
-    /// The best job; waits until there is one.
-    pub(super) async fn pop(&self) -> JobId {
+    /// Takes the best job; waits until there is one. `taken` is told before anybody can see that the job is not queued any more:
+    /// at every moment it is queued or taken.
+    pub(super) async fn pop(&self, taken: impl Fn(JobId)) -> JobId {
         loop {
-            if let Some((_, _, job)) = self.lock().pop() {
-                return job;
+            {
+                let mut heap = self.lock();
+                if let Some((_, _, job)) = heap.pop() {
+                    taken(job);
+                    return job;
+                }
             }
             self.more.notified().await;
         }
@@ -57,8 +62,16 @@ mod tests {
             |id, priority, admitted| Waiting { job: JobId::from_bytes([id; 16]), priority, admitted };
         queue.push([waiting(1, 0, 10), waiting(2, 0, 9), waiting(3, 5, 11), waiting(4, -5, 1)]);
         for id in [3, 2, 1, 4] {
-            assert_eq!(queue.pop().await, JobId::from_bytes([id; 16]));
+            assert_eq!(queue.pop(|_| ()).await, JobId::from_bytes([id; 16]));
         }
         assert_eq!(queue.len(), 0);
+    }
+
+    // Red with `taken` called after the lock is given back.
+    #[tokio::test]
+    async fn a_job_is_taken_before_it_is_gone() {
+        let queue = Queue::default();
+        queue.push([Waiting { job: JobId::from_bytes([1; 16]), priority: 0, admitted: 1 }]);
+        queue.pop(|_| assert!(queue.heap.try_lock().is_err(), "others can look already")).await;
     }
 }

@@ -34,7 +34,7 @@ impl Home {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(HomeError::Held { dir: self.dir.clone(), live: self.live()? });
+                return Err(HomeError::Held { dir: self.dir.clone(), live: self.live()?.map(Box::new) });
             }
             Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
         }

@@ -1,6 +1,6 @@
 //! One group: transitions that are judged one after the other and committed together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use strongroom_job::{AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, OutputStream, Record, Timestamp};
 
@@ -21,6 +21,8 @@ pub(super) struct Group<'a> {
     batch: sled::Batch,
     /// Rows that this group has changed: later transitions must see them before the disk does.
     changed: HashMap<JobId, JobRow>,
+    /// Blobs that this group has registered.
+    registered: HashSet<Vec<u8>>,
     /// Index of the next leaf.
     pub(super) log_size: u64,
     /// Jobs queued or running.
@@ -55,7 +57,15 @@ impl From<Illegal> for Refused {
 
 impl<'a> Group<'a> {
     pub(super) fn new(db: &'a sled::Db, now: Timestamp, log_size: u64, active: usize) -> Self {
-        Self { db, now, batch: sled::Batch::default(), changed: HashMap::new(), log_size, active }
+        Self {
+            db,
+            now,
+            batch: sled::Batch::default(),
+            changed: HashMap::new(),
+            registered: HashSet::new(),
+            log_size,
+            active,
+        }
     }
 
     /// Judges one transition in the light of those before it, and writes it into the group if it may happen.
@@ -180,7 +190,8 @@ impl<'a> Group<'a> {
     ) -> Result<Committed, Refused> {
         let key = keys::blob(kind, tenant, &blob.digest);
         let known = self.db.contains_key(&key).map_err(ReadError::from)?;
-        if !known {
+        // Two who push the same blob at once may meet in one group.
+        if !known && self.registered.insert(key.clone()) {
             self.batch.insert(key, read::registration(blob.length, self.now));
             if let Some(event) = event {
                 self.log(event);

@@ -33,6 +33,9 @@ use crate::lifecycle::{self, Illegal};
 
 /// sled's page cache. It uses several times this much memory while it writes.
 const CACHE_BYTES: u64 = 32 << 20;
+/// sled's unit of writing. A page longer than a quarter of it goes to a file of its own, which sled never syncs: so a quarter
+/// must hold the longest page, some 27 rows of 64 KiB. A power of two, at most 16 MiB.
+const SEGMENT_BYTES: usize = 8 << 20;
 /// Transitions that may wait for the writer; whoever comes later waits to hand his in.
 const MAX_PENDING: usize = 8192;
 /// How often sled's own lock is asked for, and how long each time is waited: 2 s. sled's threads may hold it for a moment
@@ -233,6 +236,7 @@ impl Store {
         let config = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
+            .segment_size(SEGMENT_BYTES)
             // The writer flushes; a second flusher would only add writes.
             .flush_every_ms(None);
         let db = open_when_free(&config).map_err(|error| OpenError::Sled { path: path.into(), error })?;
@@ -314,6 +318,11 @@ impl Opened {
     pub fn start(self, clock: Arc<Clock>, fault: Box<dyn Fault>) -> Result<(Store, Closing), OpenError> {
         let file = self.path.join("db");
         let sync = std::fs::File::open(&file).map_err(|error| OpenError::Io { path: file, error })?;
+        // sled syncs neither its settings nor the names of its files: without them a new state would not survive a power cut.
+        for made in [self.path.join("conf"), self.path.clone()] {
+            let synced = std::fs::File::open(&made).and_then(|file| file.sync_all());
+            synced.map_err(|error| OpenError::Io { path: made, error })?;
+        }
         let (pending, requests) = mpsc::channel(MAX_PENDING);
         let (made_durable, durable) = watch::channel(self.start.log_size);
         let (failing, failed) = watch::channel(None);

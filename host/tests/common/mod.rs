@@ -5,6 +5,7 @@
 pub mod dsse;
 pub mod guests;
 pub mod live;
+pub mod patience;
 pub mod process;
 pub mod random;
 pub mod records;

@@ -1,6 +1,6 @@
 //! A host in a process of its own, which can be killed without a word.
 //!
-//! The process is the test binary itself, run again with the one ignored test that calls [`serve_here`].
+//! The process is the test binary itself, run again with the one test that calls [`serve_here`].
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use strongroom::host::Stop;
 use strongroom_job::PublicKey;
 use strongroom_sdk::{Client, ConnectOptions, Retry};
 
-/// The ignored test that is the host.
+/// The test that is the host.
 pub const HOST_TEST: &str = "host_process";
 /// Lies in a directory that was made for a host process. Without it `serve_here` does nothing.
 const MARK: &str = "made-for-a-host-process";
@@ -40,7 +40,7 @@ impl Process {
     pub fn spawn(dir: &Path) -> Self {
         std::fs::write(dir.join(MARK), "").expect("the directory is ours");
         let mut command = Command::new(std::env::current_exe().expect("this test binary"));
-        command.args([HOST_TEST, "--exact", "--ignored", "--nocapture"]);
+        command.args([HOST_TEST, "--exact", "--nocapture"]);
         command.current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::null());
         Self { child: command.spawn().expect("a process"), dir: dir.into() }
     }

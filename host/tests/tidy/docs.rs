@@ -80,7 +80,7 @@ pub(crate) fn names(repo: &Repo) -> Vec<String> {
     wrong
 }
 
-/// Documents that the index does not lead to.
+/// Documents that the index leads to neither by themselves nor by their directory.
 pub(crate) fn index(repo: &Repo) -> Vec<String> {
     let linked: BTreeSet<String> = ["README.md", "docs/README.md", "docs/formats/README.md"]
         .iter()
@@ -93,7 +93,11 @@ pub(crate) fn index(repo: &Repo) -> Vec<String> {
         })
         .collect();
     repo.ending(".md")
-        .filter(|(path, _)| path.starts_with("docs/") && !linked.contains(*path) && *path != "docs/README.md")
+        .filter(|(path, _)| path.starts_with("docs/") && *path != "docs/README.md")
+        .filter(|(path, _)| {
+            !linked.contains(*path)
+                && !path.rsplit_once('/').is_some_and(|(directory, _)| linked.contains(directory))
+        })
         .map(|(path, _)| format!("{path}: docs/README.md does not lead to it"))
         .collect()
 }

@@ -3,7 +3,9 @@
 //! The program gets its arguments, stdin, a clock and randomness; no file, no variable, no address.
 
 use anyhow::Context;
-use strongroom_runtime::{CancelToken, Engine, EngineConfig, Grant, Limits, Outcome, Sandbox, Stdio, WriteSink};
+use strongroom_runtime::{
+    CancelToken, Engine, EngineConfig, Grant, Limits, Outcome, Sandbox, Stdio, WriteSink,
+};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

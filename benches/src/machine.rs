@@ -1,0 +1,76 @@
+//! Where figures were taken, and what they cost: a figure without its machine says nothing.
+
+#![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The lock file of this build: which versions were measured.
+const LOCK: &str = include_str!("../../Cargo.lock");
+/// Writes of [`sync_floor`].
+const SYNCS: usize = 200;
+/// Clock ticks per second in `/proc/self/stat`: 100 on every Linux that Rust runs on.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Processor, cores, kernel and the versions of what is measured, one line each.
+#[must_use]
+pub fn describe() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let versions = ["strongroom", "wasmtime", "quinn", "sled", "ed25519-dalek"]
+        .map(|name| format!("{name} {}", version(name)));
+    format!(
+        "processor {}, {cores} cores\nkernel     {}\nversions   {}{}\n",
+        model.trim_start_matches(['\t', ' ', ':']),
+        read("/proc/sys/kernel/osrelease").trim(),
+        versions.join(", "),
+        if cfg!(debug_assertions) { "\nDEBUG BUILD: the figures mean nothing" } else { "" },
+    )
+}
+
+fn version(name: &str) -> &'static str {
+    let package = format!("name = \"{name}\"");
+    let mut lines = LOCK.lines().skip_while(|line| *line != package).skip(1);
+    lines.next().and_then(|line| line.split('"').nth(1)).unwrap_or("?")
+}
+
+/// Processor time of this process so far, in steps of 10 ms.
+#[must_use]
+pub fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The command's name may hold anything; what follows its last parenthesis does not.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS_PER_SECOND)
+}
+
+/// The median time of `fdatasync` after 4 KiB were appended in `dir`: no durable answer is faster.
+///
+/// # Panics
+/// When the disk fails.
+#[must_use]
+pub fn sync_floor(dir: &Path) -> Duration {
+    let mut file = std::fs::File::create(dir.join("sync-floor")).expect("a writable directory");
+    let mut times: Vec<Duration> = (0..SYNCS)
+        .map(|_| {
+            let begun = Instant::now();
+            file.write_all(&[7; 4096]).expect("room");
+            file.sync_data().expect("a working disk");
+            begun.elapsed()
+        })
+        .collect();
+    percentile(&mut times, 50)
+}
+
+/// The value below which so many percent of `times` lie.
+///
+/// # Panics
+/// When there are none.
+#[must_use]
+pub fn percentile(times: &mut [Duration], percent: usize) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * percent / 100).min(times.len() - 1)]
+}
