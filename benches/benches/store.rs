@@ -13,13 +13,14 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use strongroom::admission::{self, AdmittedJob, Policy};
 use strongroom::clock::Clock;
 use strongroom::config::Config;
 use strongroom::lifecycle::{self, Finished};
-use strongroom::store::{Closing, NoFault, Outputs, Store, Transition};
+use strongroom::store::{Closing, Outputs, Step, Store, Transition};
 use strongroom_benches::machine;
 use strongroom_job::{
     Capabilities, Context, Digest, Entry, Envelope, Event, Input, JobBody, JobId, Limits, ModuleRef, Name,
@@ -45,31 +46,49 @@ fn main() {
     println!("fdatasync  {:.0} µs after 4 KiB, median\n", micros(machine::sync_floor(dir.path())));
     let mut bare = Bare::open(&dir.path().join("bare"), false);
     let mut durable = Bare::open(&dir.path().join("durable"), true);
-    let (notes, closing_notes) = open(&dir.path().join("notes"));
-    let (jobs, closing_jobs) = open(&dir.path().join("jobs"));
+    let (notes, closing_notes, note_commits) = open(&dir.path().join("notes"));
+    let (jobs, closing_jobs, job_commits) = open(&dir.path().join("jobs"));
     let mut admitter = Admitter::new();
 
     println!("µs per record, by records that share a commit (for the store: that are in flight)\n");
     println!(
-        "{:>6} {:>12} {:>20} {:>12} {:>8} {:>12}",
-        "", "bare sled", "bare sled, durable", "store, note", "ratio", "store, job"
+        "{:>6} {:>12} {:>20} {:>12} {:>8} {:>12} {:>12} {:>12}",
+        "",
+        "bare sled",
+        "bare sled, durable",
+        "store, note",
+        "ratio",
+        "per commit",
+        "store, job",
+        "per commit"
     );
     for group in GROUPS {
         let mut rows = [const { Vec::new() }; 4];
+        let (mut noted, mut lived) = (0, 0);
+        let before = (note_commits.load(Ordering::Relaxed), job_commits.load(Ordering::Relaxed));
         for _ in 0..ROUNDS {
             rows[0].push(bare.round(group));
             rows[1].push(durable.round(group));
-            rows[2].push(runtime.block_on(notes_round(&notes, group)));
+            let (time, done) = runtime.block_on(notes_round(&notes, group));
+            rows[2].push(time);
+            noted += done;
             // Signing is not the store's business, so the jobs are made before the clock starts.
             let made = admitter.some(group * 8);
+            lived += made.len() * 3;
             rows[3].push(runtime.block_on(jobs_round(&jobs, made, group)));
         }
+        let per_note = noted as f64 / (note_commits.load(Ordering::Relaxed) - before.0) as f64;
+        let per_job = lived as f64 / (job_commits.load(Ordering::Relaxed) - before.1) as f64;
         let [bare, durable, note, job] = rows.map(|mut times| machine::percentile(&mut times, 50));
         let ratio = note.as_secs_f64() / durable.as_secs_f64();
         let (bare, durable, note, job) = (micros(bare), micros(durable), micros(note), micros(job));
-        println!("{group:>6} {bare:>12.1} {durable:>20.1} {note:>12.1} {ratio:>8.2} {job:>12.1}");
+        println!(
+            "{group:>6} {bare:>12.1} {durable:>20.1} {note:>12.1} {ratio:>8.2} {per_note:>12.1} {job:>12.1} {per_job:>12.1}"
+        );
     }
-    println!("\nratio: store, note over bare sled, durable");
+    println!(
+        "\nratio: store, note over bare sled, durable; per commit: transitions that shared one, on average"
+    );
     for (store, closing) in [(notes, closing_notes), (jobs, closing_jobs)] {
         drop(store);
         closing.wait();
@@ -115,9 +134,20 @@ impl Bare {
     }
 }
 
-fn open(dir: &Path) -> (Store, Closing) {
+/// A store that counts its commits.
+fn open(dir: &Path) -> (Store, Closing, Arc<AtomicUsize>) {
     let opened = Store::open(dir).expect("the store opens");
-    opened.start(Arc::new(Clock::default()), Box::new(NoFault)).expect("the writer starts")
+    let commits = Arc::new(AtomicUsize::new(0));
+    let count = {
+        let commits = Arc::clone(&commits);
+        move |step: Step| -> std::io::Result<()> {
+            commits.fetch_add(usize::from(step == Step::Synced), Ordering::Relaxed);
+            Ok(())
+        }
+    };
+    let (store, closing) =
+        opened.start(Arc::new(Clock::default()), Box::new(count)).expect("the writer starts");
+    (store, closing, commits)
 }
 
 /// A record of about [`RECORD_BYTES`].
@@ -128,7 +158,7 @@ fn note() -> Transition {
 }
 
 /// `group` committers, each with one transition at a time.
-async fn notes_round(store: &Store, group: usize) -> Duration {
+async fn notes_round(store: &Store, group: usize) -> (Duration, usize) {
     let begun = Instant::now();
     let mut committers = JoinSet::new();
     for _ in 0..group {
@@ -143,7 +173,7 @@ async fn notes_round(store: &Store, group: usize) -> Duration {
         });
     }
     let done: u32 = committers.join_all().await.into_iter().sum();
-    begun.elapsed() / done
+    (begun.elapsed() / done, done as usize)
 }
 
 /// Jobs that go through their whole life, `group` at a time; per job.

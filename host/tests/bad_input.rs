@@ -149,7 +149,7 @@ fn a_configuration_with_a_typo() {
     }
 }
 
-// Red when the embedded or serving host does not take the lock.
+// Red without `try_lock` in `Home::lock`.
 #[test]
 fn a_second_host_on_one_directory() {
     let place = Place::new();
@@ -177,6 +177,7 @@ fn a_port_in_use() {
     place.run(&["run", "guest.wasm"]).exits(3);
 }
 
+// Red when a host without a pinned key is taken at its word.
 #[test]
 fn hosts_that_cannot_be_trusted() {
     let place = Place::new();
@@ -212,6 +213,7 @@ fn nobody_serves() {
     check("nobody serves", &place.run(&["submit", "guest.wasm"]), &[(place.path().to_str().unwrap(), "DIR")]);
 }
 
+// Red without the test of the mode in `check_private`.
 #[test]
 fn a_secret_key_that_others_can_read() {
     let place = Place::new();

@@ -140,6 +140,7 @@ fn a_run_outlives_the_host_that_it_used() {
     }
 }
 
+// Red without `Run::cancel` when a signal comes: the run then never ends.
 #[test]
 fn interrupting_a_run_cancels_its_job() {
     for signal in ["INT", "TERM"] {
@@ -166,6 +167,7 @@ fn a_job_is_cancelled_from_another_terminal() {
     waiting.finish().exits(123);
 }
 
+// Red without `Run::cancel` in `stop_for_nobody`.
 #[test]
 fn a_reader_that_goes_away_stops_the_guest() {
     let place = Place::new();
@@ -188,6 +190,18 @@ fn a_reader_that_goes_away_stops_the_guest() {
     assert_eq!(said.out(), "yes\n");
     let list = place.run(&["job", "list", "--json"]).exits(0).json();
     assert_eq!(list["jobs"][0]["state"], "cancelled");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error_to_tell() {
+    let place = Place::new();
+    place.module("exit.wasm", &exit(0));
+    place.run(&["run", "exit.wasm"]).exits(0);
+    let strongroom = env!("CARGO_BIN_EXE_strongroom");
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", &format!("{strongroom} audit show --dir data | true; exit ${{PIPESTATUS[0]}}")]);
+    let said = start(bash.current_dir(place.path())).finish();
+    assert!([0, 125].contains(&said.code) && said.stderr.is_empty(), "{said:?}");
 }
 
 #[test]

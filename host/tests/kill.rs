@@ -99,7 +99,7 @@ impl Promises {
 }
 
 fn small(module: ModuleRef, number: usize) -> (Job, bool) {
-    let idempotent = number % 2 == 0;
+    let idempotent = number.is_multiple_of(2);
     let job = Job::new(module).arg(number.to_string());
     (if idempotent { job.idempotent() } else { job }, idempotent)
 }

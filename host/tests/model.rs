@@ -208,7 +208,7 @@ impl Model {
 }
 
 const fn idempotent(number: u64) -> bool {
-    number % 2 == 0
+    number.is_multiple_of(2)
 }
 
 fn output(number: u64, attempt: u32) -> Vec<u8> {

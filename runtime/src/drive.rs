@@ -28,10 +28,11 @@ pub(crate) enum Ended<T> {
 }
 
 /// Time on a processor, as `Usage::cpu` tells it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cpu {
     pub(crate) spent: Duration,
-    started: bool,
+    /// When the first slice began; none after it.
+    first: Option<Instant>,
 }
 
 /// Polls `work` until it ends, `deadline` passes, or `cancel` fires. `work` is gone when this returns.
@@ -42,7 +43,7 @@ pub(crate) async fn drive<F: Future>(
     mut beside: impl FnMut(&mut Context<'_>) -> Poll<()>,
     deadline: Instant,
     cancel: &CancelToken,
-    cpu: &mut Cpu,
+    mut cpu: Option<&mut Cpu>,
 ) -> Ended<F::Output> {
     let mut work = pin!(Some(work));
     // Not a timer until first polled: most guests are done before they ever wait.
@@ -53,17 +54,22 @@ pub(crate) async fn drive<F: Future>(
             () = tokio::time::sleep_until(deadline.into()) => Ended::Deadline,
         }
     });
+    let mut waited = false;
     let mut ended = poll_fn(|cx| {
         // Looked at directly as well: under a busy runtime the timer fires late.
         if cancel.is_cancelled() {
             return Poll::Ready(Ended::Cancelled);
         }
-        if now() >= deadline {
+        if std::mem::replace(&mut waited, true) && now() >= deadline {
             return Poll::Ready(Ended::Deadline);
         }
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let work = cpu.measure(|| work.as_mut().as_pin_mut().map_or(Poll::Pending, |work| work.poll(cx)));
-            match work {
+            let mut slice = || work.as_mut().as_pin_mut().map_or(Poll::Pending, |work| work.poll(cx));
+            let polled = match &mut cpu {
+                Some(cpu) => cpu.measure(slice),
+                None => slice(),
+            };
+            match polled {
                 Poll::Ready(value) => Poll::Ready(Ended::Done(value)),
                 Poll::Pending => beside(cx).map(|()| Ended::Abandoned),
             }
@@ -92,20 +98,23 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
 }
 
 impl Cpu {
+    /// Begins the first slice.
+    pub(crate) fn since(start: Instant) -> Self {
+        Self { spent: Duration::ZERO, first: Some(start) }
+    }
+
     /// Asking for the thread's CPU time is a system call, which would cost a short job several percent; its one slice is
     /// measured by the wall clock.
     fn measure<T>(&mut self, slice: impl FnOnce() -> T) -> T {
-        if std::mem::replace(&mut self.started, true) {
-            let before = thread_time();
+        if let Some(start) = self.first.take() {
             let result = slice();
-            self.spent += thread_time().saturating_sub(before);
-            result
-        } else {
-            let before = now();
-            let result = slice();
-            self.spent += before.elapsed();
-            result
+            self.spent = start.elapsed();
+            return result;
         }
+        let before = thread_time();
+        let result = slice();
+        self.spent += thread_time().saturating_sub(before);
+        result
     }
 }
 

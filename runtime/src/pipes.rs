@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use crate::limits::Limits;
-use crate::outcome::HostFault;
+use crate::outcome::{HostFault, Outcome, Usage};
+use crate::quantity::ByteSize;
 use crate::stdin::Stdin;
 use crate::stdio::Stdio;
 use crate::stdout::{Stdout, Which};
@@ -66,11 +67,20 @@ impl Pipes {
         .await;
     }
 
+    /// What went through the streams, and the limit that one of them went past.
+    ///
+    /// # Errors
+    ///
     /// The first failure of a stream, if there was one.
-    pub(crate) fn fault(&self) -> Option<HostFault> {
-        let fault = lock(&self.stdin).fault();
-        let fault = fault.or_else(|| lock(&self.stdout).fault());
-        fault.or_else(|| lock(&self.stderr).fault()).map(HostFault::from)
+    pub(crate) fn settle(&self, usage: &mut Usage) -> Result<Option<Outcome>, HostFault> {
+        let (mut stdin, mut stdout, mut stderr) = (lock(&self.stdin), lock(&self.stdout), lock(&self.stderr));
+        if let Some(fault) = stdin.fault().or_else(|| stdout.fault()).or_else(|| stderr.fault()) {
+            return Err(fault.into());
+        }
+        usage.stdin = ByteSize::bytes(stdin.taken);
+        usage.stdout = ByteSize::bytes(stdout.accepted);
+        usage.stderr = ByteSize::bytes(stderr.accepted);
+        Ok(stdout.exceeded().or_else(|| stderr.exceeded()))
     }
 }
 

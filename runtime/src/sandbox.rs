@@ -16,7 +16,7 @@ use crate::limits::{LimitKind, Limits};
 use crate::meter::Meter;
 use crate::module::{Entry, Metering, Module, START};
 use crate::outcome::{HostFault, Outcome, Report, Usage};
-use crate::pipes::{Pipes, lock};
+use crate::pipes::Pipes;
 use crate::quantity::{ByteSize, Fuel};
 use crate::standin::{self, now};
 use crate::stdin::StdinHandle;
@@ -59,12 +59,12 @@ impl Sandbox {
         }
         let deadline = start.checked_add(limits.wall).unwrap_or_else(|| start + FOR_EVER);
         let pipes = Arc::new(Pipes::new(stdio, limits));
-        let mut store = furnish(module, grant, limits, &pipes)?;
+        let mut store = furnish(module, grant, limits, &pipes, start)?;
         let _running = inner.engine.ticker.enter();
 
-        let mut cpu = Cpu::default();
+        let mut cpu = Cpu::since(start);
         let guest = start_guest(&mut store, &inner.entry);
-        let ended = drive(guest, |cx| pipes.poll_pump(cx), deadline, cancel, &mut cpu).await;
+        let ended = drive(guest, |cx| pipes.poll_pump(cx), deadline, cancel, Some(&mut cpu)).await;
 
         let mut usage = Usage { cpu: cpu.spent, ..measure(&store, limits, inner.metering) };
         let stopped = matches!(ended, Ended::Deadline | Ended::Cancelled);
@@ -74,17 +74,12 @@ impl Sandbox {
             return Err(HostFault::Panic { message: panic_text(payload.as_ref()) });
         }
         let mut outcome = outcome?;
-        if let Some(exceeded) = lock(&pipes.stdout).exceeded().or_else(|| lock(&pipes.stderr).exceeded()) {
-            outcome = exceeded;
-        }
 
-        // Not the guest's time any more.
-        let mut cpu = Cpu::default();
         let late = if stopped {
             // The outcome stands already: the sinks get a moment, and no say.
-            drive(pipes.finish(), alone, now() + GRACE, &CancelToken::never(), &mut cpu).await
+            drive(pipes.finish(), alone, now() + GRACE, &CancelToken::never(), None).await
         } else {
-            drive(pipes.finish(), alone, deadline, cancel, &mut cpu).await
+            drive(pipes.finish(), alone, deadline, cancel, None).await
         };
         match late {
             Ended::Panicked(message) => return Err(HostFault::Panic { message }),
@@ -92,12 +87,9 @@ impl Sandbox {
             Ended::Cancelled => outcome = Outcome::Cancelled,
             Ended::Deadline | Ended::Abandoned | Ended::Done(()) => {}
         }
-        if let Some(fault) = pipes.fault() {
-            return Err(fault);
+        if let Some(exceeded) = pipes.settle(&mut usage)? {
+            outcome = exceeded;
         }
-        usage.stdin = ByteSize::bytes(lock(&pipes.stdin).taken);
-        usage.stdout = ByteSize::bytes(lock(&pipes.stdout).accepted);
-        usage.stderr = ByteSize::bytes(lock(&pipes.stderr).accepted);
         usage.wall = start.elapsed();
         Ok(Report { outcome, usage })
     }
@@ -127,6 +119,7 @@ fn furnish(
     grant: &Grant,
     limits: &Limits,
     pipes: &Arc<Pipes>,
+    start: Instant,
 ) -> Result<Store<Guest>, HostFault> {
     let mut wasi = WasiCtxBuilder::new();
     wasi.args(&grant.args)
@@ -140,7 +133,7 @@ fn furnish(
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .allow_blocking_current_thread(false);
-    standin::install(&mut wasi, grant);
+    standin::install(&mut wasi, grant, start);
     for dir in &grant.dirs {
         let perms = match dir.access {
             Access::Read => FsPerms::ReadOnly,

@@ -27,11 +27,11 @@ const STREAM_SECURE: u64 = 0;
 const STREAM_INSECURE: u64 = 1;
 const STREAM_SEED: u64 = 2;
 
-/// Puts the clocks and random sources that `grant` allows into `wasi`.
-pub(crate) fn install(wasi: &mut WasiCtxBuilder, grant: &Grant) {
+/// Puts the clocks and random sources that `grant` allows into `wasi`, for a run that began at `start`.
+pub(crate) fn install(wasi: &mut WasiCtxBuilder, grant: &Grant, start: Instant) {
     if grant.clock {
         wasi.wall_clock(CoarseWall);
-        wasi.monotonic_clock(CoarseMonotonic { start: now() });
+        wasi.monotonic_clock(CoarseMonotonic { start });
     } else {
         // One counter behind both clocks: time measured with either agrees.
         let reads = Arc::new(AtomicU64::new(FIRST_READ));

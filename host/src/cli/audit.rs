@@ -338,7 +338,9 @@ fn last_of(log: &LogReader, place: &Place, job: JobId) -> Result<LeafIndex, Fail
             last = Some(index);
         }
     }
-    last.ok_or_else(|| place.wrong(format_args!("no record is about job {job}")))
+    last.ok_or_else(|| {
+        Failure::no("no-such-record", format_args!("{}: no record is about job {job}", place.dir.display()))
+    })
 }
 
 fn export(place: &Place, to: &Path, console: &Console) -> Result<Exit, Failure> {

@@ -62,8 +62,11 @@ impl Console {
         }
     }
 
-    /// An error, always on standard error.
+    /// An error, on standard error, whether that is a terminal or not.
     pub(super) fn fail(&self, failure: &Failure) {
+        if failure.quiet {
+            return;
+        }
         if self.json {
             #[derive(Serialize)]
             struct Document<'a> {
@@ -100,5 +103,8 @@ fn write_line(line: &str) -> Result<(), Failure> {
 }
 
 pub(super) fn stdout_failed(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::unread();
+    }
     Failure::fault(format_args!("cannot write to standard output: {error}"))
 }

@@ -74,6 +74,9 @@ impl Exit {
 pub(super) struct Failure {
     #[serde(skip)]
     pub(super) exit: Exit,
+    /// Whether the user need not be told: they did it themselves.
+    #[serde(skip)]
+    pub(super) quiet: bool,
     /// For programs.
     code: String,
     /// For people: what, whose fault, how to mend it.
@@ -85,7 +88,8 @@ pub(super) struct Failure {
 
 impl Failure {
     fn new(exit: Exit, code: impl fmt::Display, message: impl fmt::Display) -> Self {
-        Self { exit, code: code.to_string(), message: message.to_string(), missing: Vec::new() }
+        let (code, message) = (code.to_string(), message.to_string());
+        Self { exit, quiet: false, code, message, missing: Vec::new() }
     }
 
     /// The command line is wrong.
@@ -96,6 +100,11 @@ impl Failure {
     /// This machine or the network failed.
     pub(super) fn fault(message: impl fmt::Display) -> Self {
         Self::new(Exit::Fault, "fault", message)
+    }
+
+    /// Nobody reads the result any more, as behind `| head`.
+    pub(super) fn unread() -> Self {
+        Self { quiet: true, ..Self::new(Exit::Fault, "unread", "nobody reads standard output") }
     }
 
     /// Refused before or by a host.

@@ -1,7 +1,7 @@
 //! The command line: one table of commands, one file per command, one place for exit codes.
 //!
-//! The road of `strongroom run`: [`main`] parses the table below, [`run`] makes a job of the options ([`task`]), [`local`]
-//! finds the directory's host or becomes it, [`watch`] streams what the guest writes and waits for its end, [`exit`]
+//! The road of `strongroom run`: [`main`] parses the table below, `run` makes a job of the options (`task`), `local`
+//! finds the directory's host or becomes it, `watch` streams what the guest writes and waits for its end, `exit`
 //! turns the outcome into the exit status.
 //!
 //! *Owns:* words for people, JSON for programs, exit codes. *Never:* rules. What may run is decided by the host, also by

@@ -1,7 +1,7 @@
 //! The host's configuration: one TOML file, checked as a whole before anything is opened.
 //!
-//! The road of a file: [`raw`] turns bytes into tables whose keys and values know their line; [`checked`] asks those
-//! tables for each key that exists, refuses what is left over, and builds a [`Config`]. [`knobs`] is the one table of
+//! The road of a file: `raw` turns bytes into tables whose keys and values know their line; `checked` asks those
+//! tables for each key that exists, refuses what is left over, and builds a [`Config`]. `knobs` is the one table of
 //! every number: default, range, unit, worst case.
 //!
 //! *Owns:* `strongroom.toml`, its keys and its error texts.

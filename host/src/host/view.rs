@@ -51,7 +51,6 @@ struct Places {
 }
 
 impl Output {
-    #[expect(clippy::too_many_arguments, reason = "three places and the four values of the request")]
     pub(super) async fn open(
         store: Store,
         blobs: Blobs,

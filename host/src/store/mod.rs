@@ -327,7 +327,7 @@ impl Opened {
         let (made_durable, durable) = watch::channel(self.start.log_size);
         let (failing, failed) = watch::channel(None);
         let store = Store { db: self.db.clone(), pending, durable, failed };
-        let writer = writer::Writer::new(self.db, sync, clock, fault, made_durable, self.start);
+        let writer = writer::Writer::new(self.db, sync, clock, fault, made_durable, &self.start);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(requests, &failing))

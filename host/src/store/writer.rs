@@ -100,7 +100,7 @@ impl Writer {
         clock: Arc<Clock>,
         fault: Box<dyn Fault>,
         durable: watch::Sender<u64>,
-        start: Start,
+        start: &Start,
     ) -> Self {
         Self { db, sync, clock, fault, durable, log_size: start.log_size, active: start.active }
     }

@@ -1,0 +1,27 @@
+//! The programs start and do their work. That `submit` submits is tested with a real host, in `host/tests/readme.rs`, which
+//! uses the binary that this test makes cargo build.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+#[test]
+fn embed_runs_a_module_without_a_host() {
+    let module = concat!(env!("CARGO_MANIFEST_DIR"), "/../prebuilt/wordcount.wasm");
+    let mut embed = Command::new(env!("CARGO_BIN_EXE_embed"));
+    embed.arg(module).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut embed = embed.spawn().unwrap();
+    embed.stdin.take().unwrap().write_all(b"one two\nthree\n").unwrap();
+    let output = embed.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let counts: Vec<&str> = text.split_whitespace().take(3).collect();
+    assert_eq!(counts, ["2", "3", "14"], "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success());
+}
+
+#[test]
+fn submit_says_how_it_is_used() {
+    let output = Command::new(env!("CARGO_BIN_EXE_submit")).output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("usage: submit HOST:PORT"));
+    assert_eq!(output.status.code(), Some(1));
+}
