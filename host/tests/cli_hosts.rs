@@ -5,7 +5,7 @@ mod cli_support;
 
 use std::time::Duration;
 
-use cli_support::{CAT, LOOP, Place, exit, print, sleep, start, wait_for};
+use cli_support::{CAT, GATE, LOOP, Place, exit, print, start, wait_for};
 use serde_json::Value;
 
 fn records(place: &Place) -> Vec<Value> {
@@ -16,12 +16,16 @@ fn count(records: &[Value], kind: &str) -> usize {
     records.iter().filter(|entry| entry["record"]["type"] == kind).count()
 }
 
-/// Waits until a host of the place has a job in this state.
+/// The place's jobs in a state.
+fn in_state(place: &Place, state: &str) -> Vec<String> {
+    let list = place.run(&["job", "list", "--json", "--state", state]).exits(0).json();
+    let job = |job: &Value| job["job"].as_str().unwrap().to_owned();
+    list["jobs"].as_array().unwrap().iter().map(job).collect()
+}
+
+/// Waits until the place has a job in this state.
 fn wait_for_job(place: &Place, state: &str) -> String {
-    wait_for(state, || {
-        let list = place.run(&["job", "list", "--json", "--state", state]).exits(0).json();
-        Some(list["jobs"][0]["job"].as_str()?.to_owned())
-    })
+    wait_for(state, || in_state(place, state).pop())
 }
 
 #[test]
@@ -98,14 +102,19 @@ fn runs_that_start_together_share_one_host_at_a_time() {
 #[test]
 fn an_embedded_host_finishes_what_others_gave_it() {
     let place = Place::new();
-    place.module("short.wasm", &sleep(Duration::from_secs(3)));
-    // Longer than a host that does not wait for it can take to stop.
-    place.module("long.wasm", &sleep(Duration::from_secs(8)));
-    let first = start(&mut place.command(&["run", "--json", "short.wasm"]));
+    place.module("gate.wasm", GATE);
+    let (one, two) = (place.gate("one"), place.gate("two"));
+    let mut first = start(&mut place.command(&["run", "--json", "gate.wasm", "--read", "one:/gate"]));
     wait_for("the first run to listen", || place.data().join("live.json").exists().then_some(()));
-    let second = start(&mut place.command(&["run", "--json", "long.wasm"]));
-    let second = second.finish().exits(0).lines();
-    assert_eq!(second.last().unwrap()["job"]["state"], "succeeded");
+    let second = start(&mut place.command(&["run", "--json", "gate.wasm", "--read", "two:/gate"]));
+    wait_for("both to run", || (in_state(&place, "running").len() == 2).then_some(()));
+    std::fs::write(one.join("go"), "").unwrap();
+    wait_for("the first job's end", || (in_state(&place, "succeeded").len() == 1).then_some(()));
+    // Longer than a host that did not wait would take to stop.
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(first.is_running(), "it is the second run's host");
+    std::fs::write(two.join("go"), "").unwrap();
+    assert_eq!(second.finish().exits(0).lines().last().unwrap()["job"]["state"], "succeeded");
     first.finish().exits(0);
     let records = records(&place);
     let kinds: Vec<&str> = records.iter().map(|entry| entry["record"]["type"].as_str().unwrap()).collect();
@@ -119,21 +128,24 @@ fn an_embedded_host_finishes_what_others_gave_it() {
 }
 
 /// A host that dies under a run: the run becomes the host, and the job ends as it was signed.
-// Red with the embedded host's or the first host's answer taken as final: exit 125 for the idempotent job too.
+// Red with the first break taken as final: exit 125 for the idempotent job too.
 #[test]
 fn a_run_outlives_the_host_that_it_used() {
-    for (option, expected) in [("--idempotent", 0), ("--deterministic", 125)] {
+    for (option, expected, state) in
+        [("--idempotent", 0, "succeeded"), ("--deterministic", 125, "interrupted")]
+    {
         let place = Place::new();
-        place.module("sleep.wasm", &sleep(Duration::from_millis(1500)));
+        place.module("gate.wasm", GATE);
+        let gate = place.gate("gate");
         let serving = place.serve();
-        let run = start(&mut place.command(&["run", "--json", "sleep.wasm", option]));
+        let run = ["run", "--json", "gate.wasm", "--read", "gate:/gate", option];
+        let run = start(&mut place.command(&run));
         let job = wait_for_job(&place, "running");
         serving.kill();
+        std::fs::write(gate.join("go"), "").unwrap();
         let lines = run.finish().exits(expected).lines();
         let end = &lines.last().unwrap()["job"];
-        assert_eq!(end["job"], job.as_str());
-        let state = if expected == 0 { "succeeded" } else { "interrupted" };
-        assert_eq!(end["state"], state, "{option}");
+        assert_eq!((&end["job"], &end["state"]), (&job.as_str().into(), &state.into()), "{option}");
         let records = records(&place);
         assert_eq!((count(&records, "admitted"), count(&records, "finished")), (1, 1), "{option}");
         place.run(&["audit", "verify"]).exits(0);
@@ -207,26 +219,28 @@ fn a_reader_that_goes_away_is_no_error_to_tell() {
 #[test]
 fn a_stopped_daemon_keeps_what_is_queued_and_finishes_what_runs() {
     let place = Place::new();
-    place.module("sleep.wasm", &sleep(Duration::from_millis(1200)));
+    place.module("gate.wasm", GATE);
+    place.module("exit.wasm", &exit(5));
+    let gate = place.gate("gate");
     place.run(&["init"]).exits(0);
     let file = place.data().join("strongroom.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("[bounds]", "[bounds]\nmax_running = 1")).unwrap();
     let serving = place.serve();
-    for _ in 0..2 {
-        place.run(&["submit", "sleep.wasm"]).exits(0);
-    }
+    place.run(&["submit", "gate.wasm", "--read", "./gate:/gate"]).exits(0);
+    place.run(&["submit", "exit.wasm"]).exits(0);
     wait_for_job(&place, "running");
-    assert_eq!(serving.stop().code, 0);
-    let records_before = records(&place);
-    assert_eq!((count(&records_before, "started"), count(&records_before, "finished")), (1, 1));
+    serving.ask_to_stop();
+    wait_for("the drain", || (!place.data().join("live.json").exists()).then_some(()));
+    std::fs::write(gate.join("go"), "").unwrap();
+    assert_eq!(serving.finish().code, 0);
+    let before = records(&place);
+    assert_eq!((count(&before, "started"), count(&before, "finished")), (1, 1));
     // The next host, whoever it is, works off the rest.
-    place.module("exit.wasm", &exit(5));
     place.run(&["run", "exit.wasm"]).exits(5);
-    let records = records(&place);
-    assert_eq!((count(&records, "admitted"), count(&records, "finished")), (3, 3));
-    let states = place.run(&["job", "list", "--json", "--state", "succeeded"]).exits(0).json();
-    assert_eq!(states["jobs"].as_array().unwrap().len(), 2);
+    let after = records(&place);
+    assert_eq!((count(&after, "admitted"), count(&after, "finished")), (3, 3));
+    assert_eq!((in_state(&place, "succeeded").len(), in_state(&place, "failed").len()), (1, 2));
 }
 
 #[test]

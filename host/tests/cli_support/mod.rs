@@ -57,6 +57,13 @@ impl Place {
         self.file(name, wat::parse_str(text).unwrap())
     }
 
+    /// A closed gate for [`GATE`]: an empty directory.
+    pub fn gate(&self, name: &str) -> PathBuf {
+        let gate = self.dir.path().join(name);
+        std::fs::create_dir(&gate).unwrap();
+        gate
+    }
+
     /// A command with this data directory, an empty environment and this place as its working directory.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
@@ -113,8 +120,18 @@ impl Serving {
     }
 
     /// Asks it to stop and waits for that.
-    pub fn stop(mut self) -> Said {
+    pub fn stop(self) -> Said {
+        self.ask_to_stop();
+        self.finish()
+    }
+
+    /// Asks it to stop.
+    pub fn ask_to_stop(&self) {
         self.running.signal("TERM");
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Said {
         self.running.wait_and_collect()
     }
 
@@ -235,17 +252,20 @@ pub fn print(fd: u32, text: &str, length: usize) -> String {
     )
 }
 
-/// Sleeps on the monotonic clock.
-pub fn sleep(time: Duration) -> String {
-    let nanos = time.as_nanos();
-    format!(
-        r#"(module (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
-            (memory (export "memory") 1)
-            (func (export "_start")
-                (i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const {nanos}))
-                (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#
-    )
-}
+/// Runs until there is a file `go` in the directory that it was given, so that a test decides when it ends, however busy the
+/// machine is.
+pub const GATE: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1) (data (i32.const 256) "go")
+    (func (export "_start")
+        ;; 20 ms on the monotonic clock between two looks
+        (i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 20000000))
+        (loop $closed
+            (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+            (br_if $closed (call $open (i32.const 3) (i32.const 0) (i32.const 256) (i32.const 2) (i32.const 0)
+                (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 512))))))"#;
 
 /// Never ends by itself.
 pub const LOOP: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (br $l))))"#;
