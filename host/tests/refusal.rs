@@ -537,6 +537,8 @@ async fn forbidden(book: &mut Book) {
     let (mut waiting, _answer) =
         open_with(&bare.connection, &encode_header(&Request::Wait { job: spinning })).await;
     waiting.finish().unwrap();
+    // Streams are taken in their order: once a later request is answered, the host knows that somebody waits.
+    assert!(matches!(ask(&bare.connection, &Request::Host {}).await, Ok(Response::Host(_))));
     let Live { host, dir } = live;
     let stopping = tokio::spawn(host.stop(Stop::Everything(Duration::from_secs(3))));
     let refusal = loop {
