@@ -14,7 +14,8 @@
 
 use serde::{Deserialize, Serialize};
 use strongroom_job::{
-    Digest, Event as Said, JobId, JobState, Outcome, OutputSummary, PublicKey, Timestamp, Usage,
+    Artifact, Denial, Digest, Event as Said, JobId, JobState, Outcome, OutputSummary, PublicKey, Timestamp,
+    Usage,
 };
 
 /// Attempts after which even an idempotent job is not run again: it may be what brings the host down.
@@ -63,6 +64,12 @@ pub struct End {
     pub stdout: OutputSummary,
     /// Standard error of the last attempt.
     pub stderr: OutputSummary,
+    /// What the last attempt asked for and was not granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denial>,
+    /// Files that the last attempt left, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
 }
 
 /// What happens to a job.
@@ -97,6 +104,10 @@ pub struct Finished {
     pub stdout: OutputSummary,
     /// Standard error.
     pub stderr: OutputSummary,
+    /// What it asked for and was not granted.
+    pub denied: Vec<Denial>,
+    /// Files that it left, by name.
+    pub artifacts: Vec<Artifact>,
 }
 
 /// An event that does not fit the state.
@@ -180,9 +191,18 @@ fn start(job: JobId, life: &Life, now: Timestamp) -> (Life, Said) {
 }
 
 fn finish(job: JobId, life: &Life, finished: Finished, now: Timestamp) -> (Life, Said) {
-    let Finished { outcome, usage, stdout, stderr } = finished;
-    let end = End { at: now, outcome: outcome.clone(), usage, stdout, stderr };
-    let said = Said::Finished { job, attempt: life.attempt, outcome, usage, stdout, stderr };
+    let Finished { outcome, usage, stdout, stderr, denied, artifacts } = finished;
+    let end = End {
+        at: now,
+        outcome: outcome.clone(),
+        usage,
+        stdout,
+        stderr,
+        denied: denied.clone(),
+        artifacts: artifacts.clone(),
+    };
+    let said =
+        Said::Finished { job, attempt: life.attempt, outcome, usage, stdout, stderr, denied, artifacts };
     (Life { stage: Stage::Over(Box::new(end)), ..life.clone() }, said)
 }
 
@@ -202,7 +222,8 @@ impl Finished {
     #[must_use]
     pub fn without_run(outcome: Outcome) -> Self {
         let nothing = OutputSummary { length: 0, digest: Digest::of(b"") };
-        Self { outcome, usage: Usage::default(), stdout: nothing, stderr: nothing }
+        let (denied, artifacts) = (Vec::new(), Vec::new());
+        Self { outcome, usage: Usage::default(), stdout: nothing, stderr: nothing, denied, artifacts }
     }
 }
 

@@ -29,6 +29,11 @@ fn visitor() -> Principal {
         tenant: "visitors".parse().unwrap(),
         volumes: BTreeMap::new(),
         any_directory: false,
+        any_network: false,
+        connect: Vec::new(),
+        listen: Vec::new(),
+        http: Vec::new(),
+        secrets: std::collections::BTreeSet::new(),
     }
 }
 

@@ -61,7 +61,8 @@ const fn next(code: RefusalCode) -> Option<RefusalCode> {
         C::UnknownQueue => C::QueueFull,
         C::QueueFull => C::UnknownModule,
         C::UnknownModule => C::UnknownInput,
-        C::UnknownInput => C::DigestMismatch,
+        C::UnknownInput => C::UnknownArtifact,
+        C::UnknownArtifact => C::DigestMismatch,
         C::DigestMismatch => C::BadModule,
         C::BadModule => C::TooLarge,
         C::TooLarge => C::UnknownJob,
@@ -202,6 +203,11 @@ fn guest() -> Principal {
         tenant: "visitors".parse().unwrap(),
         volumes: [("docs".parse().unwrap(), Access::Read)].into(),
         any_directory: false,
+        any_network: false,
+        connect: Vec::new(),
+        listen: Vec::new(),
+        http: Vec::new(),
+        secrets: std::collections::BTreeSet::new(),
     }
 }
 

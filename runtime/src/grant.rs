@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::rules::{Destination, HttpRule, Listener};
+
 /// What a guest may do inside a directory it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
@@ -20,12 +22,18 @@ pub struct Grant {
     pub(crate) clock: bool,
     pub(crate) randomness: bool,
     pub(crate) seed: [u8; 32],
+    pub(crate) connect: Vec<Destination>,
+    pub(crate) listen: Vec<Listener>,
+    pub(crate) http: Vec<HttpRule>,
+    pub(crate) observe: bool,
 }
 
 /// A host directory under the name that the guest sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Preopen {
     pub(crate) host: PathBuf,
+    /// A path below `host`, reached without following any link.
+    pub(crate) below: Option<String>,
     pub(crate) guest: String,
     pub(crate) access: Access,
 }
@@ -34,7 +42,7 @@ impl Grant {
     /// Nothing at all. This denies:
     ///
     /// * files: no directory is open, so no path can be named;
-    /// * the network: no TCP, no UDP, no name lookup. Nothing in this crate can grant it;
+    /// * the network: no TCP, no UDP, no name lookup, no HTTP;
     /// * arguments and environment: both are empty, the host's own are never inherited;
     /// * the clock: reads start at 2000-01-01 and advance by one millisecond each, so they tell nothing;
     /// * randomness: the bytes come from a generator seeded by [`Grant::seed`], so two runs get the same.
@@ -48,6 +56,10 @@ impl Grant {
             clock: false,
             randomness: false,
             seed: [0; 32],
+            connect: Vec::new(),
+            listen: Vec::new(),
+            http: Vec::new(),
+            observe: false,
         }
     }
 
@@ -76,7 +88,22 @@ impl Grant {
     /// in the guest can lead out of it.
     #[must_use]
     pub fn dir(mut self, host: impl AsRef<Path>, guest: impl Into<String>, access: Access) -> Self {
-        self.dirs.push(Preopen { host: host.as_ref().to_owned(), guest: guest.into(), access });
+        self.dirs.push(Preopen { host: host.as_ref().to_owned(), below: None, guest: guest.into(), access });
+        self
+    }
+
+    /// [`Grant::dir`] for a directory below `host`. The way from `host` to it may hold no symbolic link, so that whoever may
+    /// write there cannot lead it elsewhere.
+    #[must_use]
+    pub fn dir_below(
+        mut self,
+        host: impl AsRef<Path>,
+        below: impl Into<String>,
+        guest: impl Into<String>,
+        access: Access,
+    ) -> Self {
+        let (host, below) = (host.as_ref().to_owned(), Some(below.into()));
+        self.dirs.push(Preopen { host, below, guest: guest.into(), access });
         self
     }
 
@@ -103,6 +130,34 @@ impl Grant {
     #[must_use]
     pub const fn randomness(mut self) -> Self {
         self.randomness = true;
+        self
+    }
+
+    /// Lets the guest connect or send to `destination`, and look up the name in it.
+    #[must_use]
+    pub fn connect(mut self, destination: Destination) -> Self {
+        self.connect.push(destination);
+        self
+    }
+
+    /// Lets the guest wait for connections or datagrams at exactly this address.
+    #[must_use]
+    pub fn listen(mut self, listener: Listener) -> Self {
+        self.listen.push(listener);
+        self
+    }
+
+    /// Lets the guest make the HTTP requests that `rule` covers.
+    #[must_use]
+    pub fn http(mut self, rule: HttpRule) -> Self {
+        self.http.push(rule);
+        self
+    }
+
+    /// Tells in [`Report::reached`](crate::Report::reached) also what the guest used of what it was granted.
+    #[must_use]
+    pub const fn observe(mut self) -> Self {
+        self.observe = true;
         self
     }
 

@@ -43,6 +43,8 @@ mod refusal;
 
 mod grant;
 mod limits;
+mod reach;
+mod rules;
 mod standin;
 
 mod pipes;
@@ -56,6 +58,7 @@ mod drive;
 mod meter;
 mod outcome;
 mod sandbox;
+mod soft;
 mod verdict;
 
 pub use cancel::CancelToken;
@@ -66,7 +69,9 @@ pub use limits::{LimitKind, Limits};
 pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
 pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
 pub use quantity::{ByteSize, Fuel};
+pub use reach::{MAX_KINDS, Reach, Reached};
 pub use refusal::ModuleError;
+pub use rules::{Destination, Hosts, HttpHost, HttpRule, Listener, Protocol};
 pub use sandbox::Sandbox;
 pub use sinks::{Collect, Collected, Discard, WriteSink};
 pub use stdio::{MAX_CHUNK, OutputSink, Stdio};

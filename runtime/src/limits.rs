@@ -37,6 +37,21 @@ pub struct Limits {
     pub host_buffer: ByteSize,
     /// Random bytes in one call. Default 1 MiB.
     pub random: ByteSize,
+    /// Time on a processor, waiting not included. Default none: wall time bounds it.
+    pub cpu: Option<Duration>,
+    /// Bytes by which the guest may make files grow, over all directories together; what it deletes is not given back.
+    /// Default 1 GiB. A write past it fails in the guest with "quota exceeded".
+    pub disk: ByteSize,
+    /// Largest size to which the guest may make one file grow. Default 1 GiB. A write past it fails in the
+    /// guest with "file too large".
+    pub file_size: ByteSize,
+    /// Files, directories and links that the guest may create; what it deletes is not given back. Default
+    /// 10,000. One more fails in the guest with "quota exceeded".
+    pub files: u32,
+    /// Sockets open at once, HTTP requests in flight included. Default 64.
+    pub sockets: u32,
+    /// Bytes of all HTTP bodies, requests and responses summed. Default 64 MiB.
+    pub http_body: ByteSize,
 }
 
 impl Default for Limits {
@@ -53,6 +68,12 @@ impl Default for Limits {
             handles: 256,
             host_buffer: ByteSize::mib(64),
             random: ByteSize::mib(1),
+            cpu: None,
+            disk: ByteSize::gib(1),
+            file_size: ByteSize::gib(1),
+            files: 10_000,
+            sockets: 64,
+            http_body: ByteSize::mib(64),
         }
     }
 }
@@ -81,6 +102,18 @@ pub enum LimitKind {
     Handles,
     /// [`Limits::host_buffer`], in bytes.
     HostBuffer,
+    /// [`Limits::cpu`], in milliseconds.
+    Cpu,
+    /// [`Limits::disk`], in bytes.
+    Disk,
+    /// [`Limits::file_size`], in bytes.
+    FileSize,
+    /// [`Limits::files`], a count.
+    Files,
+    /// [`Limits::sockets`], a count.
+    Sockets,
+    /// [`Limits::http_body`], in bytes.
+    HttpBody,
 }
 
 impl LimitKind {
@@ -97,16 +130,30 @@ impl LimitKind {
             Self::Memories => "memories",
             Self::Handles => "handles",
             Self::HostBuffer => "host-buffer",
+            Self::Cpu => "cpu",
+            Self::Disk => "disk",
+            Self::FileSize => "file-size",
+            Self::Files => "files",
+            Self::Sockets => "sockets",
+            Self::HttpBody => "http-body",
         }
     }
 
     /// The unit of the numbers in `Exceeded`; empty for a count.
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Memory | Self::Stdout | Self::Stderr | Self::HostBuffer => "bytes",
+            Self::Memory
+            | Self::Stdout
+            | Self::Stderr
+            | Self::HostBuffer
+            | Self::Disk
+            | Self::FileSize
+            | Self::HttpBody => "bytes",
             Self::Fuel => "units of fuel",
-            Self::Wall => "milliseconds",
-            Self::Instances | Self::Tables | Self::Memories | Self::Handles => "",
+            Self::Wall | Self::Cpu => "milliseconds",
+            Self::Instances | Self::Tables | Self::Memories | Self::Handles | Self::Files | Self::Sockets => {
+                ""
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::limits::LimitKind;
 use crate::quantity::{ByteSize, Fuel};
+use crate::reach::Reached;
 
 /// The answer to one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,9 @@ pub struct Report {
     pub outcome: Outcome,
     /// What it used until then.
     pub usage: Usage,
+    /// What it was denied; with [`Grant::observe`](crate::Grant::observe) also what it used of its grant. At most
+    /// [`MAX_KINDS`](crate::MAX_KINDS) entries, in the order of the first time.
+    pub reached: Vec<Reached>,
 }
 
 /// How a guest ended. Whatever the guest did wrong is here; what the host did wrong is a [`HostFault`].
@@ -120,6 +124,12 @@ pub struct Usage {
     pub stdout: ByteSize,
     /// Bytes delivered to the stderr sink.
     pub stderr: ByteSize,
+    /// Bytes by which files grew, as counted against [`Limits::disk`](crate::Limits::disk).
+    pub disk: ByteSize,
+    /// Files, directories and links created.
+    pub files: u64,
+    /// Bytes of all HTTP bodies.
+    pub http_body: ByteSize,
 }
 
 /// What this side, not the guest, did wrong. The run says nothing about the guest then.

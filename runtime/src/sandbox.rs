@@ -18,6 +18,8 @@ use crate::module::{Entry, Metering, Module, START};
 use crate::outcome::{HostFault, Outcome, Report, Usage};
 use crate::pipes::Pipes;
 use crate::quantity::{ByteSize, Fuel};
+use crate::reach::Ledger;
+use crate::soft::SoftLimits;
 use crate::standin::{self, now};
 use crate::stdin::StdinHandle;
 use crate::stdio::Stdio;
@@ -52,14 +54,20 @@ impl Sandbox {
         let start = now();
         let inner = &*module.inner;
         if let Some(what) = inner.engine.refuses(limits.memory) {
-            return Ok(Report { outcome: Outcome::Denied { what }, usage: Usage::default() });
+            return Ok(Report {
+                outcome: Outcome::Denied { what },
+                usage: Usage::default(),
+                reached: Vec::new(),
+            });
         }
         if limits.fuel.is_some() && inner.metering == Metering::None {
             return Err(HostFault::Unmetered);
         }
         let deadline = start.checked_add(limits.wall).unwrap_or_else(|| start + FOR_EVER);
         let pipes = Arc::new(Pipes::new(stdio, limits));
-        let mut store = furnish(module, grant, limits, &pipes, start)?;
+        let ledger = Ledger::new(grant.observe);
+        let soft = SoftLimits::new(limits);
+        let mut store = furnish(module, grant, limits, &pipes, (&ledger, &soft), start)?;
         let _running = inner.engine.ticker.enter();
 
         let mut cpu = Cpu::since(start);
@@ -68,7 +76,8 @@ impl Sandbox {
 
         let mut usage = Usage { cpu: cpu.spent, ..measure(&store, limits, inner.metering) };
         let stopped = matches!(ended, Ended::Deadline | Ended::Cancelled);
-        let outcome = conclude(ended, &store, limits, start);
+        let outcome = conclude(ended, &store, limits, start).map(|outcome| soft.explain(outcome));
+        soft.measure(&mut usage);
         // The slot goes back before the sinks are waited for, which can take long.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(store))) {
             return Err(HostFault::Panic { message: panic_text(payload.as_ref()) });
@@ -91,7 +100,7 @@ impl Sandbox {
             outcome = exceeded;
         }
         usage.wall = start.elapsed();
-        Ok(Report { outcome, usage })
+        Ok(Report { outcome, usage, reached: ledger.take() })
     }
 }
 
@@ -99,6 +108,8 @@ impl Sandbox {
 pub(crate) struct Guest {
     wasi: WasiP1Ctx,
     meter: Meter,
+    ledger: Ledger,
+    soft: SoftLimits,
 }
 
 impl Guest {
@@ -119,6 +130,7 @@ fn furnish(
     grant: &Grant,
     limits: &Limits,
     pipes: &Arc<Pipes>,
+    (ledger, soft): (&Ledger, &SoftLimits),
     start: Instant,
 ) -> Result<Store<Guest>, HostFault> {
     let mut wasi = WasiCtxBuilder::new();
@@ -148,7 +160,8 @@ fn furnish(
     wasi.ctx().table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
 
     let inner = &*module.inner;
-    let mut store = Store::new(&inner.wasm, Guest { wasi, meter: Meter::new(limits) });
+    let guest = Guest { wasi, meter: Meter::new(limits), ledger: ledger.clone(), soft: soft.clone() };
+    let mut store = Store::new(&inner.wasm, guest);
     store.limiter(|guest| &mut guest.meter);
     store.set_hostcall_fuel(limits.host_buffer.as_usize());
     // Yields at every tick, for ever: ending it is the driver's business.

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use strongroom_job::{Access, Capabilities, Digest, Mount, MountSource, Refusal, RefusalCode};
+use strongroom_job::{
+    Access, Capabilities, Destination, Digest, HttpRule, Mount, MountSource, Refusal, RefusalCode,
+};
 use strongroom_runtime::Grant;
 
-use super::{AdmittedJob, Policy};
+use super::{AdmittedJob, Policy, network};
 use crate::config::{Config, Principal};
 
 /// The guest's `argv[0]`: the same everywhere, since a file's name is not part of what was signed.
@@ -15,11 +17,13 @@ const PROGRAM_NAME: &str = "job";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Directory {
     host: PathBuf,
+    /// A directory below it, reached without following any link.
+    below: Option<String>,
     guest: String,
     access: Access,
 }
 
-/// Every directory that the job asks for, or the exact list of those that it may not have.
+/// Every directory that the job asks for, or the exact list of what it asks for and may not have.
 pub(super) fn resolve(
     asked: &Capabilities,
     who: &Principal,
@@ -29,10 +33,11 @@ pub(super) fn resolve(
     let mut missing = Vec::new();
     for mount in &asked.mounts {
         match resolve_mount(mount, who, config) {
-            Ok(host) => given.push(Directory { host, guest: mount.path.clone(), access: mount.access }),
+            Ok(directory) => given.push(directory),
             Err(why) => missing.push(format!("{mount} ({why})")),
         }
     }
+    missing.extend(not_granted(asked, who));
     if missing.is_empty() {
         return Ok(given);
     }
@@ -40,13 +45,36 @@ pub(super) fn resolve(
     Err(Refusal { missing, ..Refusal::new(RefusalCode::NotGranted, text) })
 }
 
-fn resolve_mount(mount: &Mount, who: &Principal, config: &Config) -> Result<PathBuf, &'static str> {
-    let name = match &mount.source {
-        MountSource::Directory(path) if who.any_directory => return Ok(path.into()),
+/// What the job asks of the network and of the host's secrets, and its principal may not have.
+fn not_granted<'a>(asked: &'a Capabilities, who: &'a Principal) -> impl Iterator<Item = String> + 'a {
+    const ASK: &str = "the host's configuration can add it to this key's";
+    let network = !who.any_network;
+    let connect = move |to: &&Destination| network && !who.connect.iter().any(|rule| rule.covers(to));
+    let http = move |rule: &&HttpRule| network && !who.http.iter().any(|granted| granted.covers(rule));
+    let connect = asked.connect.iter().filter(connect).map(|to| format!("connect {to} ({ASK} connect)"));
+    let listen = asked.listen.iter().filter(move |at| network && !who.listen.contains(at));
+    let listen = listen.map(|at| format!("listen {at} ({ASK} listen)"));
+    let http = asked.http.iter().filter(http).map(|rule| format!("http {rule} ({ASK} http)"));
+    // The same answer for a secret that does not exist and for one that is somebody else's.
+    let secrets = asked.secrets.iter().filter(|secret| !who.secrets.contains(&secret.name));
+    let secrets = secrets.map(|secret| format!("{secret} ({ASK} secrets)"));
+    connect.chain(listen).chain(http).chain(secrets)
+}
+
+fn resolve_mount(mount: &Mount, who: &Principal, config: &Config) -> Result<Directory, &'static str> {
+    let directory = |host: PathBuf, below: Option<&String>| Directory {
+        host,
+        below: below.cloned(),
+        guest: mount.path.clone(),
+        access: mount.access,
+    };
+    let (name, below) = match &mount.source {
+        MountSource::Directory(path) if who.any_directory => return Ok(directory(path.into(), None)),
         MountSource::Directory(_) => {
             return Err("this key may only name volumes; the host's configuration can add one");
         }
-        MountSource::Volume(name) => name,
+        MountSource::Volume(name) => (name, None),
+        MountSource::VolumePath { volume, path } => (volume, Some(path)),
     };
     // The same answer for a volume that does not exist and for one that is somebody else's.
     let allowed = who.volumes.get(name).ok_or("no such volume is granted to this key")?;
@@ -54,7 +82,7 @@ fn resolve_mount(mount: &Mount, who: &Principal, config: &Config) -> Result<Path
     if mount.access > *allowed || mount.access > volume.access {
         return Err("the volume is granted read-only");
     }
-    Ok(volume.path.clone())
+    Ok(directory(volume.path.clone(), below))
 }
 
 impl AdmittedJob {
@@ -71,24 +99,29 @@ impl AdmittedJob {
                 )
             },
         )?;
-        let directories = resolve(&self.task.capabilities, who, policy.config)?;
+        let asked = &self.task.capabilities;
+        let directories = resolve(asked, who, policy.config)?;
         let seed = Digest::of(&[self.envelope.as_bytes().as_slice(), self.id.as_bytes()].concat());
         let mut grant = Grant::none().arg(PROGRAM_NAME).args(&self.task.args).seed(*seed.as_bytes());
         for (name, value) in &self.task.env {
             grant = grant.env(name, value);
         }
-        for Directory { host, guest, access } in directories {
-            grant = match access {
-                Access::Read => grant.read_dir(host, guest),
-                Access::ReadWrite => grant.write_dir(host, guest),
+        for Directory { host, below, guest, access } in directories {
+            let access = match access {
+                Access::Read => strongroom_runtime::Access::Read,
+                Access::ReadWrite => strongroom_runtime::Access::ReadWrite,
+            };
+            grant = match below {
+                None => grant.dir(host, guest, access),
+                Some(below) => grant.dir_below(host, below, guest, access),
             };
         }
-        if self.task.capabilities.clock {
+        if asked.clock {
             grant = grant.clock();
         }
-        if self.task.capabilities.random {
+        if asked.random {
             grant = grant.randomness();
         }
-        Ok(grant)
+        Ok(network::give(grant, asked))
     }
 }

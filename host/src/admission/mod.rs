@@ -7,6 +7,7 @@
 //! narrowed. *Never:* I/O, clocks (`now` is passed in), the network, the store.
 
 mod grant;
+mod network;
 mod window;
 
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,16 @@ fn check_limits(asked: &Limits, bounds: &Bounds) -> Result<(), Refusal> {
         ("wall_ms", asked.wall_ms, max.wall_ms),
         ("stdout_bytes", asked.stdout_bytes, max.stdout_bytes),
         ("stderr_bytes", asked.stderr_bytes, max.stderr_bytes),
+        // A job without a bound on processor time is bounded by its wall time, on one core.
+        ("cpu_ms", asked.cpu_ms.unwrap_or(asked.wall_ms), max.cpu_ms.unwrap_or(u64::MAX)),
+        ("disk_bytes", asked.disk_bytes, max.disk_bytes),
+        ("file_bytes", asked.file_bytes, max.file_bytes),
+        ("files", asked.files.into(), max.files.into()),
+        ("handles", asked.handles.into(), max.handles.into()),
+        ("sockets", asked.sockets.into(), max.sockets.into()),
+        ("http_bytes", asked.http_bytes, max.http_bytes),
+        ("instances", asked.instances.into(), max.instances.into()),
+        ("host_buffer_bytes", asked.host_buffer_bytes, max.host_buffer_bytes),
         // Where fuel is bounded, a job without a bound asks for all of it.
         ("fuel", asked.fuel.or(max.fuel.map(|_| u64::MAX)).unwrap_or(0), max.fuel.unwrap_or(u64::MAX)),
     ];
@@ -147,7 +158,16 @@ impl AdmittedJob {
             tenant: self.context.tenant.clone(),
             envelope: self.envelope,
             module: self.task.module,
-            grant: GrantRecord { mounts: asked.mounts.clone(), clock: asked.clock, random: asked.random },
+            grant: GrantRecord {
+                mounts: asked.mounts.clone(),
+                clock: asked.clock,
+                random: asked.random,
+                scratch: asked.scratch,
+                connect: asked.connect.clone(),
+                listen: asked.listen.clone(),
+                http: asked.http.clone(),
+                secrets: asked.secrets.clone(),
+            },
             limits: self.task.limits.clone(),
         }
     }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use strongroom_job::merkle::{LeafIndex, TreeSize};
-use strongroom_job::{Base64Bytes, Event, JobId, PublicKey, Record};
+use strongroom_job::{Base64Bytes, Event, GrantRecord, JobId, PublicKey, Record};
 
 use crate::audit::read::LogReader;
 use crate::audit::verify::{Observer, Options, Verified, verify_dir};
@@ -287,17 +287,32 @@ fn words(entry: &Entry) -> String {
             format!("refused:{job} of {}, {code}{more}", principal.short())
         }
         Event::Admitted { job, principal, tenant, module, grant, .. } => {
-            let mounts: String = grant.mounts.iter().map(|mount| format!("; {mount}")).collect();
-            format!("admitted: job {job} of {} for {tenant}, {}{mounts}", principal.short(), module.digest)
+            let granted: String = rights(grant).iter().map(|right| format!("; {right}")).collect();
+            format!("admitted: job {job} of {} for {tenant}, {}{granted}", principal.short(), module.digest)
         }
         Event::Started { job, attempt } => format!("started: job {job}, attempt {attempt}"),
         Event::CancelRequested { job, principal } => {
             format!("cancel requested: job {job} by {}", principal.short())
         }
         Event::Requeued { job, attempt } => format!("requeued: job {job}, attempt {attempt} was cut off"),
-        Event::Finished { job, outcome, .. } => format!("finished: job {job} {outcome}"),
+        Event::Finished { job, outcome, denied, artifacts, .. } => {
+            let denied: String = denied.iter().map(|denial| format!("; {denial}")).collect();
+            let artifacts: String = artifacts.iter().map(|left| format!("; left {}", left.name)).collect();
+            format!("finished: job {job} {outcome}{denied}{artifacts}")
+        }
     };
     format!("{:>8}  {}  {}", entry.index, entry.time, line(&about))
+}
+
+/// Everything in a grant that is more than clocks and randomness.
+fn rights(grant: &GrantRecord) -> Vec<String> {
+    let mut rights: Vec<String> = grant.mounts.iter().map(ToString::to_string).collect();
+    rights.extend(grant.scratch.then(|| "scratch directory".to_owned()));
+    rights.extend(grant.connect.iter().map(|to| format!("connect {to}")));
+    rights.extend(grant.listen.iter().map(|at| format!("listen {at}")));
+    rights.extend(grant.http.iter().map(|rule| format!("http {rule}")));
+    rights.extend(grant.secrets.iter().map(ToString::to_string));
+    rights
 }
 
 /// A proof, for programs.

@@ -121,8 +121,14 @@ mod tests {
 
     fn view() -> JobView {
         let output = OutputSummary { length: 5, digest: Digest::of(b"") };
-        let usage =
-            Usage { wall_us: 12_345, cpu_us: 900, fuel: Some(7), peak_memory_bytes: 1 << 20, stdin_bytes: 3 };
+        let usage = Usage {
+            wall_us: 12_345,
+            cpu_us: 900,
+            fuel: Some(7),
+            peak_memory_bytes: 1 << 20,
+            stdin_bytes: 3,
+            ..Usage::default()
+        };
         let outcome = Outcome::Trapped { reason: "unreachable \x1b[31m".into() };
         JobView {
             job: JobId::from_bytes([7; 16]),
@@ -137,7 +143,15 @@ mod tests {
             started_at: Some(Timestamp::from_millis(1_700_000_000_002)),
             finished_at: Some(Timestamp::from_millis(1_700_000_000_015)),
             log_index: 4,
-            end: Some(JobEnd { outcome, usage, stdout: output, stderr: output, log_index: 6 }),
+            end: Some(JobEnd {
+                outcome,
+                usage,
+                stdout: output,
+                stderr: output,
+                denied: Vec::new(),
+                artifacts: Vec::new(),
+                log_index: 6,
+            }),
         }
     }
 

@@ -87,6 +87,15 @@ fn max_limits(top: &mut Section<'_>) -> Result<Limits, Fault> {
         wall_ms: number(&mut section, &knobs::WALL_MS)?,
         stdout_bytes: number(&mut section, &knobs::STDOUT_BYTES)?,
         stderr_bytes: number(&mut section, &knobs::STDERR_BYTES)?,
+        cpu_ms: optional(&mut section, &knobs::CPU_MS)?,
+        disk_bytes: number(&mut section, &knobs::DISK_BYTES)?,
+        file_bytes: number(&mut section, &knobs::FILE_BYTES)?,
+        files: count(&mut section, &knobs::FILES)?,
+        handles: count(&mut section, &knobs::HANDLES)?,
+        sockets: count(&mut section, &knobs::SOCKETS)?,
+        http_bytes: number(&mut section, &knobs::HTTP_BYTES)?,
+        instances: count(&mut section, &knobs::INSTANCES)?,
+        host_buffer_bytes: number(&mut section, &knobs::HOST_BUFFER_BYTES)?,
     };
     section.finish()?;
     Ok(limits)
@@ -185,9 +194,35 @@ fn principal(
 ) -> Result<Principal, Fault> {
     let tenant = section.take("tenant").map_or_else(|| Ok(Name::default_name()), |value| value.parsed())?;
     let any_directory = section.take("any_directory").map_or(Ok(false), |value| value.boolean())?;
+    let any_network = section.take("any_network").map_or(Ok(false), |value| value.boolean())?;
     let granted = granted(section.section("volumes")?, volumes)?;
+    let connect = rules(&mut section, "connect")?;
+    let listen = rules(&mut section, "listen")?;
+    let http = rules(&mut section, "http")?;
+    let secrets = rules(&mut section, "secrets")?.into_iter().collect();
     section.finish()?;
-    Ok(Principal { name, key, tenant, volumes: granted, any_directory })
+    Ok(Principal {
+        name,
+        key,
+        tenant,
+        volumes: granted,
+        any_directory,
+        any_network,
+        connect,
+        listen,
+        http,
+        secrets,
+    })
+}
+
+/// A list of texts, each of them a rule.
+fn rules<T>(section: &mut Section<'_>, key: &'static str) -> Result<Vec<T>, Fault>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let Some(list) = section.take(key) else { return Ok(Vec::new()) };
+    list.list()?.iter().map(Value::parsed).collect()
 }
 
 /// A grant may narrow its volume and never widen it: an author who writes more than is given must be told.

@@ -52,6 +52,8 @@ key = "{owner}"
 # This key lies beside the host's own keys, so its holder is the host's user: it may name any directory in a job.
 # Never grant this to anybody else; give them volumes instead.
 any_directory = true
+# Likewise it may ask for any network access. Others get lists: connect, listen, http.
+any_network = true
 # volumes = {{ data = "read" }}
 "#
     );

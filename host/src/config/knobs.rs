@@ -86,4 +86,31 @@ knobs! {
     STDERR_BYTES: "max_limits" "stderr_bytes" = Some(256 * MIB), 0..=HUGE,
         "most standard error that a job may ask for",
         "as much disk for each job that is kept";
+    CPU_MS: "max_limits" "cpu_ms" = None, 1..=30 * 24 * HOUR,
+        "most processor time that a job may ask for; when set, a job whose wall time is longer must ask for less",
+        "without it, wall time alone bounds what a job computes";
+    DISK_BYTES: "max_limits" "disk_bytes" = Some(64 * GIB), 0..=HUGE,
+        "most growth of files that a job may ask for",
+        "as much disk for each job that runs, and for each in volumes that keep it";
+    FILE_BYTES: "max_limits" "file_bytes" = Some(64 * GIB), 0..=HUGE,
+        "largest file that a job may ask to make",
+        "counts against disk_bytes, too";
+    FILES: "max_limits" "files" = Some(1_000_000), 0..=100_000_000,
+        "most files, directories and links that a job may ask to create",
+        "an inode of the disk for each";
+    HANDLES: "max_limits" "handles" = Some(1024), 1..=65_536,
+        "most open files and other handles that a job may ask for",
+        "a file descriptor of the host for each, times max_running";
+    SOCKETS: "max_limits" "sockets" = Some(1024), 0..=65_536,
+        "most sockets open at once that a job may ask for",
+        "a file descriptor of the host for each, times max_running";
+    HTTP_BYTES: "max_limits" "http_bytes" = Some(64 * GIB), 0..=HUGE,
+        "most bytes of HTTP bodies that a job may ask for",
+        "traffic; bodies are not kept";
+    INSTANCES: "max_limits" "instances" = Some(64), 1..=64,
+        "most core instances that a job may ask for; a component is made of several",
+        "some KiB of memory for each";
+    HOST_BUFFER_BYTES: "max_limits" "host_buffer_bytes" = Some(128 * MIB), 64 * KIB..=GIB,
+        "most memory of the host for one call of a guest that a job may ask for",
+        "times max_running";
 }

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
+use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Name, PublicKey};
 
 pub use knobs::{KNOBS, Knob};
 pub use raw::Fault;
@@ -58,6 +58,16 @@ pub struct Principal {
     pub volumes: BTreeMap<Name, Access>,
     /// Whether its jobs may name any directory that the host's own user can open. For that user alone.
     pub any_directory: bool,
+    /// Whether its jobs may ask for any network access. For the host's own user alone.
+    pub any_network: bool,
+    /// Where its jobs may connect or send to.
+    pub connect: Vec<Destination>,
+    /// Where its jobs may listen.
+    pub listen: Vec<Listener>,
+    /// HTTP requests that its jobs may make.
+    pub http: Vec<HttpRule>,
+    /// Secrets that its jobs may ask for.
+    pub secrets: BTreeSet<Name>,
 }
 
 /// A directory with a name.

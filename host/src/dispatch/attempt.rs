@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use strongroom_job::{Input, Limit, Outcome, Usage};
+use strongroom_job::{Denial, Input, Limit, MAX_DENIALS, Outcome, Usage};
 use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
 
@@ -81,7 +81,7 @@ async fn attempt(
 }
 
 fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
-    let sandbox::Report { outcome, usage } = report;
+    let sandbox::Report { outcome, usage, reached } = report;
     let finished = Finished {
         outcome: translate(outcome),
         usage: Usage {
@@ -90,11 +90,26 @@ fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
             fuel: usage.fuel.map(|Fuel(units)| units),
             peak_memory_bytes: usage.peak_memory.as_u64(),
             stdin_bytes: usage.stdin.as_u64(),
+            disk_bytes: usage.disk.as_u64(),
+            files: usage.files,
+            http_bytes: usage.http_body.as_u64(),
         },
         stdout: stdout.summary,
         stderr: stderr.summary,
+        denied: denials(&reached),
+        artifacts: Vec::new(),
     };
     Ended { finished, inline: Inline { stdout: stdout.inline, stderr: stderr.inline } }
+}
+
+/// What the guest was denied, most often first when there are too many to tell.
+fn denials(reached: &[sandbox::Reached]) -> Vec<Denial> {
+    let mut denied: Vec<_> = reached.iter().filter(|reached| !reached.granted).collect();
+    if denied.len() > MAX_DENIALS {
+        denied.sort_by_key(|reached| std::cmp::Reverse(reached.count));
+        denied.truncate(MAX_DENIALS);
+    }
+    denied.iter().map(|reached| Denial { what: reached.what.to_string(), count: reached.count }).collect()
 }
 
 async fn input(shared: &Shared, input: &Input) -> io::Result<Stdio> {
@@ -112,6 +127,15 @@ fn limits(asked: &strongroom_job::Limits) -> sandbox::Limits {
         wall: Duration::from_millis(asked.wall_ms),
         stdout: ByteSize::bytes(asked.stdout_bytes),
         stderr: ByteSize::bytes(asked.stderr_bytes),
+        cpu: asked.cpu_ms.map(Duration::from_millis),
+        disk: ByteSize::bytes(asked.disk_bytes),
+        file_size: ByteSize::bytes(asked.file_bytes),
+        files: asked.files,
+        handles: asked.handles,
+        sockets: asked.sockets,
+        http_body: ByteSize::bytes(asked.http_bytes),
+        instances: asked.instances,
+        host_buffer: ByteSize::bytes(asked.host_buffer_bytes),
         ..sandbox::Limits::default()
     }
 }
@@ -151,6 +175,12 @@ fn translate_limit(limit: LimitKind) -> Option<Limit> {
         LimitKind::Memories => Limit::Memories,
         LimitKind::Handles => Limit::Handles,
         LimitKind::HostBuffer => Limit::HostBuffers,
+        LimitKind::Cpu => Limit::CpuTime,
+        LimitKind::Disk => Limit::Disk,
+        LimitKind::FileSize => Limit::FileSize,
+        LimitKind::Files => Limit::Files,
+        LimitKind::Sockets => Limit::Sockets,
+        LimitKind::HttpBody => Limit::HttpBodies,
         _ => return None,
     })
 }

@@ -322,6 +322,17 @@ impl Service for HostService {
         .await
     }
 
+    async fn artifact(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+        name: String,
+        offset: u64,
+    ) -> Result<Output, Refusal> {
+        let (row, _) = self.own_row(who, job).await?;
+        Output::of_artifact(&self.blobs, &row, &name, offset).await
+    }
+
     async fn modules(&self, who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {
         let modules: Result<Vec<_>, _> = self.store.modules(&who.tenant).take(MAX_MODULES).collect();
         modules.map_err(|error| refuse_read(&error))

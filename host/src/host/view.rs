@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use crate::blobs::Blobs;
 use crate::dispatch::{Dispatcher, Live, MAX_INLINE_BYTES};
 use crate::intake::OutputReader;
-use crate::store::{ReadError, Store};
+use crate::store::{JobRow, ReadError, Store};
 
 /// Most bytes of one piece.
 const PIECE_BYTES: usize = 64 << 10;
@@ -63,6 +63,36 @@ impl Output {
         let places = Places { store, blobs, dispatcher, job, stream };
         let (source, length) = places.find(offset, follow).await?;
         Ok(Self { source, offset, follow, length })
+    }
+
+    pub(super) async fn of_artifact(
+        blobs: &Blobs,
+        row: &JobRow,
+        name: &str,
+        offset: u64,
+    ) -> Result<Self, Refusal> {
+        let Some(end) = row.life.end() else {
+            let text = format!("job {} is not over yet: its artifacts are there when it is", row.job);
+            return Err(Refusal::new(RefusalCode::WrongState, text));
+        };
+        let Some(artifact) = end.artifacts.iter().find(|artifact| artifact.name == name) else {
+            let left: Vec<&str> = end.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+            let text = format!("job {} left no artifact {name:?}; it left: {}", row.job, left.join(", "));
+            return Err(Refusal::new(RefusalCode::UnknownArtifact, text));
+        };
+        let length = Some(artifact.length.saturating_sub(offset));
+        let source = if offset >= artifact.length {
+            Source::Empty
+        } else {
+            let gone = |error| {
+                tracing::error!(%error, job = %row.job, "an artifact cannot be read");
+                Refusal::new(RefusalCode::HostFault, "the host cannot read the artifact; its log says why")
+            };
+            let mut file = blobs.read(&artifact.digest).await.map_err(gone)?;
+            file.seek(SeekFrom::Start(offset)).await.map_err(gone)?;
+            Source::File(file)
+        };
+        Ok(Self { source, offset, follow: false, length })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::config::Principal;
 /// The host, as intake sees it.
 ///
 /// Which futures intake drops before they are done: those of [`wait`](Self::wait), of [`list`](Self::list),
-/// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output) and of
+/// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output), [`artifact`](Self::artifact) and of
 /// [`OutputReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
 /// [`cancel`](Self::cancel), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
 /// is still there.
@@ -95,6 +95,15 @@ pub trait Service: Send + Sync + 'static {
         stream: OutputStream,
         offset: u64,
         follow: bool,
+    ) -> impl Future<Output = Result<Self::Output, Refusal>> + Send;
+
+    /// Opens an artifact of a finished job at `offset`.
+    fn artifact(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+        name: String,
+        offset: u64,
     ) -> impl Future<Output = Result<Self::Output, Refusal>> + Send;
 
     /// The modules that the principal may run.

@@ -99,7 +99,16 @@ impl<S: Service> InRequest<'_, S> {
                 self.reply(&Response::Job(Box::new(view))).await
             }
             Request::List { before, state, limit } => self.list(before, state, limit).await,
-            Request::Output { job, stream, offset, follow } => self.output(job, stream, offset, follow).await,
+            Request::Output { job, stream, offset, follow } => {
+                let opened = self.shared.service.output(self.who, job, stream, offset, follow);
+                let output = self.while_heard(opened).await?;
+                self.output(job, output).await
+            }
+            Request::Artifact { job, name, offset } => {
+                let opened = self.shared.service.artifact(self.who, job, name, offset);
+                let output = self.while_heard(opened).await?;
+                self.output(job, output).await
+            }
             Request::Modules {} => {
                 let modules = self.while_heard(service.modules(who)).await?;
                 self.reply(&Response::Modules { modules }).await
@@ -170,15 +179,7 @@ impl<S: Service> InRequest<'_, S> {
         }
     }
 
-    async fn output(
-        &mut self,
-        job: JobId,
-        stream: OutputStream,
-        offset: u64,
-        follow: bool,
-    ) -> Result<(), ReadFault> {
-        let opened = self.shared.service.output(self.who, job, stream, offset, follow);
-        let mut output = self.while_heard(opened).await?;
+    async fn output(&mut self, job: JobId, mut output: S::Output) -> Result<(), ReadFault> {
         let length = output.length();
         self.answer.header(&Response::Output { length }).await.map_err(|_| GONE)?;
         let mut sent = 0;

@@ -43,6 +43,8 @@ impl JobRow {
             usage: end.usage,
             stdout: end.stdout,
             stderr: end.stderr,
+            denied: end.denied.clone(),
+            artifacts: end.artifacts.clone(),
             log_index: self.finished.unwrap_or_default(),
         });
         JobView {

@@ -156,6 +156,11 @@ impl Fake {
                 tenant: Name::default_name(),
                 volumes: BTreeMap::new(),
                 any_directory: false,
+                any_network: false,
+                connect: Vec::new(),
+                listen: Vec::new(),
+                http: Vec::new(),
+                secrets: std::collections::BTreeSet::new(),
             };
             (identity.public(), Arc::new(principal))
         });
@@ -346,6 +351,16 @@ impl Service for Fake {
         Ok(FakeOutput { length, left: output.into(), fails: self.lies() == Lie::FailingOutput })
     }
 
+    async fn artifact(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+        _name: String,
+        offset: u64,
+    ) -> Result<FakeOutput, Refusal> {
+        self.output(who, job, OutputStream::Stdout, offset, false).await
+    }
+
     async fn modules(&self, _who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let view = |(digest, length): (&Digest, &u64)| ModuleView {
@@ -406,6 +421,8 @@ fn finish(view: &mut JobView) {
         usage: Usage::default(),
         stdout: summary,
         stderr: summary,
+        denied: Vec::new(),
+        artifacts: Vec::new(),
         log_index: 7,
     });
 }

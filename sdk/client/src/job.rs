@@ -26,8 +26,8 @@ pub struct Job {
     env: BTreeMap<String, String>,
     stdin: Stdin,
     mounts: Vec<(Place, String, Access)>,
-    clock: bool,
-    random: bool,
+    /// All but the mounts, whose names are not checked yet.
+    capabilities: Capabilities,
     limits: Limits,
     queue: Option<String>,
     priority: i8,
@@ -56,15 +56,13 @@ impl Job {
     /// A job that runs `module` with no argument, no variable, no input and no directory, in the host's default queue, with the
     /// default limits: 256 MiB of memory, 5 minutes, 1 GiB of standard output, 16 MiB of standard error.
     pub fn new(module: ModuleRef) -> Self {
-        let Capabilities { mounts: _, clock, random } = Capabilities::default();
         Self {
             module,
             args: Vec::new(),
             env: BTreeMap::new(),
             stdin: Stdin::Ready(Input::Empty),
             mounts: Vec::new(),
-            clock,
-            random,
+            capabilities: Capabilities::default(),
             limits: Limits::default(),
             queue: None,
             priority: 0,
@@ -186,8 +184,8 @@ impl Job {
 
     /// No clock and no randomness: the guest gets stand-ins that depend on the signed job alone.
     pub const fn deterministic(mut self) -> Self {
-        self.clock = false;
-        self.random = false;
+        self.capabilities.clock = false;
+        self.capabilities.random = false;
         self
     }
 
@@ -237,8 +235,7 @@ impl Job {
             input,
             capabilities: Capabilities {
                 mounts: mounts.collect::<Result<_, Error>>()?,
-                clock: self.clock,
-                random: self.random,
+                ..self.capabilities.clone()
             },
             limits: self.limits.clone(),
             queue,

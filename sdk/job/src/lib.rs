@@ -25,6 +25,7 @@ mod key;
 pub mod merkle;
 mod message;
 mod name;
+mod network;
 pub mod note;
 mod outcome;
 mod record;
@@ -55,12 +56,17 @@ pub use message::{
     AcceptedJob, BlobKind, HostView, JobEnd, JobView, MAX_LIST, ModuleView, OutputStream, Request, Response,
 };
 pub use name::{MAX_NAME_BYTES, Name, ParseNameError};
-pub use outcome::{JobState, Limit, MAX_REASON_BYTES, Outcome, OutputSummary, Usage};
+pub use network::{Destination, Hosts, HttpRule, Listener, MAX_RULE_BYTES, ParseRuleError, Protocol};
+pub use outcome::{
+    Artifact, Denial, JobState, Limit, MAX_ARTIFACT_NAMES_BYTES, MAX_ARTIFACTS, MAX_DENIALS,
+    MAX_REASON_BYTES, Outcome, OutputSummary, Usage,
+};
 pub use record::{Event, GrantRecord, MAX_RECORD_BYTES, Record, RecordError};
 pub use refusal::{MAX_MESSAGE_BYTES, MAX_MISSING, Refusal, RefusalCode};
 pub use spki::SPKI_BYTES;
 pub use task::{
-    Access, Capabilities, Entry, Input, Limits, MAX_ARGS, MAX_ENV, MAX_INLINE_INPUT_BYTES, MAX_LABEL_BYTES,
-    MAX_LABELS, MAX_MOUNTS, MAX_PATH_BYTES, MAX_PATHS_BYTES, ModuleRef, Mount, MountSource, Task, TaskError,
+    ARTIFACTS_PATH, Access, Capabilities, Entry, Input, Limits, MAX_ARGS, MAX_ENV, MAX_INLINE_INPUT_BYTES,
+    MAX_LABEL_BYTES, MAX_LABELS, MAX_MOUNTS, MAX_PATH_BYTES, MAX_PATHS_BYTES, MAX_RULES, ModuleRef, Mount,
+    MountSource, SCRATCH_PATH, SECRETS_PATH, SecretForm, SecretUse, Task, TaskError,
 };
 pub use time::Timestamp;

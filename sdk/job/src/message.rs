@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Digest, JobId, JobState, Limits, ModuleRef, Name, Outcome, OutputSummary, PublicKey, Refusal, Timestamp,
-    Usage,
+    Artifact, Denial, Digest, JobId, JobState, Limits, ModuleRef, Name, Outcome, OutputSummary, PublicKey,
+    Refusal, Timestamp, Usage,
 };
 
 /// Most jobs in one answer to [`Request::List`].
@@ -76,6 +76,15 @@ pub enum Request {
     },
     /// The registered modules. → [`Response::Modules`].
     Modules {},
+    /// The bytes of an artifact from `offset` on. → [`Response::Output`], then the bytes.
+    Artifact {
+        /// Which job.
+        job: JobId,
+        /// The artifact's name.
+        name: String,
+        /// Bytes to leave out at the beginning.
+        offset: u64,
+    },
 }
 
 /// An answer: the first header that a host sends on a stream.
@@ -215,6 +224,12 @@ pub struct JobEnd {
     pub stdout: OutputSummary,
     /// Standard error.
     pub stderr: OutputSummary,
+    /// What it asked for and was not granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denial>,
+    /// Files that it left, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
     /// Index of the `finished` record.
     pub log_index: u64,
 }

@@ -123,7 +123,8 @@ impl fmt::Display for Outcome {
             Self::Exited { code } => write!(f, "exited with status {code}"),
             Self::Trapped { reason } => write!(f, "trapped: {reason}"),
             Self::Exceeded { limit, allowed, used } => {
-                write!(f, "exceeded its {limit} limit of {allowed} (used {used})")
+                let unit = limit.unit();
+                write!(f, "exceeded its {limit} limit of {allowed}{unit} (used {used})")
             }
             Self::Cancelled => f.write_str("cancelled"),
             Self::Interrupted => f.write_str("interrupted: the host went down while it ran"),
@@ -156,6 +157,45 @@ pub enum Limit {
     Handles,
     /// The host's buffers for one call, bytes.
     HostBuffers,
+    /// Time on a processor, milliseconds.
+    CpuTime,
+    /// Growth of files, bytes.
+    Disk,
+    /// One file's size, bytes.
+    FileSize,
+    /// Files, directories and links created, count.
+    Files,
+    /// Sockets open at once, count.
+    Sockets,
+    /// HTTP bodies, bytes.
+    HttpBodies,
+    /// Artifacts, count.
+    Artifacts,
+}
+
+impl Limit {
+    /// The unit of its numbers; empty for a count.
+    #[must_use]
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::Memory
+            | Self::Stdout
+            | Self::Stderr
+            | Self::HostBuffers
+            | Self::Disk
+            | Self::FileSize
+            | Self::HttpBodies => " bytes",
+            Self::Fuel => " units",
+            Self::WallTime | Self::CpuTime => " ms",
+            Self::Instances
+            | Self::Tables
+            | Self::Memories
+            | Self::Handles
+            | Self::Files
+            | Self::Sockets
+            | Self::Artifacts => "",
+        }
+    }
 }
 
 impl fmt::Display for Limit {
@@ -171,6 +211,13 @@ impl fmt::Display for Limit {
             Self::Memories => "memories",
             Self::Handles => "handles",
             Self::HostBuffers => "host-buffers",
+            Self::CpuTime => "cpu-time",
+            Self::Disk => "disk",
+            Self::FileSize => "file-size",
+            Self::Files => "files",
+            Self::Sockets => "sockets",
+            Self::HttpBodies => "http-bodies",
+            Self::Artifacts => "artifacts",
         })
     }
 }
@@ -189,6 +236,66 @@ pub struct Usage {
     pub peak_memory_bytes: u64,
     /// Bytes that the guest read from standard input.
     pub stdin_bytes: u64,
+    /// Growth of files, bytes.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub disk_bytes: u64,
+    /// Files, directories and links created.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub files: u64,
+    /// HTTP bodies, sent and received, bytes.
+    #[serde(default, skip_serializing_if = "zero")]
+    pub http_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn zero(value: &u64) -> bool {
+    *value == 0
+}
+
+/// Most different denials that are told of one attempt.
+pub const MAX_DENIALS: usize = 32;
+/// Longest text of one denial, in bytes.
+const MAX_DENIAL_BYTES: usize = 320;
+/// Most artifacts of one attempt.
+pub const MAX_ARTIFACTS: usize = 100;
+/// Longest sum of the names of all artifacts of one attempt, in bytes: the audit record holds them, and must fit a log entry.
+pub const MAX_ARTIFACT_NAMES_BYTES: usize = 8 * 1024;
+
+/// Something that the guest asked for and was not granted; it got an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Denial {
+    /// What it asked for, such as `connect tcp://10.0.0.5:5432`.
+    #[serde(
+        serialize_with = "text::write::<MAX_DENIAL_BYTES, _>",
+        deserialize_with = "text::read::<'de, MAX_DENIAL_BYTES, _>"
+    )]
+    pub what: String,
+    /// How often.
+    pub count: u64,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "asked for {}, not granted", text::shown(&self.what, MAX_DENIAL_BYTES))?;
+        if self.count > 1 { write!(f, " ({} times)", self.count) } else { Ok(()) }
+    }
+}
+
+/// A file that an attempt left in its artifacts directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    /// Relative path, `/` between its parts.
+    #[serde(
+        serialize_with = "text::write::<MAX_ARTIFACT_NAMES_BYTES, _>",
+        deserialize_with = "text::read::<'de, MAX_ARTIFACT_NAMES_BYTES, _>"
+    )]
+    pub name: String,
+    /// Bytes.
+    pub length: u64,
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
 }
 
 /// One output stream of a finished attempt.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::strict::{self, StrictError};
 use crate::{
-    Digest, JobId, Limits, ModuleRef, Mount, Name, Outcome, OutputSummary, PublicKey, RefusalCode, Timestamp,
-    Usage,
+    Artifact, Denial, Destination, Digest, HttpRule, JobId, Limits, Listener, ModuleRef, Mount, Name,
+    Outcome, OutputSummary, PublicKey, RefusalCode, SecretUse, Timestamp, Usage,
 };
 
 /// Longest leaf that a log entry bundle can hold, in bytes.
@@ -138,11 +138,17 @@ pub enum Event {
         stdout: OutputSummary,
         /// Standard error.
         stderr: OutputSummary,
+        /// What the last attempt asked for and was not granted.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        denied: Vec<Denial>,
+        /// Files that the last attempt left, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        artifacts: Vec<Artifact>,
     },
 }
 
 /// Everything that an attempt may touch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRecord {
     /// Directories.
     pub mounts: Vec<Mount>,
@@ -150,6 +156,21 @@ pub struct GrantRecord {
     pub clock: bool,
     /// Randomness.
     pub random: bool,
+    /// A scratch directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scratch: bool,
+    /// Destinations.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connect: Vec<Destination>,
+    /// Listening addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<Listener>,
+    /// HTTP requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpRule>,
+    /// Secrets, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretUse>,
 }
 
 impl Record {

@@ -88,6 +88,8 @@ pub enum RefusalCode {
     UnknownModule,
     /// The input was not given to the host.
     UnknownInput,
+    /// There is no such artifact.
+    UnknownArtifact,
     /// The bytes are not those of the digest or the length.
     DigestMismatch,
     /// The bytes are no module that this host runs.

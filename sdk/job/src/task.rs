@@ -10,8 +10,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base64_bytes::Base64Bytes;
+use crate::network::MAX_RULE_BYTES;
 use crate::text::shown;
-use crate::{Digest, Name};
+use crate::{Destination, Digest, HttpRule, Listener, Name};
 
 /// Most arguments of a job.
 pub const MAX_ARGS: usize = 1024;
@@ -27,6 +28,14 @@ pub const MAX_LABEL_BYTES: usize = 256;
 pub const MAX_PATH_BYTES: usize = 1024;
 /// Longest sum of all paths of a job, in bytes: the audit record of the job holds them all, and must fit a log entry.
 pub const MAX_PATHS_BYTES: usize = 16 * 1024;
+/// Most destinations, most listeners, most HTTP rules and most secrets of a job, each.
+pub const MAX_RULES: usize = 64;
+/// Where a job with a scratch directory sees it.
+pub const SCRATCH_PATH: &str = "/scratch";
+/// What is here at the end of an attempt is kept.
+pub const ARTIFACTS_PATH: &str = "/scratch/out";
+/// Where secrets are given as files.
+pub const SECRETS_PATH: &str = "/run/secrets";
 /// Longest input that may stand in the envelope itself, in bytes; a longer one is a blob.
 pub const MAX_INLINE_INPUT_BYTES: usize = 16 * 1024;
 
@@ -104,11 +113,66 @@ pub struct Capabilities {
     pub clock: bool,
     /// Real randomness. Without it a stream seeded from the envelope stands in.
     pub random: bool,
+    /// A private empty directory at [`SCRATCH_PATH`], gone when the attempt is over. Files that are under
+    /// [`ARTIFACTS_PATH`] by then are kept as artifacts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scratch: bool,
+    /// Where it may connect or send to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connect: Vec<Destination>,
+    /// Where it may wait for connections or datagrams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listen: Vec<Listener>,
+    /// HTTP requests that it may make.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpRule>,
+    /// Secrets of the host that it may see.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretUse>,
 }
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Self { mounts: Vec::new(), clock: true, random: true }
+        Self {
+            mounts: Vec::new(),
+            clock: true,
+            random: true,
+            scratch: false,
+            connect: Vec::new(),
+            listen: Vec::new(),
+            http: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
+}
+
+/// A secret that the host keeps, and how the guest sees it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretUse {
+    /// Its name at the host.
+    pub name: Name,
+    /// How it is given.
+    #[serde(rename = "as")]
+    pub form: SecretForm,
+}
+
+/// How a guest sees a secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretForm {
+    /// As an environment variable of this name.
+    Env(String),
+    /// As a file of this name in [`SECRETS_PATH`].
+    File(Name),
+}
+
+impl fmt::Display for SecretUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.form {
+            SecretForm::Env(variable) => write!(f, "secret {} as variable {}", self.name, quoted(variable)),
+            SecretForm::File(file) => write!(f, "secret {} as {SECRETS_PATH}/{file}", self.name),
+        }
     }
 }
 
@@ -130,6 +194,13 @@ pub struct Mount {
 pub enum MountSource {
     /// A volume that the host's configuration names.
     Volume(Name),
+    /// A directory inside such a volume.
+    VolumePath {
+        /// The volume.
+        volume: Name,
+        /// Relative to it, `/` between parts; nothing on it may be a symbolic link.
+        path: String,
+    },
     /// An absolute path. Only for principals whom the host lets name its directories, such as its own user.
     Directory(String),
 }
@@ -139,6 +210,7 @@ impl MountSource {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Volume(name) => name.as_str().len(),
+            Self::VolumePath { volume, path } => volume.as_str().len() + path.len(),
             Self::Directory(path) => path.len(),
         }
     }
@@ -152,6 +224,9 @@ impl fmt::Display for Mount {
         };
         match &self.source {
             MountSource::Volume(name) => write!(f, "{access} volume {name} at {}", self.path),
+            MountSource::VolumePath { volume, path } => {
+                write!(f, "{access} volume {volume}, directory {path:?}, at {}", self.path)
+            }
             MountSource::Directory(path) => write!(f, "{access} directory {path:?} at {}", self.path),
         }
     }
@@ -181,6 +256,33 @@ pub struct Limits {
     pub stdout_bytes: u64,
     /// Standard error, in bytes.
     pub stderr_bytes: u64,
+    /// Time on a processor, in milliseconds; none: bounded by wall time only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// Growth of files, over all directories together, in bytes.
+    #[serde(default = "Limits::disk_bytes", skip_serializing_if = "Limits::is_disk_bytes")]
+    pub disk_bytes: u64,
+    /// The largest file that it may make, in bytes.
+    #[serde(default = "Limits::file_bytes", skip_serializing_if = "Limits::is_file_bytes")]
+    pub file_bytes: u64,
+    /// Files, directories and links that it may create, a count.
+    #[serde(default = "Limits::files", skip_serializing_if = "Limits::is_files")]
+    pub files: u32,
+    /// Open files and other handles, a count.
+    #[serde(default = "Limits::handles", skip_serializing_if = "Limits::is_handles")]
+    pub handles: u32,
+    /// Sockets and HTTP requests open at once, a count.
+    #[serde(default = "Limits::sockets", skip_serializing_if = "Limits::is_sockets")]
+    pub sockets: u32,
+    /// All HTTP bodies, sent and received, in bytes.
+    #[serde(default = "Limits::http_bytes", skip_serializing_if = "Limits::is_http_bytes")]
+    pub http_bytes: u64,
+    /// Core instances, a count; a component is made of several.
+    #[serde(default = "Limits::instances", skip_serializing_if = "Limits::is_instances")]
+    pub instances: u32,
+    /// What one call may make the host allocate, in bytes.
+    #[serde(default = "Limits::host_buffer_bytes", skip_serializing_if = "Limits::is_host_buffer_bytes")]
+    pub host_buffer_bytes: u64,
 }
 
 impl Default for Limits {
@@ -191,8 +293,46 @@ impl Default for Limits {
             wall_ms: 5 * 60 * 1000,
             stdout_bytes: 1 << 30,
             stderr_bytes: 16 << 20,
+            cpu_ms: None,
+            disk_bytes: Self::disk_bytes(),
+            file_bytes: Self::file_bytes(),
+            files: Self::files(),
+            handles: Self::handles(),
+            sockets: Self::sockets(),
+            http_bytes: Self::http_bytes(),
+            instances: Self::instances(),
+            host_buffer_bytes: Self::host_buffer_bytes(),
         }
     }
+}
+
+/// The values that a limit has when a body does not name it: part of the format, so that a signed body means the same for ever.
+macro_rules! defaults {
+    ($($name:ident $is:ident: $ty:ty = $value:expr;)*) => {
+        impl Limits {
+            $(
+                const fn $name() -> $ty {
+                    $value
+                }
+
+                #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+                const fn $is(value: &$ty) -> bool {
+                    *value == $value
+                }
+            )*
+        }
+    };
+}
+
+defaults! {
+    disk_bytes is_disk_bytes: u64 = 1 << 30;
+    file_bytes is_file_bytes: u64 = 1 << 30;
+    files is_files: u32 = 10_000;
+    handles is_handles: u32 = 256;
+    sockets is_sockets: u32 = 64;
+    http_bytes is_http_bytes: u64 = 64 << 20;
+    instances is_instances: u32 = 64;
+    host_buffer_bytes is_host_buffer_bytes: u64 = 64 << 20;
 }
 
 /// What is wrong in a task that has the right shape.
@@ -233,14 +373,57 @@ impl Capabilities {
         for (index, mount) in self.mounts.iter().enumerate() {
             let field = format!("capabilities.mounts[{index}]");
             check_path(&format!("{field}.path"), &mount.path)?;
-            if let MountSource::Directory(path) = &mount.source {
-                check_path(&format!("{field}.source.directory"), path)?;
+            match &mount.source {
+                MountSource::Directory(path) => check_path(&format!("{field}.source.directory"), path)?,
+                MountSource::VolumePath { path, .. } => {
+                    check_path(&format!("{field}.source.volume-path.path"), &format!("/{path}"))?;
+                }
+                MountSource::Volume(_) => {}
+            }
+            let taken = |by: &str| mount.path == by || mount.path.starts_with(&format!("{by}/"));
+            if self.scratch && taken(SCRATCH_PATH) || !self.secrets.is_empty() && taken(SECRETS_PATH) {
+                let problem = format_args!("{} is where the host puts scratch files and secrets", mount.path);
+                return Err(fault(format_args!("{field}.path"), problem));
             }
             if self.mounts[..index].iter().any(|other| other.path == mount.path) {
                 return Err(fault(
                     format_args!("{field}.path"),
                     format_args!("{} is taken by an earlier mount", mount.path),
                 ));
+            }
+        }
+        self.check_rules()
+    }
+
+    /// The audit record of the job holds every rule, and must fit a log entry.
+    fn check_rules(&self) -> Result<(), TaskError> {
+        let texts =
+            |rules: &mut dyn Iterator<Item = String>| rules.map(|rule| rule.len()).collect::<Vec<_>>();
+        let lists = [
+            ("capabilities.connect", texts(&mut self.connect.iter().map(ToString::to_string))),
+            ("capabilities.listen", texts(&mut self.listen.iter().map(ToString::to_string))),
+            ("capabilities.http", texts(&mut self.http.iter().map(ToString::to_string))),
+            ("capabilities.secrets", texts(&mut self.secrets.iter().map(ToString::to_string))),
+        ];
+        let mut bytes = 0;
+        for (field, lengths) in &lists {
+            at_most(field, lengths.len(), MAX_RULES)?;
+            bytes += lengths.iter().sum::<usize>();
+            if let Some(longest) = lengths.iter().max() {
+                at_most(&format!("{field}, bytes of one"), *longest, MAX_RULE_BYTES)?;
+            }
+        }
+        at_most("capabilities, bytes of all rules", bytes, MAX_PATHS_BYTES)?;
+        for (index, secret) in self.secrets.iter().enumerate() {
+            let field = format!("capabilities.secrets[{index}]");
+            if let SecretForm::Env(variable) = &secret.form
+                && (variable.is_empty() || variable.contains(['=', '\0']))
+            {
+                let problem = format_args!("\"{}\" cannot name a variable", quoted(variable));
+                return Err(fault(format_args!("{field}.as.env"), problem));
+            }
+            if self.secrets[..index].iter().any(|other| other.form == secret.form) {
+                return Err(fault(format_args!("{field}.as"), "is taken by an earlier secret"));
             }
         }
         Ok(())
@@ -256,6 +439,9 @@ impl Limits {
         }
         if self.fuel == Some(0) {
             return Err(fault("limits.fuel", "must be more than 0; leave it out for no bound"));
+        }
+        if self.cpu_ms == Some(0) {
+            return Err(fault("limits.cpu_ms", "must be more than 0; leave it out for no bound"));
         }
         Ok(())
     }

@@ -84,6 +84,16 @@ fn an_answer_may_grow() {
     assert!(read(r#"{"type":"stored","present":true,"known":false,"new":1.5}"#).is_err());
 }
 
+fn longest_denials() -> Vec<strongroom_job::Denial> {
+    vec![strongroom_job::Denial { what: "\"".repeat(1 << 10), count: u64::MAX }; strongroom_job::MAX_DENIALS]
+}
+
+fn longest_artifacts() -> Vec<strongroom_job::Artifact> {
+    let (count, bytes) = (strongroom_job::MAX_ARTIFACTS, strongroom_job::MAX_ARTIFACT_NAMES_BYTES);
+    let name = "\"".repeat(bytes / count);
+    vec![strongroom_job::Artifact { name, length: u64::MAX, digest: strongroom_job::Digest::of(b"") }; count]
+}
+
 /// A job view in which everything is as long as it may be.
 fn longest_view() -> JobView {
     let usage = Usage {
@@ -92,6 +102,9 @@ fn longest_view() -> JobView {
         fuel: Some(u64::MAX),
         peak_memory_bytes: u64::MAX,
         stdin_bytes: u64::MAX,
+        disk_bytes: u64::MAX,
+        files: u64::MAX,
+        http_bytes: u64::MAX,
     };
     let output = strongroom_job::OutputSummary { length: u64::MAX, ..messages::output(b"") };
     let time = Timestamp::from_millis(u64::MAX);
@@ -101,6 +114,8 @@ fn longest_view() -> JobView {
         usage,
         stdout: output,
         stderr: output,
+        denied: longest_denials(),
+        artifacts: longest_artifacts(),
         log_index: u64::MAX,
     };
     JobView {

@@ -92,7 +92,7 @@ fn the_longest_records_fit_the_log() {
         panic!("admitted")
     };
     let tenant: Name = "t".repeat(64).parse().unwrap();
-    let grant = GrantRecord { mounts, clock: true, random: true };
+    let grant = GrantRecord { mounts, clock: true, random: true, ..GrantRecord::default() };
     let admitted = Event::Admitted { job, principal, tenant, envelope, module, grant, limits };
     let faulted = records::finished(Outcome::Faulted { reason: "\"".repeat(1 << 20) });
     let trapped = records::finished(Outcome::Trapped { reason: "\u{1b}".repeat(1 << 20) });
