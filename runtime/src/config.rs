@@ -9,6 +9,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 use crate::engine::EngineError;
 use crate::features;
 use crate::module::Metering;
+use crate::net::http::tls::TlsRoots;
 use crate::net::resolve::Resolver;
 use crate::quantity::ByteSize;
 
@@ -43,6 +44,9 @@ pub struct EngineConfig {
     pub allocation: Allocation,
     /// Who looks up the names that guests were granted. Default the system.
     pub resolver: Resolver,
+    /// Whose certificates the servers that guests reach over HTTPS may show. Default the web's authorities. There is no way to do
+    /// without.
+    pub tls_roots: TlsRoots,
 }
 
 /// Where memories and stacks come from.
@@ -67,6 +71,7 @@ impl Default for EngineConfig {
             tick: Duration::from_millis(2),
             allocation: Allocation::Pooled,
             resolver: Resolver::system(),
+            tls_roots: TlsRoots::Web,
         }
     }
 }

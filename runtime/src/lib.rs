@@ -68,6 +68,7 @@ pub use engine::{Engine, EngineError};
 pub use grant::{Access, Grant};
 pub use limits::{LimitKind, Limits};
 pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
+pub use net::http::tls::TlsRoots;
 pub use net::resolve::{Lookup, Resolve, Resolver};
 pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
 pub use quantity::{ByteSize, Fuel};

@@ -14,7 +14,7 @@ import { getStderr } from 'wasi:cli/stderr@0.2.12';
 import { getStdin } from 'wasi:cli/stdin@0.2.12';
 import { getStdout } from 'wasi:cli/stdout@0.2.12';
 import { handle } from 'wasi:http/outgoing-handler@0.2.12';
-import { Fields, IncomingBody, OutgoingBody, OutgoingRequest } from 'wasi:http/types@0.2.12';
+import { Fields, OutgoingBody, OutgoingRequest } from 'wasi:http/types@0.2.12';
 
 const READ_BYTES = 64 * 1024;
 // WASI's limit for one blocking write.
@@ -72,7 +72,8 @@ function exchange(method, url, input) {
     if (body !== null) upload(body, input);
     return answer(pending);
   } catch (error) {
-    if (error instanceof Failure) throw error;
+    // Anything else is a mistake in this file.
+    if (error.payload === undefined) throw error;
     throw new Failure(told(method, url.origin, error.payload));
   }
 }
@@ -84,17 +85,23 @@ function upload(body, input) {
   } catch {
     throw new Failure('the request was not sent whole');
   }
-  // The body ends when its stream is gone.
-  stream[Symbol.dispose]();
+  dispose(stream);
   OutgoingBody.finish(body, undefined);
 }
 
 function answer(pending) {
   for (;;) {
     const got = pending.get();
-    if (got !== undefined) return unwrap(unwrap(got));
-    pending.subscribe().block();
+    if (got !== null) return unwrap(unwrap(got));
+    const ready = pending.subscribe();
+    ready.block();
+    dispose(ready);
   }
+}
+
+// Lets the host forget it, now: the collector of garbage may come to a parent before its child, which the host does not allow.
+function dispose(resource) {
+  resource[Symbol.dispose]();
 }
 
 // A result inside another is given as it is, not thrown.
@@ -116,6 +123,8 @@ function digest(response) {
   } catch {
     throw new Failure(`the answer broke off after ${bytes} bytes`);
   }
+  dispose(stream);
+  dispose(body);
   return { bytes, sha256: hash.hex() };
 }
 
