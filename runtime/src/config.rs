@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::engine::EngineError;
@@ -12,7 +13,8 @@ use crate::module::Metering;
 use crate::quantity::ByteSize;
 
 /// What one engine may use, for all runs together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EngineConfig {
     /// Runs at the same time; one more ends in `HostFault::Busy`. Default 1,000. Address space, not memory, is
     /// reserved for each: `memory_reservation` + `memory_guard` + twice the stack. A component with several memories takes a
@@ -43,7 +45,7 @@ pub struct EngineConfig {
 }
 
 /// Where memories and stacks come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Allocation {
     /// From a pool that is reserved once; freed slots are reset, not unmapped.
     Pooled,
