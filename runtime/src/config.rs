@@ -10,6 +10,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 use crate::engine::EngineError;
 use crate::features;
 use crate::module::Metering;
+use crate::net::resolve::Resolver;
 use crate::quantity::ByteSize;
 
 /// What one engine may use, for all runs together.
@@ -42,6 +43,8 @@ pub struct EngineConfig {
     pub tick: Duration,
     /// Where memories and stacks come from. Default pooled.
     pub allocation: Allocation,
+    /// Who looks up the names that guests were granted. Default the system.
+    pub resolver: Resolver,
 }
 
 /// Where memories and stacks come from.
@@ -65,6 +68,7 @@ impl Default for EngineConfig {
             warm_slots: 100,
             tick: Duration::from_millis(2),
             allocation: Allocation::Pooled,
+            resolver: Resolver::system(),
         }
     }
 }

@@ -7,6 +7,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::config::{Allocation, EngineConfig};
 use crate::module::{Metering, Module};
+use crate::net;
 use crate::probe;
 use crate::quantity::ByteSize;
 use crate::refusal::ModuleError;
@@ -178,6 +179,7 @@ impl Half {
 
         let mut component = wasmtime::component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(start_error)?;
+        net::link(&mut component).map_err(start_error)?;
         Ok(Self { engine, core, component })
     }
 }

@@ -46,6 +46,7 @@ mod refusal;
 
 mod grant;
 mod limits;
+mod net;
 mod reach;
 mod rules;
 mod standin;
@@ -71,6 +72,7 @@ pub use engine::{Engine, EngineError};
 pub use grant::{Access, Grant};
 pub use limits::{LimitKind, Limits};
 pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
+pub use net::resolve::{Lookup, Resolve, Resolver};
 pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
 pub use quantity::{ByteSize, Fuel};
 pub use reach::{MAX_KINDS, Reach, Reached};
