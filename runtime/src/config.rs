@@ -44,6 +44,7 @@ pub struct EngineConfig {
     /// Where memories and stacks come from. Default pooled.
     pub allocation: Allocation,
     /// Who looks up the names that guests were granted. Default the system.
+    #[serde(skip)]
     pub resolver: Resolver,
 }
 

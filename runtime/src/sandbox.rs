@@ -156,7 +156,7 @@ fn furnish(
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .allow_blocking_current_thread(false);
-    standin::install(&mut wasi, grant, start);
+    standin::install(&mut wasi, grant, start, ledger)?;
     for dir in &grant.dirs {
         let perms = match dir.access {
             Access::Read => FsPerms::ReadOnly,
