@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use wasmtime::Store;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::cancel::CancelToken;
 use crate::drive::{Cpu, Ended, drive, panic_text};
@@ -15,6 +16,7 @@ use crate::grant::{Access, Grant};
 use crate::limits::{LimitKind, Limits};
 use crate::meter::Meter;
 use crate::module::{Entry, Metering, Module, START};
+use crate::net::http::Http;
 use crate::net::{Gate, Sockets};
 use crate::outcome::{HostFault, Outcome, Report, Usage};
 use crate::pipes::Pipes;
@@ -112,6 +114,7 @@ pub(crate) struct Guest {
     ledger: Ledger,
     soft: SoftLimits,
     net: Sockets,
+    http: Http,
 }
 
 impl Guest {
@@ -131,6 +134,12 @@ impl Guest {
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.http.view(self.wasi.ctx().table)
     }
 }
 
@@ -172,8 +181,14 @@ fn furnish(
 
     let inner = &*module.inner;
     let gate = Gate::new(grant, ledger, &inner.engine.config.resolver);
-    let net = Sockets::new(gate, soft.clone());
-    let guest = Guest { wasi, meter: Meter::new(limits), ledger: ledger.clone(), soft: soft.clone(), net };
+    let guest = Guest {
+        wasi,
+        meter: Meter::new(limits),
+        ledger: ledger.clone(),
+        soft: soft.clone(),
+        http: Http::new(gate.clone(), soft.clone(), &inner.engine.tls),
+        net: Sockets::new(gate, soft.clone()),
+    };
     let mut store = Store::new(&inner.wasm, guest);
     store.limiter(|guest| &mut guest.meter);
     store.set_hostcall_fuel(limits.host_buffer.as_usize());

@@ -10,6 +10,7 @@
 //! that the host found for it, once, to what may be reached. *Bound:* lookups are bounded in time, tries and answers.
 
 pub(crate) mod address;
+pub(crate) mod http;
 mod names;
 mod own;
 pub(crate) mod resolve;
