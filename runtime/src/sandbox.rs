@@ -15,6 +15,7 @@ use crate::grant::{Access, Grant};
 use crate::limits::{LimitKind, Limits};
 use crate::meter::Meter;
 use crate::module::{Entry, Metering, Module, START};
+use crate::net::{Gate, Sockets};
 use crate::outcome::{HostFault, Outcome, Report, Usage};
 use crate::pipes::Pipes;
 use crate::quantity::{ByteSize, Fuel};
@@ -110,11 +111,20 @@ pub(crate) struct Guest {
     meter: Meter,
     ledger: Ledger,
     soft: SoftLimits,
+    net: Sockets,
 }
 
 impl Guest {
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
         &mut self.wasi
+    }
+
+    pub(crate) fn net(&self) -> &Sockets {
+        &self.net
+    }
+
+    pub(crate) fn net_mut(&mut self) -> &mut Sockets {
+        &mut self.net
     }
 }
 
@@ -140,7 +150,8 @@ fn furnish(
         .stdout(StdoutHandle(Arc::clone(pipes), Which::Stdout))
         .stderr(StdoutHandle(Arc::clone(pipes), Which::Stderr))
         .max_random_size(limits.random.as_u64())
-        // The defaults, said aloud: the network, names, and a thread that a guest may put to sleep are not granted.
+        // The defaults, said aloud: no thread that a guest may put to sleep, and no network. What of it is granted is given by
+        // `net`, which makes each socket with a check of its own.
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
@@ -160,7 +171,9 @@ fn furnish(
     wasi.ctx().table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
 
     let inner = &*module.inner;
-    let guest = Guest { wasi, meter: Meter::new(limits), ledger: ledger.clone(), soft: soft.clone() };
+    let gate = Gate::new(grant, ledger, &inner.engine.config.resolver);
+    let net = Sockets::new(gate, soft.clone());
+    let guest = Guest { wasi, meter: Meter::new(limits), ledger: ledger.clone(), soft: soft.clone(), net };
     let mut store = Store::new(&inner.wasm, guest);
     store.limiter(|guest| &mut guest.meter);
     store.set_hostcall_fuel(limits.host_buffer.as_usize());
