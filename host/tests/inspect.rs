@@ -49,11 +49,21 @@ fn every_prebuilt_example_says_what_made_it_and_what_it_can_use() {
     assert_eq!(wordcount["kind"], "core module");
     let areas = ["arguments", "environment", "streams", "files"];
     assert_eq!(wordcount["can_use"], json!(areas), "wordcount reads files, and neither clock nor network");
-    let made = wordcount["producers"].as_array().unwrap();
-    assert!(made.iter().any(|made| made["field"] == "language" && made["name"] == "Rust"), "{made:?}");
+    let go = report(&place, &prebuilt().join("log-summary.wasm"), 0);
+    let made = go["producers"].as_array().unwrap();
+    assert!(made.iter().any(|made| made["field"] == "language" && made["name"] == "Go"), "{made:?}");
+    // What a component says lies in the modules inside it.
+    let component = report(&place, &prebuilt().join("jsonl-group.wasm"), 0);
+    assert_eq!(component["kind"], "component");
+    let made = component["producers"].as_array().unwrap();
+    assert!(made.iter().any(|made| made["field"] == "processed-by" && made["name"] == "rustc"), "{made:?}");
     let words = inspect(&place, &prebuilt().join("wordcount.wasm"), &[]).exits(0);
-    for part in ["language       Rust", "files          --read DIR:/PATH", "wasi_snapshot_preview1", "_start"]
-    {
+    for part in [
+        "arguments      what stands after --",
+        "files          --read DIR:/PATH",
+        "wasi_snapshot_preview1",
+        "_start",
+    ] {
         assert!(words.out().contains(part), "{part}: {}", words.out());
     }
 }

@@ -146,12 +146,14 @@ fn connect(given: &Capabilities, granted: &[&Reach], unused: &mut Vec<Unused>) -
             }
         }
     }
+    let led_there: BTreeSet<String> =
+        useful.iter().filter_map(|index| name(&given.connect[*index])).collect();
     for (index, rule) in given.connect.iter().enumerate() {
         if useful.contains(&index) {
             continue;
         }
         // Looked up and never connected to: the lookup alone needs the rule.
-        if matches!(&rule.hosts, Hosts::Name(name) if looked_up(name)) {
+        if name(rule).is_some_and(|name| looked_up(&name) && !led_there.contains(&name)) {
             narrow.insert(rule.to_string());
         } else {
             unused.push(Unused::Rule("--connect", rule.to_string()));
@@ -163,6 +165,13 @@ fn connect(given: &Capabilities, granted: &[&Reach], unused: &mut Vec<Unused>) -
         given.connect.iter().enumerate().filter(|(index, _)| useful.contains(index)).map(|(_, rule)| rule);
     unused.extend(wide.filter(wider).map(|rule| Unused::Rule("--connect", rule.to_string())));
     narrow
+}
+
+fn name(rule: &Destination) -> Option<String> {
+    match &rule.hosts {
+        Hosts::Name(name) => Some(name.clone()),
+        Hosts::Net(_) => None,
+    }
 }
 
 fn same(protocol: strongroom_job::Protocol, other: Protocol) -> bool {

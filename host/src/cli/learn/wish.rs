@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_job::{
-    Access, Capabilities, Destination, HttpRule, Listener, Mount, MountSource, SCRATCH_PATH, SECRETS_PATH,
+    Access, Capabilities, Destination, Hosts, HttpRule, Listener, Mount, MountSource, SCRATCH_PATH,
+    SECRETS_PATH,
 };
 use strongroom_runtime::Reach;
 
@@ -55,6 +56,10 @@ pub(super) enum Wish {
         path: String,
     },
     Connect(Destination),
+    /// A name that is granted and has only addresses that no name leads to: private ones and the like.
+    Private {
+        name: String,
+    },
     /// The addresses of a name; to which port it would connect is not known yet.
     Lookup {
         name: String,
@@ -103,6 +108,7 @@ pub(super) fn wishes(given: &Capabilities, denied: &[&Reach], look: &dyn Fn(&str
                     seen(Wish::Listen(rule));
                 }
             }
+            Reach::Resolve { name } if is_named(given, name) => seen(Wish::Private { name: name.clone() }),
             Reach::Resolve { name } => seen(Wish::Lookup { name: name.clone() }),
             Reach::Http { method, origin } => {
                 origins.entry(origin).or_default().insert(method.clone());
@@ -118,6 +124,12 @@ pub(super) fn wishes(given: &Capabilities, denied: &[&Reach], look: &dyn Fn(&str
         wishes.push(Wish::Http { origin: origin.to_owned(), methods });
     }
     wishes
+}
+
+/// Whether a rule speaks of the name.
+fn is_named(given: &Capabilities, name: &str) -> bool {
+    let hosts = given.connect.iter().map(|rule| &rule.hosts).chain(given.http.iter().map(|rule| &rule.host));
+    hosts.into_iter().any(|hosts| matches!(hosts, Hosts::Name(known) if known == name))
 }
 
 /// Paths that a new directory would not help.
@@ -203,6 +215,9 @@ impl Wish {
             Self::Missing { path } => format!("find {path} in the directory at /"),
             Self::Outside { path } => format!("follow {path} out of the directory that it is in"),
             Self::Connect(rule) => format!("connect to {rule}"),
+            Self::Private { name } => {
+                format!("look up {name}, which has only private or otherwise special addresses")
+            }
             Self::Lookup { name } => format!("look up {name}"),
             Self::Listen(rule) => format!("listen at {rule}"),
             Self::Http { origin, methods } => {
@@ -225,6 +240,7 @@ impl Wish {
             Self::Secret { .. } => "--secret, with a host that keeps it".to_owned(),
             Self::Outside { .. } | Self::Missing { .. } => return None,
             Self::Connect(rule) => format!("--connect {rule}"),
+            Self::Private { .. } => "--connect ADDRESS:PORT, with the address itself".to_owned(),
             Self::Lookup { name } => format!("--connect {name}:PORT"),
             Self::Listen(rule) => format!("--listen {rule}"),
             Self::Http { .. } => format!("--http '{}'", self.http("/").ok()?),
@@ -233,7 +249,10 @@ impl Wish {
 
     /// Whether an answer to a question can give it.
     pub(super) const fn can_be_given(&self) -> bool {
-        !matches!(self, Self::Outside { .. } | Self::Missing { .. } | Self::Secret { .. })
+        !matches!(
+            self,
+            Self::Outside { .. } | Self::Missing { .. } | Self::Secret { .. } | Self::Private { .. }
+        )
     }
 
     /// Gives what the answer says: `y`, or what the question asks for. An error is a sentence for whoever answered.
@@ -363,15 +382,19 @@ mod tests {
         let denied = [
             Reach::Connect { protocol: Protocol::Tcp, address: "10.0.0.5:5432".parse().unwrap() },
             Reach::Resolve { name: "a.example".into() },
+            Reach::Resolve { name: "b.example".into() },
             Reach::Http { method: "POST".into(), origin: "https://a.example:443".into() },
             Reach::Http { method: "GET".into(), origin: "https://a.example:443".into() },
             Reach::Clock,
         ];
         let denied: Vec<&Reach> = denied.iter().collect();
-        let told = wishes(&Capabilities::default(), &denied, &look);
+        let given =
+            Capabilities { connect: vec!["b.example:80".parse().unwrap()], ..Capabilities::default() };
+        let told = wishes(&given, &denied, &look);
         let expected = [
             "--connect tcp://10.0.0.5:5432",
             "--connect a.example:PORT",
+            "--connect ADDRESS:PORT, with the address itself",
             "without --deterministic",
             "--http 'GET,POST https://a.example:443/'",
         ];
