@@ -15,6 +15,7 @@ mod directory;
 mod escape;
 mod exit;
 mod init;
+mod inspect;
 mod job;
 mod learn;
 mod local;

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use strongroom_job::{RefusalCode, Task};
 use strongroom_runtime::{
-    Allocation, ByteSize, CancelToken, Engine, EngineConfig, Metering, Module, OutputSink, Report, Sandbox,
-    Stdio,
+    Allocation, ByteSize, CancelToken, Engine, EngineConfig, Metering, Module, OutputSink, Reach, Reached,
+    Report, Sandbox, Stdio,
 };
 
 use crate::admission::trial;
@@ -22,10 +22,15 @@ use crate::dispatch::limits;
 /// Bytes of each of the guest's output streams that are shown.
 const MAX_SHOWN: usize = 64 << 10;
 
+/// An interface whose one function gives a number that is drawn before the run.
+const SEED: &str = "wasi:random/insecure-seed@";
+
 /// A module that can be tried again and again.
 pub(super) struct Trial {
     module: Module,
     input: Option<File>,
+    /// Whether it imports a random number that is handed over before it could be told of.
+    has_seed: bool,
     /// Where the guest sees nothing.
     nothing: tempfile::TempDir,
     /// Where scratch directories are made.
@@ -57,8 +62,10 @@ impl Trial {
         let module = engine
             .compile_with(wasm, metering)
             .map_err(|error| Failure::refused(RefusalCode::BadModule, error))?;
+        let imports = &module.info().imports;
+        let has_seed = imports.iter().any(|import| import.interface.starts_with(SEED));
         let nothing = tempfile::tempdir_in(tmp).map_err(|error| no_directory(tmp, &error))?;
-        Ok(Self { module, input, nothing, tmp: tmp.to_owned() })
+        Ok(Self { module, input, has_seed, nothing, tmp: tmp.to_owned() })
     }
 
     /// Runs it once with what `task` asks for and nothing else.
@@ -74,7 +81,11 @@ impl Trial {
         let (stdout, stderr) = (Head::default(), Head::default());
         let stdio = self.input()?.stdout(stdout.clone()).stderr(stderr.clone());
         let report = Sandbox::run(&self.module, &grant, &limits(&task.limits), stdio, cancel).await;
-        let report = report.map_err(|error| Failure::fault(format_args!("the trial failed: {error}")))?;
+        let mut report = report.map_err(|error| Failure::fault(format_args!("the trial failed: {error}")))?;
+        if self.has_seed && task.capabilities.random {
+            // To say that it is not used would be a guess.
+            report.reached.push(Reached { what: Reach::Randomness, granted: true, count: 1 });
+        }
         Ok(Tried { report, stdout, stderr })
     }
 
