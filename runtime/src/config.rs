@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::engine::EngineError;
@@ -14,7 +15,8 @@ use crate::net::resolve::Resolver;
 use crate::quantity::ByteSize;
 
 /// What one engine may use, for all runs together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EngineConfig {
     /// Runs at the same time; one more ends in `HostFault::Busy`. Default 1,000. Address space, not memory, is
     /// reserved for each: `memory_reservation` + `memory_guard` + twice the stack. A component with several memories takes a
@@ -43,6 +45,7 @@ pub struct EngineConfig {
     /// Where memories and stacks come from. Default pooled.
     pub allocation: Allocation,
     /// Who looks up the names that guests were granted. Default the system.
+    #[serde(skip)]
     pub resolver: Resolver,
     /// Whose certificates the servers that guests reach over HTTPS may show. Default the web's authorities. There is no way to do
     /// without.
@@ -50,7 +53,7 @@ pub struct EngineConfig {
 }
 
 /// Where memories and stacks come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Allocation {
     /// From a pool that is reserved once; freed slots are reset, not unmapped.
     Pooled,

@@ -118,7 +118,9 @@ impl Engine {
     }
 
     /// Checks, compiles and links a WebAssembly binary. Takes processor time in proportion to the module (about a second for
-    /// 2 MiB) and cannot be interrupted: call it off the async threads.
+    /// 2 MiB), sometimes much more, and cannot be interrupted: call it off the async threads, and only with modules that may
+    /// take the time and the memory of this process. For others: [`precompile`](crate::precompile) in a process with bounds,
+    /// and [`Engine::load`].
     ///
     /// # Errors
     ///
@@ -161,7 +163,11 @@ impl EngineInner {
 }
 
 impl Half {
-    fn new(config: &EngineConfig, metering: Metering, pagemap_scan: bool) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        config: &EngineConfig,
+        metering: Metering,
+        pagemap_scan: bool,
+    ) -> Result<Self, EngineError> {
         let engine = wasmtime::Engine::new(&config.wasmtime(metering, pagemap_scan)).map_err(start_error)?;
 
         let mut core = wasmtime::Linker::new(&engine);
