@@ -60,6 +60,8 @@ pub(crate) struct EngineInner {
     metered: OnceLock<Half>,
     /// Held while `metered` is made, so that it is made once.
     making: Mutex<()>,
+    /// What guests' HTTPS requests are made with.
+    pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) ticker: Ticker,
 }
 
@@ -84,6 +86,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
         config.check()?;
+        let tls = net::http::tls::client_config(&config.tls_roots)?;
         probe::require_openat2()?;
         let pagemap_scan = config.allocation == Allocation::Pooled && probe::has_pagemap_scan();
         if config.allocation == Allocation::Pooled && !pagemap_scan {
@@ -99,6 +102,7 @@ impl Engine {
             plain,
             metered: OnceLock::new(),
             making: Mutex::new(()),
+            tls,
             ticker,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -180,6 +184,7 @@ impl Half {
         let mut component = wasmtime::component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(start_error)?;
         net::link(&mut component).map_err(start_error)?;
+        net::http::link(&mut component).map_err(start_error)?;
         Ok(Self { engine, core, component })
     }
 }
