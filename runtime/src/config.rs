@@ -4,15 +4,19 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::engine::EngineError;
 use crate::features;
 use crate::module::Metering;
+use crate::net::http::tls::TlsRoots;
+use crate::net::resolve::Resolver;
 use crate::quantity::ByteSize;
 
 /// What one engine may use, for all runs together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EngineConfig {
     /// Runs at the same time; one more ends in `HostFault::Busy`. Default 1,000. Address space, not memory, is
     /// reserved for each: `memory_reservation` + `memory_guard` + twice the stack. A component with several memories takes a
@@ -40,10 +44,16 @@ pub struct EngineConfig {
     pub tick: Duration,
     /// Where memories and stacks come from. Default pooled.
     pub allocation: Allocation,
+    /// Who looks up the names that guests were granted. Default the system.
+    #[serde(skip)]
+    pub resolver: Resolver,
+    /// Whose certificates the servers that guests reach over HTTPS may show. Default the web's authorities. There is no way to do
+    /// without.
+    pub tls_roots: TlsRoots,
 }
 
 /// Where memories and stacks come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Allocation {
     /// From a pool that is reserved once; freed slots are reset, not unmapped.
     Pooled,
@@ -63,6 +73,8 @@ impl Default for EngineConfig {
             warm_slots: 100,
             tick: Duration::from_millis(2),
             allocation: Allocation::Pooled,
+            resolver: Resolver::system(),
+            tls_roots: TlsRoots::Web,
         }
     }
 }

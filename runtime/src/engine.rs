@@ -7,6 +7,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::config::{Allocation, EngineConfig};
 use crate::module::{Metering, Module};
+use crate::net;
 use crate::probe;
 use crate::quantity::ByteSize;
 use crate::refusal::ModuleError;
@@ -59,6 +60,8 @@ pub(crate) struct EngineInner {
     metered: OnceLock<Half>,
     /// Held while `metered` is made, so that it is made once.
     making: Mutex<()>,
+    /// What guests' HTTPS requests are made with.
+    pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) ticker: Ticker,
 }
 
@@ -83,6 +86,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
         config.check()?;
+        let tls = net::http::tls::client_config(&config.tls_roots)?;
         probe::require_openat2()?;
         let pagemap_scan = config.allocation == Allocation::Pooled && probe::has_pagemap_scan();
         if config.allocation == Allocation::Pooled && !pagemap_scan {
@@ -98,6 +102,7 @@ impl Engine {
             plain,
             metered: OnceLock::new(),
             making: Mutex::new(()),
+            tls,
             ticker,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -113,7 +118,9 @@ impl Engine {
     }
 
     /// Checks, compiles and links a WebAssembly binary. Takes processor time in proportion to the module (about a second for
-    /// 2 MiB) and cannot be interrupted: call it off the async threads.
+    /// 2 MiB), sometimes much more, and cannot be interrupted: call it off the async threads, and only with modules that may
+    /// take the time and the memory of this process. For others: [`precompile`](crate::precompile) in a process with bounds,
+    /// and [`Engine::load`].
     ///
     /// # Errors
     ///
@@ -156,7 +163,11 @@ impl EngineInner {
 }
 
 impl Half {
-    fn new(config: &EngineConfig, metering: Metering, pagemap_scan: bool) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        config: &EngineConfig,
+        metering: Metering,
+        pagemap_scan: bool,
+    ) -> Result<Self, EngineError> {
         let engine = wasmtime::Engine::new(&config.wasmtime(metering, pagemap_scan)).map_err(start_error)?;
 
         let mut core = wasmtime::Linker::new(&engine);
@@ -172,6 +183,8 @@ impl Half {
 
         let mut component = wasmtime::component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(start_error)?;
+        net::link(&mut component).map_err(start_error)?;
+        net::http::link(&mut component).map_err(start_error)?;
         Ok(Self { engine, core, component })
     }
 }

@@ -154,7 +154,8 @@ impl Grant {
         self
     }
 
-    /// Tells in [`Report::reached`](crate::Report::reached) also what the guest used of what it was granted.
+    /// Tells in [`Report::reached`](crate::Report::reached) also what the guest used of what it was granted, and of clocks and
+    /// randomness also that it read a stand-in.
     #[must_use]
     pub const fn observe(mut self) -> Self {
         self.observe = true;

@@ -37,7 +37,8 @@ pub struct Limits {
     pub host_buffer: ByteSize,
     /// Random bytes in one call. Default 1 MiB.
     pub random: ByteSize,
-    /// Time on a processor, waiting not included. Default none: wall time bounds it.
+    /// Time of the guest on a processor, to a tick of the engine (2 ms); waiting is not included, nor what helper threads do
+    /// for its files. Default none: wall time bounds it.
     pub cpu: Option<Duration>,
     /// Bytes by which the guest may make files grow, over all directories together; what it deletes is not given back.
     /// Default 1 GiB. A write past it fails in the guest with "quota exceeded".

@@ -6,12 +6,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use wasmparser::{ComponentExternalKind, ExternalKind, Parser, Payload, Validator};
 use wasmtime::component::Component;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::drive::panic_text;
-use crate::engine::{Engine, EngineInner, Half};
+use crate::engine::{Engine, EngineError, EngineInner, Half};
 use crate::features;
 use crate::quantity::ByteSize;
 use crate::refusal::{ModuleError, sniff};
@@ -28,7 +29,7 @@ pub(crate) struct ModuleInner {
     pub(crate) wasm: wasmtime::Engine,
     pub(crate) entry: Entry,
     pub(crate) metering: Metering,
-    info: ModuleInfo,
+    pub(crate) info: ModuleInfo,
 }
 
 /// The program with its imports resolved.
@@ -37,8 +38,14 @@ pub(crate) enum Entry {
     Component(CommandPre<Guest>),
 }
 
+/// Compiled code whose imports are not resolved yet.
+pub(crate) enum Code {
+    Core(wasmtime::Module),
+    Component(Component),
+}
+
 /// Whether compiled code counts fuel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Metering {
     /// No counting; a run with a fuel limit is refused.
     #[default]
@@ -48,7 +55,7 @@ pub enum Metering {
 }
 
 /// What kind of program it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ModuleKind {
     /// A core module: a WASI preview 1 command with `_start`.
     Core,
@@ -66,7 +73,7 @@ impl fmt::Display for ModuleKind {
 }
 
 /// What a module says about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleInfo {
     /// Core module or component.
     pub kind: ModuleKind,
@@ -79,7 +86,7 @@ pub struct ModuleInfo {
 }
 
 /// One import.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Import {
     /// The module of a core import, or the whole interface that a component imports (`wasi:cli/stdin@0.2.3`).
     pub interface: String,
@@ -100,6 +107,10 @@ impl fmt::Display for Import {
 pub(crate) const START: &str = "_start";
 /// The export that makes a component a program, any 0.2 version of it.
 const RUN: &str = "wasi:cli/run@0.2";
+/// The same without a version, as a refusal names it.
+const RUN_NAME: &str = "wasi:cli/run";
+/// What a refusal may say is missing.
+pub(crate) const ENTRY_POINTS: [&str; 2] = [START, RUN_NAME];
 
 /// Checks a module and lists what it imports and exports, without compiling it.
 ///
@@ -108,9 +119,18 @@ const RUN: &str = "wasi:cli/run@0.2";
 /// See [`ModuleError`]. That it is a program, and that its imports exist, is checked by [`Engine::compile`] only.
 pub fn inspect(wasm: &[u8]) -> Result<ModuleInfo, ModuleError> {
     let kind = sniff(wasm)?;
-    if let Err(error) = Validator::new_with_features(features::enabled()).validate_all(wasm) {
-        return Err(invalid(wasm, &error));
-    }
+    valid(wasm)?;
+    listed(kind, wasm)
+}
+
+/// Holds the file against the rules of WebAssembly, as far as it is on here.
+pub(crate) fn valid(wasm: &[u8]) -> Result<(), ModuleError> {
+    let checked = Validator::new_with_features(features::enabled()).validate_all(wasm);
+    checked.map(drop).map_err(|error| invalid(wasm, &error))
+}
+
+/// What a valid file imports and exports.
+pub(crate) fn listed(kind: ModuleKind, wasm: &[u8]) -> Result<ModuleInfo, ModuleError> {
     let mut info = ModuleInfo {
         kind,
         imports: Vec::new(),
@@ -123,20 +143,20 @@ pub fn inspect(wasm: &[u8]) -> Result<ModuleInfo, ModuleError> {
 
 impl Module {
     pub(crate) fn compile(engine: &Engine, wasm: &[u8], metering: Metering) -> Result<Self, ModuleError> {
-        let info = inspect(wasm)?;
-        require_command(&info)?;
-        let inner = &engine.inner;
-        let half =
-            inner.half(metering).map_err(|error| ModuleError::Engine { message: error.to_string() })?;
-        // A compiler that panics over a hostile module must not take the host with it.
-        let entry = catch_unwind(AssertUnwindSafe(|| match info.kind {
-            ModuleKind::Core => compile_core(half, wasm),
-            ModuleKind::Component => compile_component(half, wasm),
-        }))
-        .map_err(|payload| ModuleError::Engine { message: panic_text(payload.as_ref()) })??;
-        let inner =
-            ModuleInner { engine: Arc::clone(inner), wasm: half.engine.clone(), entry, metering, info };
-        Ok(Self { inner: Arc::new(inner) })
+        let half = engine.inner.half(metering).map_err(|error| engine_error(&error))?;
+        let (info, entry) = compile(half, wasm)?;
+        Ok(Self::assemble(engine, half, metering, info, entry))
+    }
+
+    pub(crate) fn assemble(
+        engine: &Engine,
+        half: &Half,
+        metering: Metering,
+        info: ModuleInfo,
+        entry: Entry,
+    ) -> Self {
+        let (engine, wasm) = (Arc::clone(&engine.inner), half.engine.clone());
+        Self { inner: Arc::new(ModuleInner { engine, wasm, entry, metering, info }) }
     }
 
     /// What it is, what it imports and exports.
@@ -159,13 +179,53 @@ impl fmt::Debug for Module {
     }
 }
 
-fn compile_core(half: &Half, wasm: &[u8]) -> Result<Entry, ModuleError> {
-    let module = wasmtime::Module::from_binary(&half.engine, wasm).map_err(too_big)?;
+/// Everything between bytes and a program that can be run, for one engine.
+pub(crate) fn compile(half: &Half, wasm: &[u8]) -> Result<(ModuleInfo, Entry), ModuleError> {
+    let info = inspect(wasm)?;
+    require_command(&info)?;
+    let entry = unpanicked(|| {
+        let engine = &half.engine;
+        match info.kind {
+            ModuleKind::Core => Code::Core(wasmtime::Module::from_binary(engine, wasm).map_err(too_big)?),
+            ModuleKind::Component => Code::Component(Component::from_binary(engine, wasm).map_err(too_big)?),
+        }
+        .link(half)
+    })?;
+    Ok((info, entry))
+}
+
+/// A compiler that panics over a hostile module must not take the host with it.
+pub(crate) fn unpanicked<T>(work: impl FnOnce() -> Result<T, ModuleError>) -> Result<T, ModuleError> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|payload| Err(ModuleError::Engine { message: panic_text(payload.as_ref()) }))
+}
+
+impl Code {
+    /// Resolves the imports. What is left to go wrong afterwards is the guest's run.
+    pub(crate) fn link(&self, half: &Half) -> Result<Entry, ModuleError> {
+        match self {
+            Self::Core(module) => link_core(half, module),
+            Self::Component(component) => link_component(half, component),
+        }
+    }
+}
+
+impl Entry {
+    /// The code as wasmtime writes it down: native, and only for an engine of the same configuration.
+    pub(crate) fn native(&self) -> wasmtime::Result<Vec<u8>> {
+        match self {
+            Self::Core(linked) => linked.module().serialize(),
+            Self::Component(linked) => linked.instance_pre().component().serialize(),
+        }
+    }
+}
+
+fn link_core(half: &Half, module: &wasmtime::Module) -> Result<Entry, ModuleError> {
     let start = module.get_export(START).and_then(|ty| ty.func().cloned());
     if !start.is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 0) {
         return Err(ModuleError::NotACommand { kind: ModuleKind::Core, missing: START });
     }
-    half.core.instantiate_pre(&module).map(Entry::Core).map_err(|error| {
+    half.core.instantiate_pre(module).map(Entry::Core).map_err(|error| {
         match error.downcast_ref::<wasmtime::UnknownImportError>() {
             Some(unknown) => {
                 ModuleError::UnknownImport { import: format!("{}::{}", unknown.module(), unknown.name()) }
@@ -175,15 +235,14 @@ fn compile_core(half: &Half, wasm: &[u8]) -> Result<Entry, ModuleError> {
     })
 }
 
-fn compile_component(half: &Half, wasm: &[u8]) -> Result<Entry, ModuleError> {
-    let component = Component::from_binary(&half.engine, wasm).map_err(too_big)?;
-    let linked = half.component.instantiate_pre(&component).map_err(|error| unlinkable(&error))?;
+fn link_component(half: &Half, component: &Component) -> Result<Entry, ModuleError> {
+    let linked = half.component.instantiate_pre(component).map_err(|error| unlinkable(&error))?;
     CommandPre::new(linked).map(Entry::Component).map_err(|_| NO_RUN)
 }
 
-const NO_RUN: ModuleError = ModuleError::NotACommand { kind: ModuleKind::Component, missing: "wasi:cli/run" };
+const NO_RUN: ModuleError = ModuleError::NotACommand { kind: ModuleKind::Component, missing: RUN_NAME };
 
-fn require_command(info: &ModuleInfo) -> Result<(), ModuleError> {
+pub(crate) fn require_command(info: &ModuleInfo) -> Result<(), ModuleError> {
     match info.kind {
         ModuleKind::Core if info.exports.iter().any(|name| name == START) => Ok(()),
         ModuleKind::Core => Err(ModuleError::NotACommand { kind: info.kind, missing: START }),
@@ -246,9 +305,13 @@ fn invalid(wasm: &[u8], error: &wasmparser::BinaryReaderError) -> ModuleError {
     ModuleError::Invalid { message: error.message().to_owned(), offset }
 }
 
-/// A valid module that wasmtime will not compile asks for more than the pool has.
+pub(crate) fn engine_error(error: &EngineError) -> ModuleError {
+    ModuleError::Engine { message: error.to_string() }
+}
+
+/// A valid module that wasmtime will not compile, or not load, asks for more than the pool has.
 #[expect(clippy::needless_pass_by_value, reason = "used as an error map, which passes by value")]
-fn too_big(error: wasmtime::Error) -> ModuleError {
+pub(crate) fn too_big(error: wasmtime::Error) -> ModuleError {
     ModuleError::TooBig { why: format!("{error:#}") }
 }
 

@@ -1,11 +1,17 @@
 //! Why a module is refused, and the look at its first bytes.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
 use crate::MAX_MODULE_SIZE;
-use crate::module::ModuleKind;
+use crate::module::{ENTRY_POINTS, ModuleKind};
 use crate::quantity::ByteSize;
 
 /// What is wrong with a module. Always the fault of whoever made or sent it, except [`ModuleError::Engine`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+///
+/// It can be serialized, for whoever compiles in a process of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModuleError {
     /// No bytes.
@@ -61,7 +67,8 @@ pub enum ModuleError {
         /// What it is.
         kind: ModuleKind,
         /// The export that a program has.
-        missing: &'static str,
+        #[serde(deserialize_with = "entry_point")]
+        missing: EntryPoint,
     },
     /// It imports something that nobody here provides.
     #[error(
@@ -83,6 +90,14 @@ pub enum ModuleError {
         /// What it said.
         message: String,
     },
+}
+
+/// The name of an export that makes a program.
+type EntryPoint = &'static str;
+
+fn entry_point<'de, D: Deserializer<'de>>(input: D) -> Result<EntryPoint, D::Error> {
+    let name = Cow::<str>::deserialize(input)?;
+    ENTRY_POINTS.into_iter().find(|known| *known == name).ok_or_else(|| de::Error::custom("no entry point"))
 }
 
 /// What the header says it is, without parsing further.

@@ -15,7 +15,9 @@ mod directory;
 mod escape;
 mod exit;
 mod init;
+mod inspect;
 mod job;
+mod learn;
 mod local;
 mod log;
 mod module;
@@ -97,7 +99,7 @@ pub fn main() -> ExitCode {
         Err(error) => return not_parsed(&error, &arguments).into(),
     };
     let console = Console::new(cli.common.json, cli.common.verbose);
-    match dispatch(cli, &console) {
+    match dispatch(cli, &arguments, &console) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             console.fail(&failure);
@@ -106,12 +108,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, console: &Console) -> Result<Exit, Failure> {
+fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit, Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Init => init::init(&common, console),
         Command::Serve(args) => serve::serve(&common, &args, console),
-        Command::Run(args) => run::run(&common, *args, console),
+        Command::Run(args) => run::run(&common, *args, arguments, console),
         Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Job(command) => job::job(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),

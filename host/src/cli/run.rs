@@ -3,6 +3,7 @@
 //! *Crash:* the job is signed once. If the host goes away before it has answered, or while the job waits or runs, the
 //! same envelope goes to the directory's next host: an id runs once, so nothing runs twice and nothing is lost.
 
+use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::home::Home;
 use super::console::{Console, stdout_failed};
 use super::directory::config;
 use super::exit::{Exit, Failure};
+use super::learn::Learn;
 use super::local::{Local, may_pass};
 use super::log::{self, Format, Level};
 use super::signal::Stop;
@@ -36,18 +38,30 @@ const CANCEL: Duration = Duration::from_secs(10);
 /// Run a module here and now.
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
+    /// Find out what the module needs: run it here without a host, denying and telling what it reaches for, and print the smallest
+    /// options. On a terminal it asks for each thing, and runs the module again
+    #[arg(long)]
+    learn: bool,
     #[command(flatten)]
     task: TaskArgs,
 }
 
-pub(super) fn run(common: &Common, args: RunArgs, console: &Console) -> Result<Exit, Failure> {
+pub(super) fn run(
+    common: &Common,
+    args: RunArgs,
+    typed: &[OsString],
+    console: &Console,
+) -> Result<Exit, Failure> {
     if console.verbose() > 0 {
         let level = if console.verbose() == 1 { Level::Warn } else { Level::Debug };
         log::start(level, Format::Pretty, console.stderr_is_terminal());
     }
     let home = common.home()?;
-    let config = config(&home)?;
     let task = args.task.prepare(BareName::Directory, &home)?;
+    if args.learn {
+        return Learn { task: &task, typed, tmp: &home.tmp(), console }.run();
+    }
+    let config = config(&home)?;
     let identity = Identity::from(home.client_key()?);
     let mut run = Run {
         home,

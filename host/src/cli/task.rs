@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use strongroom_job::{Access, Digest, Input, ModuleRef};
+use strongroom_runtime::MAX_MODULE_SIZE;
 use strongroom_sdk::{Client, Error, Job, Name, Refusal, RefusalCode, Source};
 
 use crate::home::Home;
@@ -152,6 +153,24 @@ impl Prepared {
         Ok((module, input))
     }
 
+    /// The module's bytes, at most one more than any module may have.
+    pub(super) fn wasm(&self) -> Result<Vec<u8>, Failure> {
+        let Module::File(file) = &self.module else {
+            return Err(Failure::usage("--learn runs without a host, so it needs the module's file"));
+        };
+        let wrong = |error: io::Error| Failure::usage(format_args!("module {}: {error}", self.args.module));
+        let mut bytes = Vec::new();
+        let file = file.try_clone().map_err(wrong)?;
+        file.take(MAX_MODULE_SIZE.as_u64() + 1).read_to_end(&mut bytes).map_err(wrong)?;
+        Ok(bytes)
+    }
+
+    /// The input, if there is one.
+    pub(super) fn input(&self) -> Result<Option<File>, Failure> {
+        let again = self.input.as_ref().map(File::try_clone).transpose();
+        again.map_err(|error| Failure::fault(format_args!("the input cannot be read: {error}")))
+    }
+
     /// The job, ready to be signed.
     pub(super) fn job(&self, module: ModuleRef, input: Option<Input>) -> Job {
         let options = &self.args;
@@ -278,14 +297,16 @@ fn mount(option: &str, text: &str, bare: BareName) -> Result<(Place, String), Fa
             source.parse().map_err(|error| wrong(format!("{error}; a directory begins with / or .")))?;
         return Ok((Place::Volume(volume), path.to_owned()));
     }
-    let real = Path::new(source).canonicalize().map_err(|error| wrong(format!("{source}: {error}")))?;
+    Ok((Place::Directory(directory(source).map_err(wrong)?), path.to_owned()))
+}
+
+/// The real path of a directory of this machine, or a sentence that says why it is none.
+pub(super) fn directory(source: &str) -> Result<String, String> {
+    let real = Path::new(source).canonicalize().map_err(|error| format!("{source}: {error}"))?;
     if !real.is_dir() {
-        return Err(wrong(format!("{source} is not a directory")));
+        return Err(format!("{source} is not a directory"));
     }
-    let Ok(real) = real.into_os_string().into_string() else {
-        return Err(wrong("the directory's real path is not UTF-8".into()));
-    };
-    Ok((Place::Directory(real), path.to_owned()))
+    real.into_os_string().into_string().map_err(|_| "the directory's real path is not UTF-8".into())
 }
 
 fn pairs(option: &str, texts: &[String]) -> Result<Vec<(String, String)>, Failure> {

@@ -120,7 +120,8 @@ async fn input(shared: &Shared, input: &Input) -> io::Result<Stdio> {
     })
 }
 
-fn limits(asked: &strongroom_job::Limits) -> sandbox::Limits {
+/// The sandbox's limits for what a job asks for.
+pub(crate) fn limits(asked: &strongroom_job::Limits) -> sandbox::Limits {
     sandbox::Limits {
         memory: ByteSize::bytes(asked.memory_bytes),
         fuel: asked.fuel.map(Fuel),
@@ -144,7 +145,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn translate(outcome: sandbox::Outcome) -> Outcome {
+/// The sandbox's outcome in the contract's words.
+pub(crate) fn translate(outcome: sandbox::Outcome) -> Outcome {
     match outcome {
         sandbox::Outcome::Exited(code) => Outcome::Exited { code },
         sandbox::Outcome::Trapped { message, .. } => Outcome::Trapped { reason: message },

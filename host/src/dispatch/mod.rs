@@ -23,6 +23,7 @@ use strongroom_runtime::{CancelToken, Engine};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
+pub(crate) use attempt::{limits, translate};
 pub use modules::LoadError;
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};

@@ -195,7 +195,10 @@ impl Job {
     }
 
     /// The task as it will be signed, with `input` in place of what had to be pushed.
-    pub(crate) fn task(&self, input: Input) -> Result<Task, Error> {
+    ///
+    /// # Errors
+    /// A name that is none, such as a queue's.
+    pub fn task(&self, input: Input) -> Result<Task, Error> {
         let queue = match &self.queue {
             Some(queue) => name("queue", queue)?,
             None => Name::default_name(),
