@@ -12,6 +12,7 @@ mod checked;
 mod example;
 mod knobs;
 mod raw;
+mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -41,6 +42,8 @@ pub struct Config {
     pub queues: BTreeSet<Name>,
     /// How much of everything.
     pub bounds: Bounds,
+    /// Certificates (DER) that outgoing HTTPS of jobs trusts instead of those of the public web.
+    pub http_roots: Option<Vec<Vec<u8>>>,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
 }
@@ -148,7 +151,7 @@ impl Config {
         Self::parse(&text).map_err(|fault| ConfigError::Wrong { path: path.into(), fault })
     }
 
-    /// Checks the bytes of a configuration file. Relative volume paths are refused, so no directory matters but theirs.
+    /// Checks the bytes of a configuration file. Relative paths are refused, so no working directory matters.
     ///
     /// # Errors
     /// The first fault, with its line.
