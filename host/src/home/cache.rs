@@ -51,7 +51,7 @@ fn read(path: &Path) -> Result<[u8; 32], HomeError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
