@@ -7,6 +7,7 @@
 //! DIR/lock                     held by the one host of the directory
 //! DIR/live.json                where that host listens, while it does
 //! DIR/state/ audit/ blobs/ tmp/    the host's
+//! DIR/cache/                   compiled modules, under keys/cache.key; both made anew when they are not there
 //! ```
 //!
 //! *Owns:* the layout, its permissions, the lock, `live.json`.
@@ -15,6 +16,7 @@
 //! kernel's and ends with the process; a `live.json` that outlived its host is removed by the next holder of the lock
 //! and believed by nobody before, because a client pins the host's key.
 
+mod cache;
 mod lock;
 mod place;
 
@@ -127,7 +129,7 @@ impl Home {
     pub fn create(dir: &Path) -> Result<Self, HomeError> {
         let home = Self { dir: directory(dir)? };
         private_directory(&home.keys())?;
-        for private in [home.state(), home.blobs(), home.tmp(), home.audit()] {
+        for private in [home.state(), home.blobs(), home.tmp(), home.audit(), home.cache()] {
             private_directory(&private)?;
         }
         for name in ["host", "log", "client"] {

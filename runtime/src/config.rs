@@ -10,6 +10,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 use crate::engine::EngineError;
 use crate::features;
 use crate::module::Metering;
+use crate::net::http::tls::TlsRoots;
 use crate::net::resolve::Resolver;
 use crate::quantity::ByteSize;
 
@@ -46,6 +47,10 @@ pub struct EngineConfig {
     /// Who looks up the names that guests were granted. Default the system.
     #[serde(skip)]
     pub resolver: Resolver,
+    /// Whose certificates the servers that guests reach over HTTPS may show. Default the web's authorities. There is no way to do
+    /// without.
+    #[serde(skip)]
+    pub tls_roots: TlsRoots,
 }
 
 /// Where memories and stacks come from.
@@ -70,6 +75,7 @@ impl Default for EngineConfig {
             tick: Duration::from_millis(2),
             allocation: Allocation::Pooled,
             resolver: Resolver::system(),
+            tls_roots: TlsRoots::Web,
         }
     }
 }

@@ -63,6 +63,7 @@ mod stdout;
 
 mod cancel;
 mod drive;
+mod fs;
 mod meter;
 mod outcome;
 mod sandbox;
@@ -78,6 +79,7 @@ pub use grant::{Access, Grant};
 pub use inspect::{Inspection, MAX_PRODUCERS, MAX_REFUSALS, Producer, examine};
 pub use limits::{LimitKind, Limits};
 pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
+pub use net::http::tls::TlsRoots;
 pub use net::resolve::{Lookup, Resolve, Resolver};
 pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
 pub use quantity::{ByteSize, Fuel};

@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::cancel::CancelToken;
 use crate::drive::{Cpu, Ended, drive, panic_text};
-use crate::grant::{Access, Grant};
+use crate::fs::{Files, granted};
+use crate::grant::Grant;
 use crate::limits::{LimitKind, Limits};
 use crate::meter::Meter;
 use crate::module::{Entry, Metering, Module, START};
+use crate::net::http::Http;
 use crate::net::{Gate, Sockets};
 use crate::outcome::{HostFault, Outcome, Report, Usage};
 use crate::pipes::Pipes;
@@ -108,10 +111,10 @@ impl Sandbox {
 /// The state behind one guest's host calls.
 pub(crate) struct Guest {
     wasi: WasiP1Ctx,
+    files: Files,
     meter: Meter,
-    ledger: Ledger,
-    soft: SoftLimits,
     net: Sockets,
+    http: Http,
 }
 
 impl Guest {
@@ -126,11 +129,21 @@ impl Guest {
     pub(crate) fn net_mut(&mut self) -> &mut Sockets {
         &mut self.net
     }
+
+    pub(crate) fn files(&mut self) -> (&mut WasiP1Ctx, &mut Files) {
+        (&mut self.wasi, &mut self.files)
+    }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.http.view(self.wasi.ctx().table)
     }
 }
 
@@ -157,23 +170,23 @@ fn furnish(
         .allow_ip_name_lookup(false)
         .allow_blocking_current_thread(false);
     standin::install(&mut wasi, grant, start, ledger)?;
-    for dir in &grant.dirs {
-        let perms = match dir.access {
-            Access::Read => FsPerms::ReadOnly,
-            Access::ReadWrite => FsPerms::ReadWrite,
-        };
-        wasi.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| HostFault::Preopen {
-            path: dir.host.clone(),
-            source: error.downcast().unwrap_or_else(std::io::Error::other),
-        })?;
-    }
+    granted::open(&mut wasi, &grant.dirs)?;
     let mut wasi = wasi.build_p1();
+    let mut files = Files::new(soft, ledger);
+    let inner = &*module.inner;
+    if matches!(inner.entry, Entry::Core(_)) && !grant.dirs.is_empty() {
+        files.know(&mut wasi).map_err(|error| HostFault::Engine { message: error.to_string() })?;
+    }
     wasi.ctx().table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
 
-    let inner = &*module.inner;
     let gate = Gate::new(grant, ledger, &inner.engine.config.resolver);
-    let net = Sockets::new(gate, soft.clone());
-    let guest = Guest { wasi, meter: Meter::new(limits), ledger: ledger.clone(), soft: soft.clone(), net };
+    let guest = Guest {
+        wasi,
+        files,
+        meter: Meter::new(limits),
+        http: Http::new(gate.clone(), soft.clone(), &inner.engine.tls),
+        net: Sockets::new(gate, soft.clone()),
+    };
     let mut store = Store::new(&inner.wasm, guest);
     store.limiter(|guest| &mut guest.meter);
     store.set_hostcall_fuel(limits.host_buffer.as_usize());

@@ -12,6 +12,7 @@ mod checked;
 mod example;
 mod knobs;
 mod raw;
+mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -41,6 +42,8 @@ pub struct Config {
     pub queues: BTreeSet<Name>,
     /// How much of everything.
     pub bounds: Bounds,
+    /// Certificates (DER) that outgoing HTTPS of jobs trusts instead of those of the public web.
+    pub http_roots: Option<Vec<Vec<u8>>>,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
 }
@@ -107,6 +110,12 @@ pub struct Bounds {
     pub request_timeout: Duration,
     /// Longest wait for running jobs when the host is told to stop.
     pub drain: Duration,
+    /// Most memory of one compilation, bytes.
+    pub compile_memory_bytes: u64,
+    /// Longest compilation.
+    pub compile_time: Duration,
+    /// Most disk for compiled modules, bytes.
+    pub compile_cache_bytes: u64,
 }
 
 /// Why a configuration is not used. Always the fault of the file's author, or of the file.
@@ -148,7 +157,7 @@ impl Config {
         Self::parse(&text).map_err(|fault| ConfigError::Wrong { path: path.into(), fault })
     }
 
-    /// Checks the bytes of a configuration file. Relative volume paths are refused, so no directory matters but theirs.
+    /// Checks the bytes of a configuration file. Relative paths are refused, so no working directory matters.
     ///
     /// # Errors
     /// The first fault, with its line.

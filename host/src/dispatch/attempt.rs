@@ -8,9 +8,9 @@ use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
 
 use super::Shared;
-use super::modules::LoadError;
 use super::output::{Kept, Outputs, Spool};
 use crate::admission::AdmittedJob;
+use crate::compile::LoadError;
 use crate::lifecycle::Finished;
 use crate::store::Outputs as Inline;
 
@@ -61,9 +61,9 @@ async fn attempt(
     let module = tokio::select! {
         module = shared.modules.get(&task.module.digest, metering) => match module {
             Ok(module) => module,
-            // It was compiled when it was registered; only another engine can find fault with it now.
-            Err(LoadError::Module(error)) => return Err(Fault(format!("the module does not run on this host: {error}"))),
             Err(LoadError::Host(reason)) => return Err(Fault(reason)),
+            // It was compiled when it was registered; only another engine, or smaller bounds, can find fault with it now.
+            Err(error) => return Err(Fault(format!("the module does not run on this host: {error}"))),
         },
         () = cancel.cancelled() => {
             let finished = Finished::without_run(Outcome::Cancelled);

@@ -188,3 +188,205 @@ const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> Ipv4Net {
 const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn by(net: &str, address: &str) -> Covers {
+        let net = net.parse().or_else(|_| net.parse::<IpAddr>().map(IpNet::from)).unwrap();
+        covers(net, ip(address))
+    }
+
+    /// First and last of each range, and the forms that hide another address.
+    const SPECIAL: &[&str] = &[
+        "0.0.0.0",
+        "0.255.255.255",
+        "10.0.0.0",
+        "10.255.255.255",
+        "100.64.0.0",
+        "100.127.255.255",
+        "127.0.0.1",
+        "127.255.255.254",
+        "168.63.129.16",
+        "169.254.0.1",
+        "169.254.169.254",
+        "172.16.0.0",
+        "172.31.255.255",
+        "192.0.0.8",
+        "192.0.2.1",
+        "192.88.99.1",
+        "192.168.0.1",
+        "192.168.255.255",
+        "198.18.0.0",
+        "198.19.255.255",
+        "198.51.100.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "239.255.255.255",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::10.0.0.1",
+        "::8.8.8.8",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "::ffff:169.254.169.254",
+        "::ffff:0:127.0.0.1",
+        "::ffff:0:8.8.8.8",
+        "64:ff9b::127.0.0.1",
+        "64:ff9b::8.8.8.8",
+        "64:ff9b:1::10.0.0.1",
+        "64:ff9b:1:ffff::1",
+        "100::1",
+        "100:0:0:1::1",
+        "2001:0:102:304::",
+        "2001:2::1",
+        "2001:20::1",
+        "2001:db8::1",
+        "2002:7f00:1::",
+        "2002:808:808::1",
+        "3fff::1",
+        "5f00::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fdff::1",
+        "fe80::1",
+        "febf::1",
+        "fec0::1",
+        "feff::1",
+        "ff02::1",
+        "ffff::1",
+        // Parts of IPv6 that nobody was given.
+        "1::1",
+        "4000::1",
+        "e000::1",
+        // ISATAP in an ordinary prefix, with a private address behind it.
+        "2600::5efe:10.0.0.1",
+        "2600::200:5efe:127.0.0.1",
+    ];
+
+    /// The neighbours of the ranges.
+    const PUBLIC: &[&str] = &[
+        "1.0.0.0",
+        "8.8.8.8",
+        "9.255.255.255",
+        "11.0.0.0",
+        "100.63.255.255",
+        "100.128.0.0",
+        "126.255.255.255",
+        "128.0.0.0",
+        "168.63.129.17",
+        "169.253.255.255",
+        "169.255.0.0",
+        "172.15.255.255",
+        "172.32.0.0",
+        "192.0.1.0",
+        "192.0.3.0",
+        "192.167.255.255",
+        "192.169.0.0",
+        "198.17.255.255",
+        "198.20.0.0",
+        "203.0.114.0",
+        "223.255.255.255",
+        "::ffff:8.8.8.8",
+        "2001:200::1",
+        "2001:4860:4860::8888",
+        "2001:db9::1",
+        "2003::1",
+        "2600::1",
+        "2600::5efe:8.8.8.8",
+        "2a00::1",
+        "3ffe::1",
+    ];
+
+    // Red with any line of SPECIAL_V4 or SPECIAL_V6 taken out that GLOBAL_V6 does not stand in for.
+    #[test]
+    fn what_is_no_ordinary_address_is_special() {
+        for address in SPECIAL {
+            assert!(is_special(ip(address)), "{address} passes for public");
+        }
+        for address in PUBLIC {
+            assert!(!is_special(ip(address)), "{address} is refused");
+        }
+    }
+
+    // Red with `canonical_net` or `canonical` an identity; without the comparison of prefixes.
+    #[test]
+    fn a_single_address_is_named_exactly_whatever_it_is() {
+        for address in SPECIAL.iter().chain(PUBLIC) {
+            assert_eq!(by(address, address), Covers::Exactly, "{address}");
+        }
+        assert_eq!(by("127.0.0.1", "::ffff:127.0.0.1"), Covers::Exactly);
+        assert_eq!(by("::ffff:127.0.0.1", "127.0.0.1"), Covers::Exactly);
+        assert_eq!(by("127.0.0.1", "127.0.0.2"), Covers::Not);
+        assert_eq!(by("127.0.0.1", "::1"), Covers::Not);
+        // A translated form is another address: naming what is inside does not name it.
+        assert_eq!(by("127.0.0.1", "64:ff9b::127.0.0.1"), Covers::Not);
+        assert_eq!(by("127.0.0.1", "2002:7f00:1::"), Covers::Not);
+        assert_eq!(by("127.0.0.1", "::127.0.0.1"), Covers::Not);
+    }
+
+    // Red with `covers` answering Widely for every address in the net.
+    #[test]
+    fn the_internet_is_not_the_neighbourhood() {
+        for address in SPECIAL {
+            for net in ["0.0.0.0/0", "::/0", "::ffff:0:0/96", "0.0.0.0/1", "128.0.0.0/1", "2000::/3"] {
+                assert_eq!(by(net, address), Covers::Not, "{net} opens {address}");
+            }
+        }
+        for address in PUBLIC {
+            let net = if canonical(ip(address)).is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+            assert_eq!(by(net, address), Covers::Widely, "{net} {address}");
+        }
+        assert_eq!(by("::ffff:0:0/96", "8.8.8.8"), Covers::Widely);
+        assert_eq!(by("8.8.8.0/24", "8.8.9.1"), Covers::Not);
+    }
+
+    #[test]
+    fn a_net_within_a_special_range_means_it() {
+        for (net, address) in [
+            ("10.0.0.0/8", "10.1.2.3"),
+            ("10.1.0.0/16", "10.1.2.3"),
+            ("127.0.0.0/8", "127.0.0.1"),
+            ("192.168.1.0/31", "192.168.1.1"),
+            ("169.254.0.0/16", "169.254.1.1"),
+            ("::ffff:10.0.0.0/104", "10.1.2.3"),
+            ("10.0.0.0/8", "::ffff:10.1.2.3"),
+            ("fc00::/7", "fd12::1"),
+            ("fd12::/16", "fd12::1"),
+            ("64:ff9b::/96", "64:ff9b::8.8.8.8"),
+            ("2002::/16", "2002:808:808::1"),
+        ] {
+            assert_eq!(by(net, address), Covers::Widely, "{net} {address}");
+        }
+        // Not wholly within one.
+        assert_eq!(by("8.0.0.0/6", "10.1.2.3"), Covers::Not);
+        assert_eq!(by("172.0.0.0/8", "172.16.0.1"), Covers::Not);
+        assert_eq!(by("fe00::/8", "fe80::1"), Covers::Not);
+    }
+
+    // Red without `is_metadata` and without `embedded` in `covers`.
+    #[test]
+    fn a_net_never_means_the_metadata_service_or_what_a_translator_hides() {
+        for (net, address) in [
+            ("169.254.0.0/16", "169.254.169.254"),
+            ("169.254.169.254/31", "169.254.169.254"),
+            ("100.64.0.0/10", "100.100.100.200"),
+            ("168.63.0.0/16", "168.63.129.16"),
+            ("fc00::/7", "fd00:ec2::254"),
+            ("64:ff9b::/96", "64:ff9b::127.0.0.1"),
+            ("64:ff9b::/96", "64:ff9b::169.254.169.254"),
+            ("2002::/16", "2002:a00:1::"),
+            ("2001::/32", "2001::80ff:fffe"),
+            ("::/96", "::10.0.0.1"),
+        ] {
+            assert_eq!(by(net, address), Covers::Not, "{net} opens {address}");
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //! that the host found for it, once, to what may be reached. *Bound:* lookups are bounded in time, tries and answers.
 
 pub(crate) mod address;
+pub(crate) mod http;
 mod names;
 mod own;
 pub(crate) mod resolve;
@@ -17,6 +18,7 @@ mod sockets;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::grant::Grant;
 use crate::reach::{Ledger, Reach};
@@ -61,6 +63,8 @@ struct Rules {
     /// Every name that `connect` and `http` speak of.
     names: Vec<Pinned>,
     resolver: Resolver,
+    /// How long one lookup may take. Tests have less.
+    patience: Duration,
     /// Whether an address is this machine's own. A test plays a machine with a public one.
     is_own: fn(IpAddr) -> bool,
 }
@@ -191,6 +195,7 @@ impl Rules {
             http: grant.http.clone(),
             names: names.into_iter().map(Pinned::new).collect(),
             resolver: resolver.clone(),
+            patience: resolve::PATIENCE,
             is_own: own::is_own,
         }
     }
@@ -225,7 +230,7 @@ impl Rules {
 
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, Refused> {
         let pinned = self.pinned(name).ok_or(Refused::NotGranted)?;
-        pinned.resolve(&self.resolver, |ip| !is_special(ip) || self.names_exactly(ip)).await
+        pinned.resolve(&self.resolver, self.patience, |ip| !is_special(ip) || self.names_exactly(ip)).await
     }
 
     /// Whether some rule, for whatever port, names exactly this address.
@@ -256,3 +261,6 @@ impl Rules {
 fn plain(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub(crate) const MAX_ANSWERS: usize = 16;
 /// How often a name that had no answer is asked for again, in one attempt.
 const MAX_TRIES: u32 = 4;
 /// How long one lookup may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What [`Resolve::lookup`] gives.
 pub type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
@@ -104,6 +104,7 @@ impl Pinned {
     pub(super) async fn resolve(
         &self,
         resolver: &Resolver,
+        patience: Duration,
         allowed: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<IpAddr>, Refused> {
         if let Some(answers) = self.answers.get() {
@@ -118,7 +119,7 @@ impl Pinned {
         }
         // Counted first: a guest that gives up a lookup and begins another cannot have more of them, either.
         *tries += 1;
-        let found = match tokio::time::timeout(PATIENCE, resolver.lookup(&self.name)).await {
+        let found = match tokio::time::timeout(patience, resolver.lookup(&self.name)).await {
             Ok(Ok(found)) if !found.is_empty() => found,
             Ok(_) => return Err(Refused::Unknown),
             Err(_) => return Err(Refused::Slow),

@@ -268,3 +268,90 @@ impl Peers {
 fn any_port(address: SocketAddr) -> bool {
     address.ip().is_unspecified() && address.port() == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grant::Grant;
+    use crate::net::resolve::Resolver;
+    use crate::reach::Ledger;
+    use crate::rules::{Destination, Hosts, Listener};
+
+    const HERE: &str = "127.0.0.1:5353";
+    const PEER: &str = "127.0.0.1:53";
+    const ANY: &str = "0.0.0.0:0";
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    /// A socket of a guest that may listen for datagrams at HERE and talk to PEER.
+    fn watch() -> Watch {
+        let peer = at(PEER);
+        let hosts = Hosts::Net(peer.ip().into());
+        let grant = Grant::none()
+            .listen(Listener { protocol: Protocol::Udp, address: at(HERE) })
+            .connect(Destination { protocol: Protocol::Udp, hosts, ports: peer.port()..=peer.port() });
+        Watch::new(Gate::new(&grant, &Ledger::new(false), &Resolver::system()))
+    }
+
+    // Red without the flag: then a serving socket hears nobody, or the other one everybody.
+    #[test]
+    fn only_a_socket_at_a_granted_address_hears_strangers() {
+        let stranger = at("10.0.0.7:7");
+        let serving = watch();
+        assert!(!serving.allows(stranger, SocketAddrUse::UdpSend), "not heard from yet");
+        assert!(serving.allows(at(HERE), SocketAddrUse::UdpBind));
+        assert!(serving.allows(stranger, SocketAddrUse::UdpReceive));
+        assert!(serving.allows(stranger, SocketAddrUse::UdpSend));
+        assert!(
+            !serving.allows(at("10.0.0.7:8"), SocketAddrUse::UdpSend),
+            "another port is another stranger"
+        );
+
+        let asking = watch();
+        assert!(asking.allows(at(ANY), SocketAddrUse::UdpBind));
+        assert!(!asking.allows(stranger, SocketAddrUse::UdpReceive));
+        assert!(asking.allows(at(PEER), SocketAddrUse::UdpReceive));
+        assert!(asking.allows(at(PEER), SocketAddrUse::UdpSend));
+        assert!(!asking.allows(stranger, SocketAddrUse::UdpSend));
+    }
+
+    // Red without the reset in the branch for any port.
+    #[test]
+    fn a_bind_that_the_system_refused_does_not_open_the_next() {
+        let watch = watch();
+        assert!(watch.allows(at(HERE), SocketAddrUse::UdpBind));
+        assert!(watch.allows(at(ANY), SocketAddrUse::UdpBind));
+        assert!(!watch.allows(at("10.0.0.7:7"), SocketAddrUse::UdpReceive));
+    }
+
+    // Red without MAX_PEERS.
+    #[test]
+    fn strangers_are_forgotten_in_the_end() {
+        let watch = watch();
+        let stranger = |n: usize| SocketAddr::from(([10, 0, 0, 7], u16::try_from(n).unwrap()));
+        assert!(watch.allows(at(HERE), SocketAddrUse::UdpBind));
+        for n in 1..=MAX_PEERS {
+            assert!(watch.allows(stranger(n), SocketAddrUse::UdpReceive));
+        }
+        // Heard again: not the oldest any more.
+        assert!(watch.allows(stranger(1), SocketAddrUse::UdpReceive));
+        assert!(watch.allows(stranger(MAX_PEERS + 1), SocketAddrUse::UdpReceive));
+        assert!(!watch.allows(stranger(2), SocketAddrUse::UdpSend));
+        assert!(watch.allows(stranger(1), SocketAddrUse::UdpSend));
+        assert!(watch.allows(stranger(MAX_PEERS + 1), SocketAddrUse::UdpSend));
+    }
+
+    // Red with `allows_bind` true.
+    #[test]
+    fn an_address_of_the_machine_is_not_there_to_be_chosen() {
+        let watch = watch();
+        for address in ["127.0.0.1:0", "10.0.0.1:0", "0.0.0.0:80", HERE] {
+            assert!(!watch.allows(at(address), SocketAddrUse::TcpBind), "{address}");
+        }
+        assert!(watch.allows(at(ANY), SocketAddrUse::TcpBind));
+        assert!(watch.allows(at("[::]:0"), SocketAddrUse::TcpBind));
+        assert!(!watch.allows(at(ANY), SocketAddrUse::TcpListen));
+    }
+}

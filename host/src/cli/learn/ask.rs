@@ -69,7 +69,9 @@ fn question(wish: &Wish) -> String {
             format!("Which directory of yours shall it {which} at {at}? ({hint}, enter = none)")
         }
         // Never asked.
-        Wish::Secret { .. } | Wish::Outside { .. } => String::new(),
+        Wish::Secret { .. } | Wish::Outside { .. } | Wish::Missing { .. } | Wish::Private { .. } => {
+            String::new()
+        }
     }
 }
 

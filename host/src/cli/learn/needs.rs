@@ -37,7 +37,11 @@ pub(super) enum Unused {
 /// What a run with `given` needs, after what it `reached` for. `look` says what lies at a path of this machine.
 pub(super) fn needs(given: &Capabilities, reached: &[Reached], look: &dyn Fn(&str) -> Kind) -> Needs {
     let granted: Vec<&Reach> = reached.iter().filter(|it| it.granted).map(|it| &it.what).collect();
-    let denied: Vec<&Reach> = reached.iter().filter(|it| !it.granted).map(|it| &it.what).collect();
+    let mut denied: Vec<&Reach> = reached.iter().filter(|it| !it.granted).map(|it| &it.what).collect();
+    // Where nothing is given at `/`, the guest sees an empty directory there: to open that is to look for something.
+    if !given.mounts.iter().any(|mount| mount.path == "/") {
+        denied.extend(granted.iter().find(|reach| matches!(reach, Reach::Path { path, .. } if path == "/")));
+    }
     let whole = granted.len() < MAX_OBSERVED;
     let wishes = super::wish::wishes(given, &denied, look);
     if !whole {
@@ -142,12 +146,14 @@ fn connect(given: &Capabilities, granted: &[&Reach], unused: &mut Vec<Unused>) -
             }
         }
     }
+    let led_there: BTreeSet<String> =
+        useful.iter().filter_map(|index| name(&given.connect[*index])).collect();
     for (index, rule) in given.connect.iter().enumerate() {
         if useful.contains(&index) {
             continue;
         }
         // Looked up and never connected to: the lookup alone needs the rule.
-        if matches!(&rule.hosts, Hosts::Name(name) if looked_up(name)) {
+        if name(rule).is_some_and(|name| looked_up(&name) && !led_there.contains(&name)) {
             narrow.insert(rule.to_string());
         } else {
             unused.push(Unused::Rule("--connect", rule.to_string()));
@@ -159,6 +165,13 @@ fn connect(given: &Capabilities, granted: &[&Reach], unused: &mut Vec<Unused>) -
         given.connect.iter().enumerate().filter(|(index, _)| useful.contains(index)).map(|(_, rule)| rule);
     unused.extend(wide.filter(wider).map(|rule| Unused::Rule("--connect", rule.to_string())));
     narrow
+}
+
+fn name(rule: &Destination) -> Option<String> {
+    match &rule.hosts {
+        Hosts::Name(name) => Some(name.clone()),
+        Hosts::Net(_) => None,
+    }
 }
 
 fn same(protocol: strongroom_job::Protocol, other: Protocol) -> bool {
@@ -211,4 +224,103 @@ fn origin_of(rule: &HttpRule) -> String {
     let text = rule.to_string();
     let url = text.split_once(' ').map_or(text.as_str(), |(_, url)| url);
     url.strip_suffix(rule.path.as_str()).unwrap_or(url).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use strongroom_job::MountSource;
+
+    use super::super::wish::Kind;
+    use super::*;
+
+    fn used(what: Reach) -> Reached {
+        Reached { what, granted: true, count: 1 }
+    }
+
+    fn path(path: &str, write: bool) -> Reached {
+        used(Reach::Path { path: path.to_owned(), write })
+    }
+
+    fn to(protocol: Protocol, address: &str) -> Reached {
+        used(Reach::Connect { protocol, address: address.parse().unwrap() })
+    }
+
+    fn learn(given: &Capabilities, reached: &[Reached]) -> Needs {
+        needs(given, reached, &|_| Kind::Nothing)
+    }
+
+    fn mount(path: &str, access: Access) -> Mount {
+        Mount { source: MountSource::Directory(format!("/host{path}")), path: path.to_owned(), access }
+    }
+
+    fn texts(rules: &[impl ToString]) -> Vec<String> {
+        rules.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_directory_is_kept_as_far_as_it_was_used() {
+        let read_write = Access::ReadWrite;
+        let mounts = ["/in", "/in/deep", "/out", "/never"].map(|at| mount(at, read_write));
+        let given = Capabilities { mounts: mounts.to_vec(), scratch: true, ..Capabilities::default() };
+        let reached =
+            [path("/in", false), path("/in/deep", true), path("/in/deep", false), path("/out", true)];
+        let needs = learn(&given, &reached);
+        let kept = [mount("/in", Access::Read), mount("/in/deep", read_write), mount("/out", read_write)];
+        assert_eq!(needs.used.mounts, kept);
+        let unused = [
+            Unused::Change(mount("/in", read_write)),
+            Unused::Mount(mount("/never", read_write)),
+            Unused::Scratch,
+            Unused::Clock,
+            Unused::Randomness,
+        ];
+        assert_eq!((needs.unused.as_slice(), needs.wishes.len(), needs.whole), (&unused[..], 0, true));
+    }
+
+    #[test]
+    fn rules_are_narrowed_to_what_was_reached() {
+        let rules =
+            ["10.0.0.0/8:*", "a.example:1-999", "b.example:443", "udp://a.example:1-999", "c.example:443"];
+        let given = Capabilities {
+            connect: rules.map(|rule| rule.parse().unwrap()).to_vec(),
+            listen: ["127.0.0.1:80", "127.0.0.1:81"].map(|rule| rule.parse().unwrap()).to_vec(),
+            http: ["https://a.example/v1", "https://b.example"].map(|rule| rule.parse().unwrap()).to_vec(),
+            ..Capabilities::default()
+        };
+        let reached = [
+            used(Reach::Resolve { name: "a.example".into() }),
+            used(Reach::Resolve { name: "c.example".into() }),
+            to(Protocol::Tcp, "10.0.0.5:5432"),
+            to(Protocol::Tcp, "192.0.2.1:443"),
+            used(Reach::Listen { protocol: Protocol::Tcp, address: "127.0.0.1:81".parse().unwrap() }),
+            used(Reach::Http { method: "GET".into(), origin: "https://a.example:443".into() }),
+        ];
+        let needs = learn(&given, &reached);
+        // Both names were looked up, and one of them led to the address; nothing says which.
+        let connect = ["tcp://10.0.0.5:5432", "tcp://a.example:443", "tcp://c.example:443"];
+        assert_eq!(texts(&needs.used.connect), connect);
+        assert_eq!(texts(&needs.used.listen), ["tcp://127.0.0.1:81"]);
+        assert_eq!(texts(&needs.used.http), ["GET https://a.example:443/v1"]);
+        // Looked up and never connected to: the rule stays as it is.
+        let lookup = [used(Reach::Resolve { name: "b.example".into() })];
+        assert_eq!(texts(&learn(&given, &lookup).used.connect), ["tcp://b.example:443"]);
+    }
+
+    // Red without the early return for `!whole`.
+    #[test]
+    fn nothing_is_narrowed_when_not_everything_is_known() {
+        let given = Capabilities { mounts: vec![mount("/in", Access::ReadWrite)], ..Capabilities::default() };
+        let many: Vec<Reached> = (0..MAX_OBSERVED).map(|n| path(&format!("/in/{n}"), false)).collect();
+        let needs = learn(&given, &many);
+        assert_eq!((needs.used, needs.unused, needs.whole), (given, Vec::new(), false));
+    }
+
+    #[test]
+    fn to_look_into_the_empty_root_is_a_wish() {
+        let wishes = learn(&Capabilities::default(), &[path("/", false)]).wishes;
+        assert_eq!(wishes.iter().map(Wish::words).collect::<Vec<_>>(), ["read /"]);
+        let given = Capabilities { mounts: vec![mount("/", Access::Read)], ..Capabilities::default() };
+        assert_eq!(learn(&given, &[path("/", false)]).wishes, []);
+    }
 }

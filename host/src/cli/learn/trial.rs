@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use strongroom_job::{RefusalCode, Task};
+use strongroom_job::{ARTIFACTS_PATH, RefusalCode, SCRATCH_PATH, Task};
 use strongroom_runtime::{
-    Allocation, ByteSize, CancelToken, Engine, EngineConfig, Metering, Module, OutputSink, Report, Sandbox,
-    Stdio,
+    Allocation, ByteSize, CancelToken, Engine, EngineConfig, Metering, Module, OutputSink, Reach, Reached,
+    Report, Sandbox, Stdio,
 };
 
 use crate::admission::trial;
@@ -22,10 +22,15 @@ use crate::dispatch::limits;
 /// Bytes of each of the guest's output streams that are shown.
 const MAX_SHOWN: usize = 64 << 10;
 
+/// An interface whose one function gives a number that is drawn before the run.
+const SEED: &str = "wasi:random/insecure-seed@";
+
 /// A module that can be tried again and again.
 pub(super) struct Trial {
     module: Module,
     input: Option<File>,
+    /// Whether it imports a random number that is handed over before it could be told of.
+    has_seed: bool,
     /// Where the guest sees nothing.
     nothing: tempfile::TempDir,
     /// Where scratch directories are made.
@@ -57,16 +62,15 @@ impl Trial {
         let module = engine
             .compile_with(wasm, metering)
             .map_err(|error| Failure::refused(RefusalCode::BadModule, error))?;
+        let imports = &module.info().imports;
+        let has_seed = imports.iter().any(|import| import.interface.starts_with(SEED));
         let nothing = tempfile::tempdir_in(tmp).map_err(|error| no_directory(tmp, &error))?;
-        Ok(Self { module, input, nothing, tmp: tmp.to_owned() })
+        Ok(Self { module, input, has_seed, nothing, tmp: tmp.to_owned() })
     }
 
     /// Runs it once with what `task` asks for and nothing else.
     pub(super) async fn run(&self, task: &Task, cancel: &CancelToken) -> Result<Tried, Failure> {
-        let scratch = match task.capabilities.scratch {
-            true => Some(tempfile::tempdir_in(&self.tmp).map_err(|error| no_directory(&self.tmp, &error))?),
-            false => None,
-        };
+        let scratch = if task.capabilities.scratch { Some(self.scratch()?) } else { None };
         let grant = trial(task, self.nothing.path(), scratch.as_ref().map(tempfile::TempDir::path));
         let grant = grant.ok_or_else(|| {
             Failure::usage("--learn runs without a host, which volumes and secrets belong to: name directories, and give the guest a stand-in for a secret with --env or --read")
@@ -74,8 +78,22 @@ impl Trial {
         let (stdout, stderr) = (Head::default(), Head::default());
         let stdio = self.input()?.stdout(stdout.clone()).stderr(stderr.clone());
         let report = Sandbox::run(&self.module, &grant, &limits(&task.limits), stdio, cancel).await;
-        let report = report.map_err(|error| Failure::fault(format_args!("the trial failed: {error}")))?;
+        let mut report = report.map_err(|error| Failure::fault(format_args!("the trial failed: {error}")))?;
+        if self.has_seed && task.capabilities.random {
+            // To say that it is not used would be a guess.
+            report.reached.push(Reached { what: Reach::Randomness, granted: true, count: 1 });
+        }
         Ok(Tried { report, stdout, stderr })
+    }
+
+    /// As a host makes it: empty but for where artifacts go.
+    fn scratch(&self) -> Result<tempfile::TempDir, Failure> {
+        let made = tempfile::tempdir_in(&self.tmp).and_then(|directory| {
+            let artifacts = Path::new(ARTIFACTS_PATH).strip_prefix(SCRATCH_PATH).map_err(io::Error::other)?;
+            std::fs::create_dir(directory.path().join(artifacts))?;
+            Ok(directory)
+        });
+        made.map_err(|error| no_directory(&self.tmp, &error))
     }
 
     /// The input from its first byte, for each run.

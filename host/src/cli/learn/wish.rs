@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_job::{
-    Access, Capabilities, Destination, HttpRule, Listener, Mount, MountSource, SCRATCH_PATH, SECRETS_PATH,
+    Access, Capabilities, Destination, Hosts, HttpRule, Listener, Mount, MountSource, SCRATCH_PATH,
+    SECRETS_PATH,
 };
 use strongroom_runtime::Reach;
 
@@ -50,7 +51,15 @@ pub(super) enum Wish {
     Outside {
         path: String,
     },
+    /// A path that is not in the directory that stands at `/`. There is nothing to grant.
+    Missing {
+        path: String,
+    },
     Connect(Destination),
+    /// A name that is granted and has only addresses that no name leads to: private ones and the like.
+    Private {
+        name: String,
+    },
     /// The addresses of a name; to which port it would connect is not known yet.
     Lookup {
         name: String,
@@ -99,6 +108,7 @@ pub(super) fn wishes(given: &Capabilities, denied: &[&Reach], look: &dyn Fn(&str
                     seen(Wish::Listen(rule));
                 }
             }
+            Reach::Resolve { name } if is_named(given, name) => seen(Wish::Private { name: name.clone() }),
             Reach::Resolve { name } => seen(Wish::Lookup { name: name.clone() }),
             Reach::Http { method, origin } => {
                 origins.entry(origin).or_default().insert(method.clone());
@@ -116,24 +126,29 @@ pub(super) fn wishes(given: &Capabilities, denied: &[&Reach], look: &dyn Fn(&str
     wishes
 }
 
+/// Whether a rule speaks of the name.
+fn is_named(given: &Capabilities, name: &str) -> bool {
+    let hosts = given.connect.iter().map(|rule| &rule.hosts).chain(given.http.iter().map(|rule| &rule.host));
+    hosts.into_iter().any(|hosts| matches!(hosts, Hosts::Name(known) if known == name))
+}
+
 /// Paths that a new directory would not help.
 fn special(given: &Capabilities, path: &str, write: bool) -> Option<Wish> {
-    if let Some(mount) = mount_of(&given.mounts, path) {
-        let path = path.to_owned();
-        let read_only = write && mount.access == Access::Read;
-        return Some(if read_only {
-            Wish::Change { mount: mount.path.clone(), path }
-        } else {
-            Wish::Outside { path }
-        });
-    }
-    if below(path, SCRATCH_PATH) && !given.scratch {
+    // What a host puts into the guest's tree comes before what the task mounts at `/`.
+    let root_only = mount_of(&given.mounts, path).is_none_or(|mount| mount.path == "/");
+    if root_only && below(path, SCRATCH_PATH) && !given.scratch {
         return Some(Wish::Scratch);
     }
-    if below(path, SECRETS_PATH) {
+    if root_only && below(path, SECRETS_PATH) {
         return Some(Wish::Secret { file: path.to_owned() });
     }
-    None
+    let mount = mount_of(&given.mounts, path)?;
+    let path = path.to_owned();
+    Some(match mount.access {
+        Access::Read if write => Wish::Change { mount: mount.path.clone(), path },
+        _ if mount.path == "/" => Wish::Missing { path },
+        _ => Wish::Outside { path },
+    })
 }
 
 /// Where a directory for `path` would stand, and which of this machine's may be meant: the one of the same name below the working
@@ -197,8 +212,12 @@ impl Wish {
             Self::Change { path, .. } => format!("change {path}"),
             Self::Scratch => format!("use {SCRATCH_PATH}"),
             Self::Secret { file } => format!("read {file}"),
+            Self::Missing { path } => format!("find {path} in the directory at /"),
             Self::Outside { path } => format!("follow {path} out of the directory that it is in"),
             Self::Connect(rule) => format!("connect to {rule}"),
+            Self::Private { name } => {
+                format!("look up {name}, which has only private or otherwise special addresses")
+            }
             Self::Lookup { name } => format!("look up {name}"),
             Self::Listen(rule) => format!("listen at {rule}"),
             Self::Http { origin, methods } => {
@@ -219,8 +238,9 @@ impl Wish {
             Self::Change { mount, .. } => format!("--write in place of --read for {mount}"),
             Self::Scratch => "--scratch".to_owned(),
             Self::Secret { .. } => "--secret, with a host that keeps it".to_owned(),
-            Self::Outside { .. } => return None,
+            Self::Outside { .. } | Self::Missing { .. } => return None,
             Self::Connect(rule) => format!("--connect {rule}"),
+            Self::Private { .. } => "--connect ADDRESS:PORT, with the address itself".to_owned(),
             Self::Lookup { name } => format!("--connect {name}:PORT"),
             Self::Listen(rule) => format!("--listen {rule}"),
             Self::Http { .. } => format!("--http '{}'", self.http("/").ok()?),
@@ -229,7 +249,10 @@ impl Wish {
 
     /// Whether an answer to a question can give it.
     pub(super) const fn can_be_given(&self) -> bool {
-        !matches!(self, Self::Outside { .. } | Self::Secret { .. })
+        !matches!(
+            self,
+            Self::Outside { .. } | Self::Missing { .. } | Self::Secret { .. } | Self::Private { .. }
+        )
     }
 
     /// Gives what the answer says: `y`, or what the question asks for. An error is a sentence for whoever answered.
@@ -279,5 +302,102 @@ impl Wish {
         }
         let methods: Vec<&str> = methods.iter().map(String::as_str).collect();
         format!("{} {origin}{path}", methods.join(",")).parse().map_err(|error| format!("{error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn look(path: &str) -> Kind {
+        match path {
+            "." | "./docs" | "./docs/deep" | "./out" | "/etc" => Kind::Directory,
+            "./docs/a.txt" | "./b" | "/etc/hosts" => Kind::File,
+            _ => Kind::Nothing,
+        }
+    }
+
+    fn paths(given: &Capabilities, paths: &[(&str, bool)]) -> Vec<String> {
+        let denied: Vec<Reach> = paths
+            .iter()
+            .map(|(path, write)| Reach::Path { path: (*path).to_owned(), write: *write })
+            .collect();
+        let denied: Vec<&Reach> = denied.iter().collect();
+        let told = wishes(given, &denied, &look);
+        told.iter().map(|wish| wish.option().unwrap_or_else(|| wish.words())).collect()
+    }
+
+    #[test]
+    fn a_path_becomes_the_directory_that_is_meant() {
+        for (path, option) in [
+            ("/docs", "--read ./docs:/docs"),
+            ("/docs/a.txt", "--read ./docs:/docs"),
+            ("/b", "--read .:/"),
+            ("/etc/hosts", "--read /etc:/etc"),
+            ("/srv/data", "--read DIR:/srv/data"),
+            ("/srv/data/x.csv", "--read DIR:/srv/data"),
+            ("/srv/.config", "--read DIR:/srv/.config"),
+            ("/scratch/x", "--scratch"),
+            ("/run/secrets/token", "--secret, with a host that keeps it"),
+        ] {
+            assert_eq!(paths(&Capabilities::default(), &[(path, false)]), [option], "{path}");
+        }
+        // Red without the `continue` for "/": the root of the machine would be offered.
+        let root_only = |path: &str| if path == "/" { Kind::Directory } else { Kind::Nothing };
+        assert_eq!(place("/", &root_only), ("/".to_owned(), None));
+    }
+
+    #[test]
+    fn paths_of_one_directory_are_one_wish() {
+        let asked = [("/docs/a.txt", false), ("/docs/deep", false), ("/out/new.txt", true), ("/out", false)];
+        assert_eq!(paths(&Capabilities::default(), &asked), ["--read ./docs:/docs", "--write ./out:/out"]);
+        // What lies in `/` is not taken in by it: that would give more than it needs.
+        let asked = [("/b", false), ("/docs", false)];
+        assert_eq!(paths(&Capabilities::default(), &asked), ["--read .:/", "--read ./docs:/docs"]);
+    }
+
+    #[test]
+    fn what_no_directory_mends_is_told_apart() {
+        let mount = |path: &str, access| Mount {
+            source: MountSource::Directory("/x".into()),
+            path: path.to_owned(),
+            access,
+        };
+        let mounts = vec![mount("/docs", Access::Read), mount("/", Access::ReadWrite)];
+        let given = Capabilities { mounts, ..Capabilities::default() };
+        let asked = [("/docs/a", true), ("/docs/link", false), ("/gone", false), ("/scratch", true)];
+        let expected = [
+            "--write in place of --read for /docs",
+            "follow /docs/link out of the directory that it is in",
+            "find /gone in the directory at /",
+            "--scratch",
+        ];
+        assert_eq!(paths(&given, &asked), expected);
+    }
+
+    #[test]
+    fn the_network_is_asked_for_in_the_words_of_rules() {
+        use strongroom_runtime::Protocol;
+        let denied = [
+            Reach::Connect { protocol: Protocol::Tcp, address: "10.0.0.5:5432".parse().unwrap() },
+            Reach::Resolve { name: "a.example".into() },
+            Reach::Resolve { name: "b.example".into() },
+            Reach::Http { method: "POST".into(), origin: "https://a.example:443".into() },
+            Reach::Http { method: "GET".into(), origin: "https://a.example:443".into() },
+            Reach::Clock,
+        ];
+        let denied: Vec<&Reach> = denied.iter().collect();
+        let given =
+            Capabilities { connect: vec!["b.example:80".parse().unwrap()], ..Capabilities::default() };
+        let told = wishes(&given, &denied, &look);
+        let expected = [
+            "--connect tcp://10.0.0.5:5432",
+            "--connect a.example:PORT",
+            "--connect ADDRESS:PORT, with the address itself",
+            "without --deterministic",
+            "--http 'GET,POST https://a.example:443/'",
+        ];
+        assert_eq!(told.iter().filter_map(Wish::option).collect::<Vec<_>>(), expected);
     }
 }

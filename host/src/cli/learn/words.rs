@@ -190,3 +190,84 @@ pub(super) fn all(needs: &Needs, ended: &str, rounds: u32, command: &str, here: 
     text.push_str(&policy(&needs.used));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::cli::learn::wish::Wish;
+
+    fn mount(source: &str, path: &str, access: Access) -> Mount {
+        Mount { source: MountSource::Directory(source.to_owned()), path: path.to_owned(), access }
+    }
+
+    fn asked() -> Capabilities {
+        Capabilities {
+            mounts: vec![
+                mount("/work/docs", "/docs", Access::Read),
+                mount("/work", "/all", Access::Read),
+                mount("/srv/My Docs", "/out", Access::ReadWrite),
+                mount("/srv/docs", "/more", Access::Read),
+                mount("/srv/docs", "/again", Access::ReadWrite),
+            ],
+            connect: vec!["a.example:443".parse().unwrap()],
+            http: vec!["https://a.example/v1".parse().unwrap()],
+            clock: false,
+            random: false,
+            ..Capabilities::default()
+        }
+    }
+
+    #[test]
+    fn the_learned_options_take_the_place_of_the_typed_ones() {
+        let options = options(&asked(), Path::new("/work"));
+        let typed = "strongroom run --learn -v m.wasm --read x:/x --write=y:/y --memory 64MiB --env A=it's \
+                     --http https://b.example --deterministic -- --read -v";
+        let typed: Vec<String> = typed.split_whitespace().map(ToOwned::to_owned).collect();
+        let expected = "strongroom run m.wasm --memory 64MiB --env 'A=it'\\''s' --read docs:/docs --read .:/all \
+            --write '/srv/My Docs:/out' --read /srv/docs:/more --write /srv/docs:/again \
+            --connect tcp://a.example:443 --http 'GET,HEAD https://a.example:443/v1' --deterministic -- --read -v";
+        assert_eq!(command(&typed, &options), expected);
+    }
+
+    #[test]
+    fn the_policy_names_each_directory_once() {
+        let expected = r#"[volumes.my-docs]
+path = "/srv/My Docs"
+access = "write"
+
+[volumes.docs-2]
+path = "/srv/docs"
+access = "write"
+
+[volumes.work]
+path = "/work"
+access = "read"
+
+[volumes.docs]
+path = "/work/docs"
+access = "read"
+
+[[principals]]
+name = "NAME"
+key = "ed25519:KEY"
+volumes = { my-docs = "write", docs-2 = "write", work = "read", docs = "read" }
+connect = ["tcp://a.example:443"]
+http = ["GET,HEAD https://a.example:443/v1"]"#;
+        assert_eq!(policy(&asked()), expected);
+    }
+
+    // Red without `line` around the words of a wish.
+    #[test]
+    fn a_guest_cannot_leave_the_comment() {
+        let needs = Needs {
+            used: Capabilities::default(),
+            unused: Vec::new(),
+            wishes: vec![Wish::Lookup { name: "a\nrm -r .\n".into() }],
+            whole: true,
+        };
+        let text = all(&needs, "exited with status 0", 1, "strongroom run m.wasm", Path::new("/"));
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(lines[..2], ["strongroom run m.wasm", ""], "{text}");
+    }
+}
