@@ -10,6 +10,7 @@
 //! 6. [`lifecycle`] says which state follows, and [`store`] commits that, again with its record;
 //! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints.
 //!
+//! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 #![forbid(unsafe_code)]
@@ -27,4 +28,6 @@ pub mod intake;
 pub mod lifecycle;
 mod publisher;
 mod refusals;
+mod rooms;
+pub mod secrets;
 pub mod store;

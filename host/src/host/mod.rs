@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::dispatch::{Dispatcher, OwnPolicy};
+use crate::dispatch::{Dispatcher, OwnPolicy, Places};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::intake::{BindError, Intake};
 use crate::lifecycle;
@@ -76,7 +76,7 @@ pub enum StartError {
     /// The sandbox.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The directory of blobs.
+    /// The directory of blobs, or of scratch space.
     #[error("cannot use {path}: {error}")]
     Blobs {
         /// Which directory.
@@ -131,6 +131,8 @@ impl Host {
         let engine = Engine::new(engine_config(&config))?;
         let blobs = Blobs::open(&home.blobs(), &home.tmp())
             .map_err(|error| StartError::Blobs { path: home.blobs(), error })?;
+        let places =
+            Places::open(&home).map_err(|error| StartError::Blobs { path: home.scratch(), error })?;
         let opened = Store::open(&home.state())?;
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
@@ -147,8 +149,14 @@ impl Host {
         store.commit(Transition::Log(started)).await?;
         let guests = Guests::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
-        let dispatcher =
-            Dispatcher::new(store.clone(), blobs.clone(), Arc::clone(&policy), engine, guests.handle());
+        let dispatcher = Dispatcher::new(
+            store.clone(),
+            blobs.clone(),
+            places,
+            Arc::clone(&policy),
+            engine,
+            guests.handle(),
+        );
         recover(&store, &dispatcher).await?;
 
         let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
@@ -282,6 +290,7 @@ fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
         max_concurrent: u32::try_from(bounds.max_running).unwrap_or(u32::MAX),
         max_memory: ByteSize::bytes(bounds.max_limits.memory_bytes),
+        tls_roots: config.http_roots.clone(),
         ..EngineConfig::default()
     }
 }
