@@ -10,10 +10,12 @@
 
 mod amount;
 mod audit;
+mod bounds;
 mod console;
 mod directory;
 mod escape;
 mod exit;
+mod fetch;
 mod init;
 mod inspect;
 mod job;
@@ -22,8 +24,10 @@ mod local;
 mod log;
 mod module;
 mod progress;
+mod reach;
 mod remote;
 mod run;
+mod secret;
 mod serve;
 mod signal;
 mod submit;
@@ -37,6 +41,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+
+use crate::compile;
 
 use console::Console;
 use exit::{Exit, Failure};
@@ -85,6 +91,9 @@ enum Command {
     /// Register, list and look into modules
     #[command(subcommand)]
     Module(module::ModuleCommand),
+    /// Store, list and forget secrets that jobs may ask for
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -94,6 +103,10 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Before anything else has threads or files open: not a command for people, so it stands in no table.
+    if arguments.get(1).is_some_and(|argument| argument == compile::COMMAND) {
+        return compile::child_main(&arguments[2..]);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, &arguments).into(),
@@ -117,6 +130,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Job(command) => job::job(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),
+        Command::Secret(command) => secret::secret(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
     }
 }

@@ -12,6 +12,7 @@ mod checked;
 mod example;
 mod knobs;
 mod raw;
+mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Name, PublicKey};
+use strongroom_runtime::TlsRoots;
 
 pub use knobs::{KNOBS, Knob};
 pub use raw::Fault;
@@ -41,6 +43,8 @@ pub struct Config {
     pub queues: BTreeSet<Name>,
     /// How much of everything.
     pub bounds: Bounds,
+    /// Whom outgoing HTTPS of jobs trusts.
+    pub http_roots: TlsRoots,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
 }
@@ -107,6 +111,12 @@ pub struct Bounds {
     pub request_timeout: Duration,
     /// Longest wait for running jobs when the host is told to stop.
     pub drain: Duration,
+    /// Most memory of one compilation, bytes.
+    pub compile_memory_bytes: u64,
+    /// Longest compilation.
+    pub compile_time: Duration,
+    /// Most disk for compiled modules, bytes.
+    pub compile_cache_bytes: u64,
 }
 
 /// Why a configuration is not used. Always the fault of the file's author, or of the file.
@@ -148,7 +158,7 @@ impl Config {
         Self::parse(&text).map_err(|fault| ConfigError::Wrong { path: path.into(), fault })
     }
 
-    /// Checks the bytes of a configuration file. Relative volume paths are refused, so no directory matters but theirs.
+    /// Checks the bytes of a configuration file. Relative paths are refused, so no working directory matters.
     ///
     /// # Errors
     /// The first fault, with its line.

@@ -13,25 +13,29 @@ mod queue;
 mod watchers;
 
 use std::collections::HashMap;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use strongroom_job::{Digest, JobId, PublicKey};
-use strongroom_runtime::{CancelToken, Engine};
+use strongroom_runtime::CancelToken;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use attempt::{limits, translate};
-pub use modules::LoadError;
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
 
 use crate::admission::Policy;
 use crate::blobs::Blobs;
+use crate::compile::{LoadError, Loader};
 use crate::config::Config;
+use crate::home::LockedHome;
 use crate::lifecycle::Event;
+use crate::rooms::Rooms;
+use crate::secrets::{Memory, Vault};
 use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition, Waiting};
 
 /// The host's own policy, owned.
@@ -51,6 +55,27 @@ impl OwnPolicy {
     }
 }
 
+/// What attempts have for themselves while they run.
+#[derive(Clone, Debug)]
+pub struct Places {
+    scratch: Rooms,
+    vault: Vault,
+    memory: Memory,
+}
+
+impl Places {
+    /// Opens the places of a data directory, and removes what a crash left in them.
+    ///
+    /// # Errors
+    /// When a directory cannot be made or read.
+    pub fn open(home: &LockedHome) -> io::Result<Self> {
+        let scratch = home.scratch();
+        let rooms = Rooms::open(&scratch)?;
+        let memory = Memory::open(home.dir(), &scratch.join("secrets"))?;
+        Ok(Self { scratch: rooms, vault: Vault::of(home), memory })
+    }
+}
+
 /// Runs jobs. Clones are handles to the same dispatcher.
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
@@ -61,6 +86,7 @@ pub struct Dispatcher {
 struct Shared {
     store: Store,
     blobs: Blobs,
+    places: Places,
     policy: Arc<OwnPolicy>,
     modules: modules::Modules,
     queue: queue::Queue,
@@ -83,13 +109,21 @@ struct Running {
 impl Dispatcher {
     /// A dispatcher that runs nothing before [`Dispatcher::run`].
     #[must_use]
-    pub fn new(store: Store, blobs: Blobs, policy: Arc<OwnPolicy>, engine: Engine, guests: Handle) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        blobs: Blobs,
+        places: Places,
+        policy: Arc<OwnPolicy>,
+        loader: Loader,
+        guests: Handle,
+    ) -> Self {
         let bounds = &policy.config.bounds;
-        let modules = modules::Modules::new(engine, blobs.clone(), bounds.max_module_bytes);
+        let modules = modules::Modules::new(loader, blobs.clone(), bounds.max_module_bytes);
         let slots = Arc::new(Semaphore::new(bounds.max_running));
         let shared = Shared {
             store,
             blobs,
+            places,
             policy,
             modules,
             queue: queue::Queue::default(),

@@ -23,8 +23,9 @@ use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
 use crate::clock::Clock;
+use crate::compile::{Cache, Compiler, Loader};
 use crate::config::Config;
-use crate::dispatch::{Dispatcher, OwnPolicy};
+use crate::dispatch::{Dispatcher, OwnPolicy, Places};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::intake::{BindError, Intake};
 use crate::lifecycle;
@@ -76,9 +77,17 @@ pub enum StartError {
     /// The sandbox.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The directory of blobs.
+    /// The directory of blobs, or of scratch space.
     #[error("cannot use {path}: {error}")]
     Blobs {
+        /// Which directory.
+        path: PathBuf,
+        /// The reason.
+        error: std::io::Error,
+    },
+    /// The directory of compiled modules.
+    #[error("cannot use {path}: {error}")]
+    Cache {
         /// Which directory.
         path: PathBuf,
         /// The reason.
@@ -112,8 +121,8 @@ impl Host {
     ///
     /// # Errors
     /// When a part cannot be opened, or the parts do not fit together. Nothing is served then.
-    pub async fn start(home: LockedHome, config: Config) -> Result<Self, StartError> {
-        Self::start_with(home, config, Box::new(NoFault)).await
+    pub async fn start(home: LockedHome, config: Config, compiler: Compiler) -> Result<Self, StartError> {
+        Self::start_with(home, config, compiler, Box::new(NoFault)).await
     }
 
     /// [`Host::start`] with a disk that may fail, for tests.
@@ -123,6 +132,7 @@ impl Host {
     pub async fn start_with(
         home: LockedHome,
         config: Config,
+        compiler: Compiler,
         fault: Box<dyn Fault>,
     ) -> Result<Self, StartError> {
         let (host_key, log_key) = (home.host_key()?, home.log_key()?);
@@ -131,6 +141,10 @@ impl Host {
         let engine = Engine::new(engine_config(&config))?;
         let blobs = Blobs::open(&home.blobs(), &home.tmp())
             .map_err(|error| StartError::Blobs { path: home.blobs(), error })?;
+        let cache = Cache::open(&home.cache(), &home.cache_key()?, config.bounds.compile_cache_bytes)
+            .map_err(|error| StartError::Cache { path: home.cache(), error })?;
+        let places =
+            Places::open(&home).map_err(|error| StartError::Blobs { path: home.scratch(), error })?;
         let opened = Store::open(&home.state())?;
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
@@ -147,8 +161,15 @@ impl Host {
         store.commit(Transition::Log(started)).await?;
         let guests = Guests::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
-        let dispatcher =
-            Dispatcher::new(store.clone(), blobs.clone(), Arc::clone(&policy), engine, guests.handle());
+        let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
+        let dispatcher = Dispatcher::new(
+            store.clone(),
+            blobs.clone(),
+            places,
+            Arc::clone(&policy),
+            loader,
+            guests.handle(),
+        );
         recover(&store, &dispatcher).await?;
 
         let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
@@ -282,6 +303,7 @@ fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
         max_concurrent: u32::try_from(bounds.max_running).unwrap_or(u32::MAX),
         max_memory: ByteSize::bytes(bounds.max_limits.memory_bytes),
+        tls_roots: config.http_roots.clone(),
         ..EngineConfig::default()
     }
 }

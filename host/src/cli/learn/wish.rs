@@ -203,10 +203,12 @@ impl Wish {
             Self::Randomness => "draw random bytes".to_owned(),
             Self::Directory { at, write, paths, .. } => {
                 let verb = if *write { "change" } else { "read" };
-                match paths.as_slice() {
+                // To reach something in a directory, most programs open the directory first.
+                let inside: Vec<&String> = paths.iter().filter(|path| *path != at).collect();
+                match inside.as_slice() {
+                    [] => format!("{verb} {at}"),
                     [path] => format!("{verb} {path}"),
                     [first, rest @ ..] => format!("{verb} {first} and {} more in {at}", rest.len()),
-                    [] => format!("{verb} {at}"),
                 }
             }
             Self::Change { path, .. } => format!("change {path}"),
