@@ -63,14 +63,21 @@ function parse(url) {
 function exchange(method, url, input) {
   const request = new OutgoingRequest(new Fields());
   request.setMethod({ tag: method.toLowerCase() });
-  request.setScheme(url.scheme);
-  request.setAuthority(url.authority);
-  request.setPathWithQuery(url.path);
+  try {
+    request.setScheme(url.scheme);
+    request.setAuthority(url.authority);
+    request.setPathWithQuery(url.path);
+  } catch {
+    throw new Failure('the URL is not one that HTTP knows', EXIT_USAGE);
+  }
   const body = input === null ? null : request.body();
   try {
     const pending = handle(request, undefined);
-    if (body !== null) upload(body, input);
-    return answer(pending);
+    const whole = body === null || upload(body, input);
+    // A server, or the host, that did not want the rest says why.
+    const response = answer(pending);
+    if (!whole) throw new Failure('the request was not sent whole');
+    return response;
   } catch (error) {
     // Anything else is a mistake in this file.
     if (error.payload === undefined) throw error;
@@ -78,15 +85,17 @@ function exchange(method, url, input) {
   }
 }
 
+// Sends the input as the body; whether all of it was taken.
 function upload(body, input) {
   const stream = body.write();
   try {
     for (let chunk = read(input); chunk !== null; chunk = read(input)) writeAll(stream, chunk);
   } catch {
-    throw new Failure('the request was not sent whole');
+    return false;
   }
   dispose(stream);
   OutgoingBody.finish(body, undefined);
+  return true;
 }
 
 function answer(pending) {
