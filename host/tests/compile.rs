@@ -70,7 +70,7 @@ fn cached_of(dir: &Path, module: &ModuleRef) -> PathBuf {
     cached(dir).into_iter().find(of).unwrap()
 }
 
-// Red without the `timeout` in `parent::compile`: the module is then compiled for minutes.
+// Red without the `timeout` in `parent::compile`: processor time then ends it, later, and in those words.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compile_bomb_is_stopped_in_time() {
     bounded(async {
