@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use strongroom::compile::Compiler;
 use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom::host::{Host, Stop};
@@ -72,7 +73,7 @@ async fn bench(asked: &[String]) -> Result<()> {
     let key = home.client_key()?;
     let mut config = Config::load(&home.config())?;
     config.listen = ([127, 0, 0, 1], 0).into();
-    let host = Host::start(home.lock()?, config).await?;
+    let host = Host::start(home.lock()?, config, Compiler::InProcess).await?;
     let client = Client::connect(ConnectOptions::new(host.local_addr(), *host.public_key(), key)).await?;
     let module = client.push_module(UPPER.to_vec()).await?;
     // Compiles, fills the pool, warms the caches.

@@ -8,6 +8,7 @@
 //! DIR/live.json                where that host listens, while it does
 //! DIR/keys/secrets.key, DIR/secrets/    secrets for jobs, encrypted (`secrets`)
 //! DIR/state/ audit/ blobs/ tmp/ scratch/    the host's
+//! DIR/cache/                   compiled modules, under keys/cache.key; both made anew when they are not there
 //! ```
 //!
 //! *Owns:* the layout, its permissions, the lock, `live.json`.
@@ -16,6 +17,7 @@
 //! kernel's and ends with the process; a `live.json` that outlived its host is removed by the next holder of the lock
 //! and believed by nobody before, because a client pins the host's key.
 
+mod cache;
 mod lock;
 pub(crate) mod place;
 
@@ -128,7 +130,7 @@ impl Home {
     pub fn create(dir: &Path) -> Result<Self, HomeError> {
         let home = Self { dir: directory(dir)? };
         private_directory(&home.keys())?;
-        for private in [home.state(), home.blobs(), home.tmp(), home.audit()] {
+        for private in [home.state(), home.blobs(), home.tmp(), home.audit(), home.cache()] {
             private_directory(&private)?;
         }
         for name in ["host", "log", "client"] {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::live::{Live, assert_succeeded, push_wat, run, says, start};
+use common::live::{Live, assert_succeeded, compiler, push_wat, run, says, start};
 use common::records::{records, retell};
 use strongroom::clock::Clock;
 use strongroom::config::Config;
@@ -122,7 +122,7 @@ async fn try_start(dir: &Path) -> Result<Host, StartError> {
     let home = Home::open(dir)?.lock()?;
     let mut config = Config::load(&home.config()).unwrap();
     config.listen = ([127, 0, 0, 1], 0).into();
-    Host::start(home, config).await
+    Host::start(home, config, compiler()).await
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -259,7 +259,7 @@ async fn a_port_in_use_is_an_error_and_harms_nothing() {
     let home = Home::create(dir.path()).unwrap().lock().unwrap();
     let mut config = Config::load(&home.config()).unwrap();
     config.listen = live.host.local_addr();
-    let Err(error) = Host::start(home, config).await else { panic!("two hosts on one port") };
+    let Err(error) = Host::start(home, config, compiler()).await else { panic!("two hosts on one port") };
     assert!(matches!(error, StartError::Bind(_)), "{error:?}");
     assert!(error.to_string().contains(&live.host.local_addr().to_string()), "{error}");
     let other = Live { host: start(dir.path(), |_| {}).await, dir };

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use common::dsse::{envelope, with_signatures};
 use common::guests::writes_bytes;
-use common::live::{Live, SPINS, push_wat, run, says, start};
+use common::live::{Live, SPINS, compiler, push_wat, run, says, start};
 use common::{secret, task};
 use quinn::Connection;
 use raw::{Peer, answer, ask, open_with};
@@ -600,7 +600,7 @@ async fn broken(book: &mut Book) {
             if fails { Err(std::io::Error::other("the disk is gone")) } else { Ok(()) }
         }
     };
-    let host = Host::start_with(home, config, Box::new(fault)).await.unwrap();
+    let host = Host::start_with(home, config, compiler(), Box::new(fault)).await.unwrap();
     let live = Live { host, dir };
     let client = live.client().await;
     let module = push_wat(&client, &writes_bytes(1, 100_000)).await;

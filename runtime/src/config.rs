@@ -49,6 +49,7 @@ pub struct EngineConfig {
     pub resolver: Resolver,
     /// Whose certificates the servers that guests reach over HTTPS may show. Default the web's authorities. There is no way to do
     /// without.
+    #[serde(skip)]
     pub tls_roots: TlsRoots,
 }
 

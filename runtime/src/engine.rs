@@ -3,9 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use wasmtime_wasi::I32Exit;
-
 use crate::config::{Allocation, EngineConfig};
+use crate::fs;
 use crate::module::{Metering, Module};
 use crate::net;
 use crate::probe;
@@ -171,18 +170,11 @@ impl Half {
         let engine = wasmtime::Engine::new(&config.wasmtime(metering, pagemap_scan)).map_err(start_error)?;
 
         let mut core = wasmtime::Linker::new(&engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut core, |guest: &mut Guest| guest.wasi())
-            .map_err(start_error)?;
-        // wasmtime-wasi turns a status above 125 into a trap; ours reports the status that the guest gave.
-        core.allow_shadowing(true);
-        core.func_wrap("wasi_snapshot_preview1", "proc_exit", |status: i32| -> wasmtime::Result<()> {
-            Err(I32Exit(status).into())
-        })
-        .map_err(start_error)?;
-        core.allow_shadowing(false);
+        fs::link_preview1(&mut core).map_err(start_error)?;
 
         let mut component = wasmtime::component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(start_error)?;
+        fs::link_preview2(&mut component).map_err(start_error)?;
         net::link(&mut component).map_err(start_error)?;
         net::http::link(&mut component).map_err(start_error)?;
         Ok(Self { engine, core, component })

@@ -63,6 +63,7 @@ mod stdout;
 
 mod cancel;
 mod drive;
+mod fs;
 mod meter;
 mod outcome;
 mod sandbox;

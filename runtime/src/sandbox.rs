@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::cancel::CancelToken;
 use crate::drive::{Cpu, Ended, drive, panic_text};
-use crate::grant::{Access, Grant};
+use crate::fs::{Files, granted};
+use crate::grant::Grant;
 use crate::limits::{LimitKind, Limits};
 use crate::meter::Meter;
 use crate::module::{Entry, Metering, Module, START};
@@ -110,9 +111,8 @@ impl Sandbox {
 /// The state behind one guest's host calls.
 pub(crate) struct Guest {
     wasi: WasiP1Ctx,
+    files: Files,
     meter: Meter,
-    ledger: Ledger,
-    soft: SoftLimits,
     net: Sockets,
     http: Http,
 }
@@ -128,6 +128,10 @@ impl Guest {
 
     pub(crate) fn net_mut(&mut self) -> &mut Sockets {
         &mut self.net
+    }
+
+    pub(crate) fn files(&mut self) -> (&mut WasiP1Ctx, &mut Files) {
+        (&mut self.wasi, &mut self.files)
     }
 }
 
@@ -166,26 +170,20 @@ fn furnish(
         .allow_ip_name_lookup(false)
         .allow_blocking_current_thread(false);
     standin::install(&mut wasi, grant, start, ledger)?;
-    for dir in &grant.dirs {
-        let perms = match dir.access {
-            Access::Read => FsPerms::ReadOnly,
-            Access::ReadWrite => FsPerms::ReadWrite,
-        };
-        wasi.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| HostFault::Preopen {
-            path: dir.host.clone(),
-            source: error.downcast().unwrap_or_else(std::io::Error::other),
-        })?;
-    }
+    granted::open(&mut wasi, &grant.dirs)?;
     let mut wasi = wasi.build_p1();
+    let mut files = Files::new(soft, ledger);
+    let inner = &*module.inner;
+    if matches!(inner.entry, Entry::Core(_)) && !grant.dirs.is_empty() {
+        files.know(&mut wasi).map_err(|error| HostFault::Engine { message: error.to_string() })?;
+    }
     wasi.ctx().table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
 
-    let inner = &*module.inner;
     let gate = Gate::new(grant, ledger, &inner.engine.config.resolver);
     let guest = Guest {
         wasi,
+        files,
         meter: Meter::new(limits),
-        ledger: ledger.clone(),
-        soft: soft.clone(),
         http: Http::new(gate.clone(), soft.clone(), &inner.engine.tls),
         net: Sockets::new(gate, soft.clone()),
     };

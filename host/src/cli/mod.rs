@@ -42,6 +42,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::compile;
+
 use console::Console;
 use exit::{Exit, Failure};
 
@@ -101,6 +103,10 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Before anything else has threads or files open: not a command for people, so it stands in no table.
+    if arguments.get(1).is_some_and(|argument| argument == compile::COMMAND) {
+        return compile::child_main(&arguments[2..]);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, &arguments).into(),

@@ -67,7 +67,7 @@ pub(super) fn module(common: &Common, command: ModuleCommand, console: &Console)
 }
 
 async fn push(client: &Client, path: &Path, file: File, console: &Console) -> Result<Exit, Failure> {
-    let bar = progress::upload(console, "module");
+    let bar = progress::upload(console, "module", "compiling");
     let module = client.push_module(Source::file(file)).on_progress(|at| bar.show(at)).await;
     drop(bar);
     let module = module.map_err(|error| about_module(path.display(), error))?;

@@ -8,13 +8,15 @@ use strongroom_sdk::Progress;
 use super::console::Console;
 
 /// A bar that goes away with its upload.
-pub(super) struct Upload(ProgressBar);
+pub(super) struct Upload(ProgressBar, &'static str);
 
 /// A bar for an upload that may turn out not to be needed.
-pub(super) fn upload(console: &Console, what: &'static str) -> Upload {
+///
+/// When all bytes are sent, it says `then`.
+pub(super) fn upload(console: &Console, what: &'static str, then: &'static str) -> Upload {
     let bar = bar(console);
     bar.set_message(what);
-    Upload(bar)
+    Upload(bar, then)
 }
 
 fn bar(console: &Console) -> ProgressBar {
@@ -46,6 +48,7 @@ impl Upload {
         if progress.sent == progress.total {
             // The host now checks, and for a module compiles: that has no length.
             self.0.set_style(ProgressStyle::default_spinner());
+            self.0.set_message(self.1);
             self.0.enable_steady_tick(Duration::from_millis(100));
         }
     }

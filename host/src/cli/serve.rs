@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use strongroom_job::PublicKey;
 
+use crate::compile::Compiler;
 use crate::config::Config;
 use crate::home::LockedHome;
 use crate::host::{Host, Stop as Ending};
@@ -51,11 +52,17 @@ pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Res
     with_runtime(until_stopped(locked, config, console))
 }
 
+/// This very program compiles the modules of the hosts that it starts.
+pub(super) fn compiler() -> Result<Compiler, Failure> {
+    Compiler::this_program()
+        .map_err(|error| Failure::fault(format_args!("cannot find this program: {error}")))
+}
+
 async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
     let drain = config.bounds.drain;
     let dir = home.dir().to_owned();
-    let host = Box::pin(Host::start(home, config)).await?;
+    let host = Box::pin(Host::start(home, config, compiler()?)).await?;
     let (address, key) = (host.local_addr(), *host.public_key());
     tracing::info!(%address, host_key = %key, dir = %dir.display(), "serving");
     if console.json() {

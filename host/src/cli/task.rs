@@ -127,7 +127,7 @@ impl Prepared {
     ) -> Result<(ModuleRef, Option<Input>), Error> {
         let module = match &self.module {
             Module::File(file) => {
-                let bar = progress::upload(console, "module");
+                let bar = progress::upload(console, "module", "compiling");
                 let pushed = client.push_module(again(file)?).on_progress(|at| bar.show(at)).await;
                 pushed.map_err(|error| about_module(&self.args.module, error))?
             }
@@ -135,7 +135,7 @@ impl Prepared {
         };
         let input = match &self.input {
             Some(file) => {
-                let bar = progress::upload(console, "input");
+                let bar = progress::upload(console, "input", "storing");
                 Some(client.push_input(again(file)?).on_progress(|at| bar.show(at)).await?)
             }
             None => None,

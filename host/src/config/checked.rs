@@ -85,6 +85,9 @@ fn bounds(top: &mut Section<'_>) -> Result<Bounds, Fault> {
         max_streams_per_connection: count(&mut section, &knobs::MAX_STREAMS)?,
         request_timeout: time(&mut section, &knobs::REQUEST_TIMEOUT_MS)?,
         drain: time(&mut section, &knobs::DRAIN_MS)?,
+        compile_memory_bytes: number(&mut section, &knobs::COMPILE_MEMORY_BYTES)?,
+        compile_time: time(&mut section, &knobs::COMPILE_MS)?,
+        compile_cache_bytes: number(&mut section, &knobs::COMPILE_CACHE_BYTES)?,
         max_limits: max_limits(top)?,
     };
     section.finish()?;

@@ -71,6 +71,15 @@ knobs! {
     DRAIN_MS: "bounds" "drain_ms" = Some(30 * SECOND), 0..=24 * HOUR,
         "longest wait for running jobs when the host is told to stop",
         "the host takes that long to stop";
+    COMPILE_MEMORY_BYTES: "bounds" "compile_memory_bytes" = Some(4 * GIB), 512 * MIB..=1024 * GIB,
+        "most address space of a process that compiles a module; one that needs more is refused",
+        "two such processes at once";
+    COMPILE_MS: "bounds" "compile_ms" = Some(120 * SECOND), 100..=600 * SECOND,
+        "longest compilation of a module; one that needs more is refused",
+        "two modules that take it all keep other new modules waiting, and every core busy";
+    COMPILE_CACHE_BYTES: "bounds" "compile_cache_bytes" = Some(4 * GIB), 0..=HUGE,
+        "most disk for compiled modules; what was not used for longest goes first",
+        "too little costs a compilation for each module after a restart";
     MEMORY_BYTES: "max_limits" "memory_bytes" = Some(GIB), 64 * KIB..=4 * GIB,
         "most linear memory and table space that a job may ask for",
         "times max_running";

@@ -111,6 +111,12 @@ pub struct Bounds {
     pub request_timeout: Duration,
     /// Longest wait for running jobs when the host is told to stop.
     pub drain: Duration,
+    /// Most memory of one compilation, bytes.
+    pub compile_memory_bytes: u64,
+    /// Longest compilation.
+    pub compile_time: Duration,
+    /// Most disk for compiled modules, bytes.
+    pub compile_cache_bytes: u64,
 }
 
 /// Why a configuration is not used. Always the fault of the file's author, or of the file.

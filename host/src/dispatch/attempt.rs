@@ -7,11 +7,11 @@ use strongroom_job::{Denial, Input, Limit, MAX_DENIALS, Outcome, SCRATCH_PATH, S
 use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
 
-use super::modules::LoadError;
 use super::output::{Kept, Outputs, Spool};
 use super::{Places, Shared};
 use crate::admission::AdmittedJob;
 use crate::blobs::Blobs;
+use crate::compile::LoadError;
 use crate::lifecycle::Finished;
 use crate::rooms::{Collected, Room, collect};
 use crate::secrets::Given;
@@ -67,9 +67,9 @@ async fn attempt(
     let module = tokio::select! {
         module = shared.modules.get(&task.module.digest, metering) => match module {
             Ok(module) => module,
-            // It was compiled when it was registered; only another engine can find fault with it now.
-            Err(LoadError::Module(error)) => return Err(Fault(format!("the module does not run on this host: {error}"))),
             Err(LoadError::Host(reason)) => return Err(Fault(reason)),
+            // It was compiled when it was registered; only another engine, or smaller bounds, can find fault with it now.
+            Err(error) => return Err(Fault(format!("the module does not run on this host: {error}"))),
         },
         () = cancel.cancelled() => {
             let finished = Finished::without_run(Outcome::Cancelled);

@@ -20,17 +20,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use strongroom_job::{Digest, JobId, PublicKey};
-use strongroom_runtime::{CancelToken, Engine};
+use strongroom_runtime::CancelToken;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use attempt::{limits, translate};
-pub use modules::LoadError;
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
 
 use crate::admission::Policy;
 use crate::blobs::Blobs;
+use crate::compile::{LoadError, Loader};
 use crate::config::Config;
 use crate::home::LockedHome;
 use crate::lifecycle::Event;
@@ -109,16 +109,16 @@ struct Running {
 impl Dispatcher {
     /// A dispatcher that runs nothing before [`Dispatcher::run`].
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         store: Store,
         blobs: Blobs,
         places: Places,
         policy: Arc<OwnPolicy>,
-        engine: Engine,
+        loader: Loader,
         guests: Handle,
     ) -> Self {
         let bounds = &policy.config.bounds;
-        let modules = modules::Modules::new(engine, blobs.clone(), bounds.max_module_bytes);
+        let modules = modules::Modules::new(loader, blobs.clone(), bounds.max_module_bytes);
         let slots = Arc::new(Semaphore::new(bounds.max_running));
         let shared = Shared {
             store,

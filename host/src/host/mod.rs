@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
 use crate::clock::Clock;
+use crate::compile::{Cache, Compiler, Loader};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, OwnPolicy, Places};
 use crate::home::{HomeError, Live, LockedHome};
@@ -84,6 +85,14 @@ pub enum StartError {
         /// The reason.
         error: std::io::Error,
     },
+    /// The directory of compiled modules.
+    #[error("cannot use {path}: {error}")]
+    Cache {
+        /// Which directory.
+        path: PathBuf,
+        /// The reason.
+        error: std::io::Error,
+    },
     /// The state.
     #[error(transparent)]
     State(#[from] OpenError),
@@ -112,8 +121,8 @@ impl Host {
     ///
     /// # Errors
     /// When a part cannot be opened, or the parts do not fit together. Nothing is served then.
-    pub async fn start(home: LockedHome, config: Config) -> Result<Self, StartError> {
-        Self::start_with(home, config, Box::new(NoFault)).await
+    pub async fn start(home: LockedHome, config: Config, compiler: Compiler) -> Result<Self, StartError> {
+        Self::start_with(home, config, compiler, Box::new(NoFault)).await
     }
 
     /// [`Host::start`] with a disk that may fail, for tests.
@@ -123,6 +132,7 @@ impl Host {
     pub async fn start_with(
         home: LockedHome,
         config: Config,
+        compiler: Compiler,
         fault: Box<dyn Fault>,
     ) -> Result<Self, StartError> {
         let (host_key, log_key) = (home.host_key()?, home.log_key()?);
@@ -133,6 +143,8 @@ impl Host {
             .map_err(|error| StartError::Blobs { path: home.blobs(), error })?;
         let places =
             Places::open(&home).map_err(|error| StartError::Blobs { path: home.scratch(), error })?;
+        let cache = Cache::open(&home.cache(), &home.cache_key()?, config.bounds.compile_cache_bytes)
+            .map_err(|error| StartError::Cache { path: home.cache(), error })?;
         let opened = Store::open(&home.state())?;
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
@@ -149,12 +161,13 @@ impl Host {
         store.commit(Transition::Log(started)).await?;
         let guests = Guests::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
+        let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
         let dispatcher = Dispatcher::new(
             store.clone(),
             blobs.clone(),
             places,
             Arc::clone(&policy),
-            engine,
+            loader,
             guests.handle(),
         );
         recover(&store, &dispatcher).await?;

@@ -8,8 +8,9 @@ use strongroom_job::{BlobKind, Digest, Event, ModuleRef, Refusal, RefusalCode};
 
 use super::view::refuse_read;
 use crate::blobs::{Blobs, Draft};
+use crate::compile::LoadError;
 use crate::config::Principal;
-use crate::dispatch::{Dispatcher, LoadError};
+use crate::dispatch::Dispatcher;
 use crate::intake::Upload;
 use crate::store::{Store, Transition};
 
@@ -93,7 +94,9 @@ fn refuse_disk(error: &io::Error) -> Refusal {
 
 fn refuse_module(error: &LoadError) -> Refusal {
     let code = match error {
-        LoadError::Module(_) => RefusalCode::BadModule,
+        LoadError::Module(_) | LoadError::TooCostly { .. } | LoadError::Crashed { .. } => {
+            RefusalCode::BadModule
+        }
         LoadError::Host(_) => RefusalCode::HostFault,
     };
     Refusal::new(code, error)

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use strongroom::compile::Compiler;
 use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom::host::{Host, Stop};
@@ -61,13 +62,23 @@ impl Live {
     }
 }
 
+/// The program that compiles modules: the command of this package, as in ordinary use.
+pub fn compiler() -> Compiler {
+    Compiler::Child(env!("CARGO_BIN_EXE_strongroom").into())
+}
+
 /// Starts a host in `dir`, which is made if need be.
 pub async fn start(dir: &Path, change: impl FnOnce(&mut Config)) -> Host {
+    start_with(dir, compiler(), change).await
+}
+
+/// [`start`] with another compiler.
+pub async fn start_with(dir: &Path, compiler: Compiler, change: impl FnOnce(&mut Config)) -> Host {
     let home = Home::create(dir).expect("a home").lock().expect("nobody else is here");
     let mut config = Config::load(&home.config()).expect("the configuration that `create` wrote");
     config.listen = ([127, 0, 0, 1], 0).into();
     change(&mut config);
-    Host::start(home, config).await.expect("the host starts")
+    Host::start(home, config, compiler).await.expect("the host starts")
 }
 
 /// Assembles WAT and gives it to the host.

@@ -96,6 +96,9 @@ pub(crate) fn bounds() -> Bounds {
         max_streams_per_connection: 1024,
         request_timeout: Duration::from_secs(10),
         drain: Duration::from_secs(30),
+        compile_memory_bytes: 1 << 32,
+        compile_time: Duration::from_secs(60),
+        compile_cache_bytes: 1 << 30,
     }
 }
 

@@ -72,19 +72,6 @@ fn refused(config: impl FnOnce(&Authority) -> rustls::ServerConfig + Send + 'sta
     });
 }
 
-// Red with `Web` for the engine's own roots.
-#[test]
-fn the_webs_authorities_are_not_asked_where_others_were_named() {
-    bounded(async {
-        let trusting = Trusting::shared();
-        let stranger = Trusting::new();
-        let server = Server::start(Some(trusting.authority.server("127.0.0.1", FUTURE))).await;
-        let ran =
-            stranger.fetch(&[&server.url("https", "/hello")], granted([rule(true, server.address)])).await;
-        ran.assert_failed("has no certificate that the host trusts for it");
-    });
-}
-
 #[test]
 fn a_server_without_tls_gets_no_request_meant_for_one_with() {
     bounded(async {

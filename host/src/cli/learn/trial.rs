@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use strongroom_job::{RefusalCode, Task};
+use strongroom_job::{ARTIFACTS_PATH, RefusalCode, SCRATCH_PATH, Task};
 use strongroom_runtime::{
     Allocation, ByteSize, CancelToken, Engine, EngineConfig, Metering, Module, OutputSink, Reach, Reached,
     Report, Sandbox, Stdio,
@@ -70,10 +70,7 @@ impl Trial {
 
     /// Runs it once with what `task` asks for and nothing else.
     pub(super) async fn run(&self, task: &Task, cancel: &CancelToken) -> Result<Tried, Failure> {
-        let scratch = match task.capabilities.scratch {
-            true => Some(tempfile::tempdir_in(&self.tmp).map_err(|error| no_directory(&self.tmp, &error))?),
-            false => None,
-        };
+        let scratch = if task.capabilities.scratch { Some(self.scratch()?) } else { None };
         let grant = trial(task, self.nothing.path(), scratch.as_ref().map(tempfile::TempDir::path));
         let grant = grant.ok_or_else(|| {
             Failure::usage("--learn runs without a host, which volumes and secrets belong to: name directories, and give the guest a stand-in for a secret with --env or --read")
@@ -87,6 +84,16 @@ impl Trial {
             report.reached.push(Reached { what: Reach::Randomness, granted: true, count: 1 });
         }
         Ok(Tried { report, stdout, stderr })
+    }
+
+    /// As a host makes it: empty but for where artifacts go.
+    fn scratch(&self) -> Result<tempfile::TempDir, Failure> {
+        let made = tempfile::tempdir_in(&self.tmp).and_then(|directory| {
+            let artifacts = Path::new(ARTIFACTS_PATH).strip_prefix(SCRATCH_PATH).map_err(io::Error::other)?;
+            std::fs::create_dir(directory.path().join(artifacts))?;
+            Ok(directory)
+        });
+        made.map_err(|error| no_directory(&self.tmp, &error))
     }
 
     /// The input from its first byte, for each run.

@@ -114,11 +114,33 @@ fn wrong(why: impl Into<String>) -> EngineError {
 mod tests {
     use super::*;
 
+    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----
+MIIBiTCCAS+gAwIBAgIUUouTlQIwkewOKEVe08cJn6csWUwwCgYIKoZIzj0EAwIw
+GTEXMBUGA1UEAwwOdGVzdCBhdXRob3JpdHkwIBcNMjYxMTIyMTkwMTI2WhgPMjEy
+NjEwMjkxOTAxMjZaMBkxFzAVBgNVBAMMDnRlc3QgYXV0aG9yaXR5MFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAE4FOH5wwz3EviwvlthZY2C/8DlcMoNLlfCcoaOj8e
+VM1B9bMfqNf5l9bllFqc4+UE5MfHLBGQwzURh7XVvtEbQaNTMFEwHQYDVR0OBBYE
+FEinJVd3Lw5LjtWMPvvyjWf2zdS3MB8GA1UdIwQYMBaAFEinJVd3Lw5LjtWMPvvy
+jWf2zdS3MA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhAIVFeRve
+XITL0qmZcXXwkFtBuEnANRPPZ92e7hR0NKVdAiAqRvsVhd7kJDO0Rag86MWv7MZK
+V8rKCQng4LvNhtK1Vw==
+-----END CERTIFICATE-----
+";
+
     #[test]
     fn the_webs_roots_are_there_and_sessions_are_not_resumed() {
         assert!(TlsRoots::Web.store().unwrap().len() > 100);
         let config = format!("{:?}", client_config(&TlsRoots::Web).unwrap().resumption);
         assert!(config.contains("NoClientSessionStorage"), "{config}");
+    }
+
+    // Red when `Only` starts from the web's roots.
+    #[test]
+    fn a_bundle_is_all_that_is_trusted() {
+        let bundle = format!("# ours\n{AUTHORITY}\nand the next\n{AUTHORITY}");
+        let roots = TlsRoots::from_pem(bundle.as_bytes()).unwrap();
+        assert!(matches!(&roots, TlsRoots::Only(certificates) if certificates.len() == 2));
+        assert_eq!(roots.store().unwrap().len(), 2);
     }
 
     // Red without the check of an empty list, and with `add_parsable_certificates` for `add`.

@@ -1,0 +1,25 @@
+//! By what right compiled code is run: the only unsafe code of the host.
+//!
+//! *Owns:* the two ways to a [`Vouched`]. *Never:* takes bytes; only types that say where the bytes have been, and that only the
+//! file that saw to it can make.
+
+use strongroom_runtime::Vouched;
+
+use super::cache::Verified;
+use super::parent::FromChild;
+
+/// Code that a compiler which we started has just written.
+pub(super) fn child(made: FromChild) -> Vouched {
+    // SAFETY: only `parent` makes a `FromChild`: it started the program that the host's owner named as its own compiler, and
+    // read these bytes, to the announced end, from a pipe that nobody else ever had. The program's part is `precompile`. The
+    // trust is the same as in compiling here: in the compiler, not in the module.
+    unsafe { Vouched::new(made.into_bytes()) }
+}
+
+/// Code that we put into the cache.
+pub(super) fn cached(found: Verified) -> Vouched {
+    // SAFETY: only `cache` makes a `Verified`, of bytes in this process's memory whose MAC it has just checked. The key is in a
+    // file of the host's alone, and is used for nothing but code that had been vouched for, under this digest and this
+    // compatibility.
+    unsafe { Vouched::new(found.into_bytes()) }
+}

@@ -1,0 +1,149 @@
+//! What a compiler's process can no longer do.
+//!
+//! The process is this test binary, run again with the one test that confines itself: what is given up cannot be taken back.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Resource, Rlimit, getppid, setrlimit, test_kill_process};
+use strongroom::compile::{COMMAND, ChildLimits, Enforced, confine};
+
+/// Lies in a directory that was made for the confined process. Without it, that test does nothing.
+const MARK: &str = "made-for-a-confined-process";
+const LIMITS: ChildLimits = ChildLimits { memory_bytes: 1 << 30, cpu_seconds: 20 };
+
+/// Each line that the confined process writes: what it tried, and whether that went well.
+fn tell(what: &str, result: bool) {
+    // Straight to the pipe: the harness keeps what is printed.
+    let line = format!("\n{what}: {}\n", if result { "yes" } else { "no" });
+    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+}
+
+#[test]
+fn confined_process() {
+    if !Path::new(MARK).exists() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let parent = getppid().unwrap();
+    let confinement = confine(&LIMITS).unwrap();
+    tell("landlock", confinement.files == Enforced::Whole);
+    tell("seccomp", confinement.calls == Enforced::Whole);
+
+    tell("reads a file", File::open(MARK).is_ok());
+    tell("reads a public file", File::open("/proc/self/status").is_ok());
+    tell("lists a directory", fs::read_dir(".").is_ok());
+    tell("sees a file", fs::metadata(MARK).is_ok());
+    tell("writes a file", File::create("new").is_ok());
+    tell("removes a file", fs::remove_file(MARK).is_ok());
+    tell("connects", TcpStream::connect(address).is_ok());
+    tell("listens", TcpListener::bind("127.0.0.1:0").is_ok());
+    tell("has a datagram socket", UdpSocket::bind("127.0.0.1:0").is_ok());
+    tell("has a pair of sockets", UnixStream::pair().is_ok());
+    tell("starts a program", Command::new("/bin/true").spawn().is_ok());
+    tell("signals its parent", test_kill_process(parent).is_ok());
+    tell("takes more memory", Vec::<u8>::new().try_reserve_exact(2 << 30).is_ok());
+    tell("raises a limit", {
+        let more = Rlimit { current: Some(100), maximum: Some(100) };
+        setrlimit(Resource::Nofile, more).is_ok()
+    });
+
+    tell("computes in a thread", std::thread::spawn(|| 6 * 7).join().is_ok_and(|product| product == 42));
+    tell("takes some memory", Vec::<u8>::new().try_reserve_exact(64 << 20).is_ok());
+    tell("asks for random bytes", getrandom::fill(&mut [0; 8]).is_ok());
+    drop(listener);
+}
+
+// Red without `close_calls` in `confine` (sockets, programs, metadata), without its filter of clone3 (threads), and without the
+// limit on `Resource::As` (memory).
+#[test]
+fn a_confined_process_computes_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(MARK), "").unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["confined_process", "--exact", "--nocapture"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let is = |what: &str, answer: &str| {
+        let line = format!("{what}: {answer}");
+        assert!(
+            said.lines().any(|said| said == line),
+            "not \"{line}\":\n{said}\n{}",
+            output.stderr.escape_ascii()
+        );
+    };
+    for what in ["computes in a thread", "takes some memory", "asks for random bytes"] {
+        is(what, "yes");
+    }
+    is("takes more memory", "no");
+    is("raises a limit", "no");
+    let has = |what: &str| said.lines().any(|said| said == format!("{what}: yes"));
+    if has("landlock") || has("seccomp") {
+        for what in
+            ["reads a file", "reads a public file", "lists a directory", "writes a file", "removes a file"]
+        {
+            is(what, "no");
+        }
+    }
+    if has("seccomp") {
+        for what in [
+            "sees a file",
+            "connects",
+            "listens",
+            "has a datagram socket",
+            "has a pair of sockets",
+            "starts a program",
+            "signals its parent",
+        ] {
+            is(what, "no");
+        }
+    }
+    assert!(dir.path().join(MARK).exists() && !dir.path().join("new").exists());
+}
+
+/// Starts the command as a compiler and sends it these bytes.
+fn compiler(limits: &[&str], request: &[u8]) -> (bool, Vec<u8>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.arg(COMMAND).args(limits).env_clear();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may be gone before it has read everything.
+    let _ = child.stdin.take().unwrap().write_all(request);
+    let output = child.wait_with_output().unwrap();
+    (output.status.success(), output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_compiler_answers_nonsense_with_a_fault() {
+    const LIMITS: [&str; 2] = ["1073741824", "20"];
+    for request in [&b""[..], b"\x02\0\0\0{}", b"\xff\xff\xff\xff", &[0; 4096]] {
+        let (success, answer, _) = compiler(&LIMITS, request);
+        assert!(success);
+        assert_eq!(answer[0], b'F', "{answer:?}");
+        assert!(String::from_utf8_lossy(&answer[10..]).contains("request cannot be read"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_compiler_without_limits_reads_nothing() {
+    for limits in [&[][..], &["1073741824"], &["much", "20"], &["1073741824", "20", "1"]] {
+        let (success, answer, said) = compiler(limits, b"");
+        assert!(!success && answer.is_empty(), "{answer:?}");
+        assert!(said.contains("needs bytes of memory and seconds of time"), "{said}");
+    }
+}
+
+#[test]
+fn the_compiler_is_no_command_for_people() {
+    let help = Command::new(env!("CARGO_BIN_EXE_strongroom")).arg("--help").output().unwrap();
+    assert!(help.status.success());
+    assert!(!String::from_utf8_lossy(&help.stdout).contains(COMMAND));
+}
