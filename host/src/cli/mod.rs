@@ -10,10 +10,12 @@
 
 mod amount;
 mod audit;
+mod bounds;
 mod console;
 mod directory;
 mod escape;
 mod exit;
+mod fetch;
 mod init;
 mod inspect;
 mod job;
@@ -22,8 +24,10 @@ mod local;
 mod log;
 mod module;
 mod progress;
+mod reach;
 mod remote;
 mod run;
+mod secret;
 mod serve;
 mod signal;
 mod submit;
@@ -87,6 +91,9 @@ enum Command {
     /// Register, list and look into modules
     #[command(subcommand)]
     Module(module::ModuleCommand),
+    /// Store, list and forget secrets that jobs may ask for
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -123,6 +130,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Job(command) => job::job(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),
+        Command::Secret(command) => secret::secret(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
 
+use strongroom_runtime::TlsRoots;
+
 use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
 use super::roots;
@@ -29,11 +31,11 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     Ok(Config { listen, log_origin, principals, volumes, queues, bounds, http_roots, digest })
 }
 
-fn http_roots(top: &mut Section<'_>) -> Result<Option<Vec<Vec<u8>>>, Fault> {
+fn http_roots(top: &mut Section<'_>) -> Result<TlsRoots, Fault> {
     let mut section = top.section("http")?;
     let roots = section.take("ca_file").map(|file| roots::load(&file)).transpose()?;
     section.finish()?;
-    Ok(roots)
+    Ok(roots.unwrap_or_default())
 }
 
 fn listen(top: &mut Section<'_>) -> Result<SocketAddr, Fault> {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Name, PublicKey};
+use strongroom_runtime::TlsRoots;
 
 pub use knobs::{KNOBS, Knob};
 pub use raw::Fault;
@@ -42,8 +43,8 @@ pub struct Config {
     pub queues: BTreeSet<Name>,
     /// How much of everything.
     pub bounds: Bounds,
-    /// Certificates (DER) that outgoing HTTPS of jobs trusts instead of those of the public web.
-    pub http_roots: Option<Vec<Vec<u8>>>,
+    /// Whom outgoing HTTPS of jobs trusts.
+    pub http_roots: TlsRoots,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
 }

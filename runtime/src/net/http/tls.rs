@@ -20,7 +20,7 @@ use crate::rules::HttpHost;
 const FIELD: &str = "tls_roots";
 
 /// The authorities whose certificates a server that guests reach over HTTPS may show. Revocation lists are not asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum TlsRoots {
     /// Those that Mozilla trusts, as of when this crate was built. The default.
     #[default]
