@@ -196,7 +196,8 @@ fn an_unknown_import_is_named() {
 #[test]
 fn a_refusal_cannot_steer_a_terminal() {
     let import = refused(&program(r#"(import "env\1b[2J" "\0d\0amissiles\u{202e}" (func))"#));
-    let twice = refused(r#"(module (func (export "a\1b[2J")) (func (export "a\1b[2J")) (func (export "_start")))"#);
+    let twice =
+        refused(r#"(module (func (export "a\1b[2J")) (func (export "a\1b[2J")) (func (export "_start")))"#);
     for refusal in [import, twice] {
         let shown = refusal.to_string();
         assert!(shown.contains("[2J"), "{shown}");
