@@ -34,7 +34,7 @@ fn a_module_that_is_given_nothing_says_what_it_looked_for() {
     assert_eq!(document["options"], json!(["--deterministic"]), "nothing was granted, so nothing was used");
 }
 
-// Red with `unused` left out of `mounts` in `needs.rs`: `--write out:/out` would stay in the list.
+// Red when `mounts` in `needs.rs` keeps what was not touched: `--write out:/out` stays in the list.
 #[test]
 fn the_printed_command_is_the_smallest_and_works() {
     let place = place_with("wordcount.wasm");
