@@ -60,7 +60,7 @@ pub(crate) struct EngineInner {
     /// Held while `metered` is made, so that it is made once.
     making: Mutex<()>,
     /// What guests' HTTPS requests are made with.
-    pub(crate) tls: Arc<rustls::ClientConfig>,
+    pub(crate) tls: net::http::tls::Tls,
     pub(crate) ticker: Ticker,
 }
 
@@ -85,7 +85,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
         config.check()?;
-        let tls = net::http::tls::client_config(&config.tls_roots)?;
+        let tls = net::http::tls::Tls::new(&config.tls_roots)?;
         probe::require_openat2()?;
         let pagemap_scan = config.allocation == Allocation::Pooled && probe::has_pagemap_scan();
         if config.allocation == Allocation::Pooled && !pagemap_scan {

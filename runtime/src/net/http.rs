@@ -20,7 +20,6 @@ mod wire;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderName, Request, Response, header};
-use rustls::ClientConfig;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
@@ -33,6 +32,7 @@ use crate::rules::HttpRule;
 use crate::soft::{OverLimit, SoftLimits};
 
 use target::Target;
+use tls::Tls;
 use wire::{Call, Times};
 
 /// Largest set of headers that a guest may make, as it lies in memory. A guest can have one for each of its handles.
@@ -64,7 +64,7 @@ struct Client {
     gate: Gate,
     soft: SoftLimits,
     /// None where no rule speaks of HTTP: then nothing is shared with other runs, not even a counter.
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<Tls>,
 }
 
 /// Adds `wasi:http` to what components may import.
@@ -73,8 +73,8 @@ pub(crate) fn link<T: WasiHttpView + 'static>(linker: &mut Linker<T>) -> wasmtim
 }
 
 impl Http {
-    pub(crate) fn new(gate: Gate, soft: SoftLimits, tls: &Arc<ClientConfig>) -> Self {
-        let tls = (!gate.http_rules().is_empty()).then(|| Arc::clone(tls));
+    pub(crate) fn new(gate: Gate, soft: SoftLimits, tls: &Tls) -> Self {
+        let tls = (!gate.http_rules().is_empty()).then(|| tls.clone());
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(MAX_FIELDS_BYTES);
         Self { ctx, client: Client { gate, soft, tls } }
@@ -132,7 +132,7 @@ impl WasiHttpHooks for Client {
 
 impl Client {
     /// Whether the request may be made at all. Writes down what the guest reached for.
-    fn judge(&self, request: &Request<WasiBody>) -> Result<(Target, Socket, Arc<ClientConfig>), Error> {
+    fn judge(&self, request: &Request<WasiBody>) -> Result<(Target, Socket, Tls), Error> {
         let target = Target::of(request.method(), request.uri());
         let covered = self.gate.http_rules().iter().any(|rule| target.is_covered_by(rule));
         self.gate.note(covered, || target.reach());

@@ -6,7 +6,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,17 +13,16 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
-use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::body::{Download, Overrun, Upload};
 use super::target::Target;
-use super::{Answer, Socket, is_forbidden, tls};
+use super::tls::Tls;
+use super::{Answer, Socket, is_forbidden};
 use crate::net::{Gate, Refused};
 use crate::soft::SoftLimits;
 
@@ -71,7 +69,7 @@ pub(super) struct Call {
     pub(super) gate: Gate,
     pub(super) soft: SoftLimits,
     pub(super) socket: Socket,
-    pub(super) tls: Arc<ClientConfig>,
+    pub(super) tls: Tls,
 }
 
 /// Makes the request. The second half of the answer keeps the connection going, and closes it when it is dropped.
@@ -81,7 +79,7 @@ pub(super) struct Call {
 /// What the guest is told; details that it need not know are only in the host's log.
 pub(super) async fn exchange(call: Call) -> Result<Answer, Error> {
     let Call { target, request, times, gate, soft, socket, tls } = call;
-    let connecting = timeout(times.connect, connect(&target, &gate, tls));
+    let connecting = timeout(times.connect, connect(&target, &gate, &tls));
     let stream = connecting.await.map_err(|_| Error::ConnectionTimeout)??;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(READ_BUFFER_BYTES)
@@ -147,7 +145,7 @@ fn set_headers(headers: &mut HeaderMap, target: &Target) -> Result<(), Error> {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn connect(target: &Target, gate: &Gate, tls: Arc<ClientConfig>) -> Result<Box<dyn Stream>, Error> {
+async fn connect(target: &Target, gate: &Gate, tls: &Tls) -> Result<Box<dyn Stream>, Error> {
     let addresses = gate.addresses_of(&target.host, target.port).await;
     let addresses = addresses.map_err(|refused| {
         if matches!(refused, Refused::NotGranted | Refused::Special) {
@@ -170,12 +168,7 @@ async fn connect(target: &Target, gate: &Gate, tls: Arc<ClientConfig>) -> Result
     if !target.tls {
         return Ok(Box::new(stream));
     }
-    let name = tls::server_name(&target.host).ok_or(Error::HttpRequestUriInvalid)?;
-    let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| {
-        tracing::debug!(origin = target.origin(), %error, "a guest's TLS connection failed");
-        tls::fault(&error)
-    })?;
-    Ok(Box::new(stream))
+    Ok(Box::new(tls.connect(&target.host, stream).await?))
 }
 
 /// Connects to the first address that answers.
