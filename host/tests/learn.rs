@@ -3,7 +3,8 @@
 
 mod cli_support;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -33,7 +34,7 @@ fn a_module_that_is_given_nothing_says_what_it_looked_for() {
     assert_eq!(document["options"], json!(["--deterministic"]), "nothing was granted, so nothing was used");
 }
 
-// Red with `unused` left out of `mounts` in `needs.rs`: `--write out:/out` would stay in the list.
+// Red when `mounts` in `needs.rs` keeps what was not touched: `--write out:/out` stays in the list.
 #[test]
 fn the_printed_command_is_the_smallest_and_works() {
     let place = place_with("wordcount.wasm");
@@ -180,4 +181,56 @@ fn at_a_terminal_it_asks_and_runs_again_until_nothing_is_new() {
     let shown = at_a_terminal(&place, "m.wasm -- /docs", "\n");
     assert!(shown.contains("strongroom run m.wasm --deterministic -- /docs"), "enter is no: {shown}");
     assert!(shown.contains("# denied: read /docs (--read ./docs:/docs)"), "{shown}");
+}
+
+/// A server that answers one request.
+fn server() -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            request.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello").unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    (address, served)
+}
+
+#[test]
+fn a_request_is_asked_for_before_it_is_sent() {
+    let place = place_with("fetch.wasm");
+    let (address, served) = server();
+    let arguments = format!("m.wasm -- http://{address}/v1/x");
+    let shown = at_a_terminal(&place, &arguments, "\n");
+    assert!(shown.contains(&format!("The module wants to send GET to http://{address}.")), "{shown}");
+    assert!(shown.contains("strongroom run m.wasm --deterministic -- "), "enter is no: {shown}");
+    assert!(shown.contains("need not grant it anything"), "{shown}");
+    assert!(!served.is_finished(), "nothing was sent");
+
+    let shown = at_a_terminal(&place, &arguments, "/v1\n");
+    assert!(shown.contains("status 200"), "{shown}");
+    assert!(served.join().unwrap().starts_with("GET /v1/x HTTP/1.1"));
+    let command = format!("strongroom run m.wasm --http 'GET http://{address}/v1' --deterministic -- ");
+    assert!(shown.contains(&command), "{shown}");
+    assert!(shown.contains(&format!("http = [\"GET http://{address}/v1\"]")), "{shown}");
+}
+
+#[test]
+fn addresses_and_names_are_asked_for_one_by_one() {
+    let place = Place::new();
+    let netcat = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/tests/fixtures/netcat.wasm");
+    std::fs::copy(netcat, place.path().join("m.wasm")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let shown = at_a_terminal(&place, &format!("m.wasm -- connect {address} resolve localhost"), "y\n80\n");
+    assert!(shown.contains(&format!("The module wants to connect to tcp://{address}.")), "{shown}");
+    assert!(shown.contains("To which port of localhost may it connect?"), "{shown}");
+    // The name was granted, and leads only to this machine: that takes the address itself.
+    assert!(shown.contains("# denied: look up localhost, which has only private"), "{shown}");
+    let command = format!("strongroom run m.wasm --connect tcp://{address} --deterministic -- connect");
+    assert!(shown.contains(&command), "{shown}");
 }

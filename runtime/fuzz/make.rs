@@ -32,7 +32,7 @@ fn config(random: &mut Random) -> Config {
         max_instructions: 400,
         max_table_elements: if random.one_in(16) { 10_000_000 } else { 10_000 },
         // Tables of host references are off; half of what has reference types has such a table.
-        reference_types_enabled: exotic || random.one_in(8),
+        reference_types_enabled: exotic || random.one_in(16),
         exceptions_enabled: exotic,
         gc_enabled: exotic,
         compact_imports_enabled: exotic,
@@ -42,7 +42,8 @@ fn config(random: &mut Random) -> Config {
         tail_call_enabled: exotic,
         threads_enabled: exotic,
         wide_arithmetic_enabled: exotic,
-        max_memories: if exotic { 3 } else { 1 },
+        // Besides the one that is exported.
+        max_memories: if exotic { 2 } else { 0 },
         ..Config::default()
     }
 }

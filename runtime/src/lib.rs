@@ -14,7 +14,7 @@
 //! * [`Sandbox::run`] answers with an [`Outcome`] for whatever the guest did, and with a [`HostFault`] only for
 //!   what this side did wrong.
 //!
-//! *Owns:* everything that touches wasmtime. *Never:* jobs, keys, signatures, sockets, databases; no crate of the
+//! *Owns:* everything that touches wasmtime. *Never:* jobs, keys, signatures, databases, sockets but a guest's; no crate of the
 //! SDK is imported here, so that this crate is useful alone.
 //!
 //! ```

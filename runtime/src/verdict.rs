@@ -11,7 +11,7 @@ use crate::meter::Meter;
 use crate::outcome::{HostFault, Outcome, TrapKind};
 
 /// Most characters of a message; names come from the guest.
-const MAX_MESSAGE: usize = 400;
+pub(crate) const MAX_MESSAGE: usize = 400;
 /// Most characters of a function's name within it.
 const MAX_NAME: usize = 120;
 
@@ -125,7 +125,7 @@ fn place(error: &Error) -> String {
 }
 
 /// One line of printable characters: what a guest wrote must not steer a terminal or forge a line in a log.
-fn plain(text: &str, most: usize) -> String {
+pub(crate) fn plain(text: &str, most: usize) -> String {
     let harmless = |c: char| {
         let steers = c.is_control()
             || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');

@@ -1,16 +1,16 @@
 //! Names: who looks them up, and the answers that stand for a whole attempt.
 //!
 //! *Owns:* the one lookup per name. *Never:* an answer that was not checked, or a second set of answers for the same name: a
-//! resolver that changes its mind changes nothing. *Bound:* [`MAX_ANSWERS`], [`MAX_TRIES`] and [`PATIENCE`].
+//! resolver that changes its mind changes nothing. *Bound:* [`MAX_ANSWERS`], [`MAX_TRIES`], [`PATIENCE`] and [`SYSTEM_LOOKUPS`].
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::Refused;
 use super::address::canonical;
@@ -21,6 +21,10 @@ pub(crate) const MAX_ANSWERS: usize = 16;
 const MAX_TRIES: u32 = 4;
 /// How long one lookup may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Lookups that the system's resolver works on at once, for all guests together. Each holds a thread, which cannot be stopped, from
+/// the pool that also reads files.
+static SYSTEM_LOOKUPS: Semaphore = Semaphore::const_new(32);
 
 /// What [`Resolve::lookup`] gives.
 pub type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
@@ -55,13 +59,27 @@ impl Resolver {
             Some(resolve) => resolve.lookup(name),
             None => {
                 let name = name.to_owned();
-                Box::pin(async move {
-                    let found = tokio::net::lookup_host((name, 0)).await?;
+                Box::pin(blocking(&SYSTEM_LOOKUPS, move || {
+                    let found = (name, 0).to_socket_addrs()?;
                     Ok(found.map(|address| address.ip()).collect())
-                })
+                }))
             }
         }
     }
+}
+
+/// Does `work` on a thread where it may block. A caller that goes away leaves it running, and counted.
+async fn blocking<T: Send + 'static>(
+    at_once: &'static Semaphore,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let turn = at_once.acquire().await.map_err(io::Error::other)?;
+    let worked = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    worked.await.map_err(io::Error::other)?
 }
 
 impl PartialEq for Resolver {
@@ -136,4 +154,33 @@ impl Pinned {
 
 fn told(answers: &[IpAddr]) -> Result<Vec<IpAddr>, Refused> {
     if answers.is_empty() { Err(Refused::Special) } else { Ok(answers.to_vec()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    // Red with the turn given back by the caller instead of the thread.
+    #[tokio::test]
+    async fn a_lookup_that_was_given_up_still_takes_its_place() {
+        static ONE: Semaphore = Semaphore::const_new(1);
+        const MOMENT: Duration = Duration::from_millis(50);
+        let (release, held) = mpsc::channel();
+        let stuck = blocking(&ONE, move || held.recv().map_err(io::Error::other));
+        assert!(tokio::time::timeout(MOMENT, stuck).await.is_err());
+        assert!(
+            tokio::time::timeout(MOMENT, blocking(&ONE, || Ok(()))).await.is_err(),
+            "a second thread was taken"
+        );
+        release.send(()).unwrap();
+        blocking(&ONE, || Ok(())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_system_knows_itself() {
+        let found = Resolver::system().lookup("localhost").await.unwrap();
+        assert!(found.iter().any(IpAddr::is_loopback), "{found:?}");
+    }
 }

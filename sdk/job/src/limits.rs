@@ -79,7 +79,6 @@ macro_rules! defaults {
                     $value
                 }
 
-                #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
                 const fn $is(value: &$ty) -> bool {
                     *value == $value
                 }

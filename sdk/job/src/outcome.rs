@@ -247,7 +247,6 @@ pub struct Usage {
     pub http_bytes: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 const fn zero(value: &u64) -> bool {
     *value == 0
 }

@@ -73,6 +73,7 @@ fn limits() -> impl Strategy<Value = Limits> {
 }
 
 /// Limits that a body may leave out: at their default as often as not.
+#[expect(clippy::needless_pass_by_value, reason = "what a strategy makes is handed on by value")]
 fn more_limits(limits: Limits) -> impl Strategy<Value = Limits> {
     let bytes = || prop_oneof![Just(None), any::<u64>().prop_map(Some)];
     let count = || prop_oneof![Just(None), any::<u32>().prop_map(Some)];

@@ -94,7 +94,7 @@ mod tests {
         Wish::Directory { at: "/docs".into(), suggestion, write: false, paths: vec!["/docs/a".into()] }
     }
 
-    // Red with the arm for "" taken out of `ask`.
+    // Red with `yes` always true in `Wish::give`.
     #[test]
     fn silence_and_nonsense_are_no() {
         let wishes = [
@@ -141,7 +141,6 @@ mod tests {
         assert!(asked(&Wish::Scratch, "y\n").1.scratch);
     }
 
-    // Red without `take` in `ask`.
     #[test]
     fn an_endless_answer_costs_little() {
         let mut endless = io::BufReader::new(io::repeat(b'a'));

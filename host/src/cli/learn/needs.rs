@@ -38,8 +38,10 @@ pub(super) enum Unused {
 pub(super) fn needs(given: &Capabilities, reached: &[Reached], look: &dyn Fn(&str) -> Kind) -> Needs {
     let granted: Vec<&Reach> = reached.iter().filter(|it| it.granted).map(|it| &it.what).collect();
     let mut denied: Vec<&Reach> = reached.iter().filter(|it| !it.granted).map(|it| &it.what).collect();
-    // Where nothing is given at `/`, the guest sees an empty directory there: to open that is to look for something.
-    if !given.mounts.iter().any(|mount| mount.path == "/") {
+    // Where nothing is given at `/`, the guest sees an empty directory there. To open that, and to look for nothing in it by
+    // name, is to look at what there is.
+    let by_name = denied.iter().any(|reach| matches!(reach, Reach::Path { .. }));
+    if !by_name && !given.mounts.iter().any(|mount| mount.path == "/") {
         denied.extend(granted.iter().find(|reach| matches!(reach, Reach::Path { path, .. } if path == "/")));
     }
     let whole = granted.len() < MAX_OBSERVED;

@@ -203,10 +203,12 @@ impl Wish {
             Self::Randomness => "draw random bytes".to_owned(),
             Self::Directory { at, write, paths, .. } => {
                 let verb = if *write { "change" } else { "read" };
-                match paths.as_slice() {
+                // To reach something in a directory, most programs open the directory first.
+                let inside: Vec<&String> = paths.iter().filter(|path| *path != at).collect();
+                match inside.as_slice() {
+                    [] => format!("{verb} {at}"),
                     [path] => format!("{verb} {path}"),
                     [first, rest @ ..] => format!("{verb} {first} and {} more in {at}", rest.len()),
-                    [] => format!("{verb} {at}"),
                 }
             }
             Self::Change { path, .. } => format!("change {path}"),
@@ -237,7 +239,10 @@ impl Wish {
             }
             Self::Change { mount, .. } => format!("--write in place of --read for {mount}"),
             Self::Scratch => "--scratch".to_owned(),
-            Self::Secret { .. } => "--secret, with a host that keeps it".to_owned(),
+            Self::Secret { file } => {
+                let name = file.strip_prefix(SECRETS_PATH).map_or("", |name| name.trim_start_matches('/'));
+                format!("--secret {}, at a host that keeps it", if name.is_empty() { "NAME" } else { name })
+            }
             Self::Outside { .. } | Self::Missing { .. } => return None,
             Self::Connect(rule) => format!("--connect {rule}"),
             Self::Private { .. } => "--connect ADDRESS:PORT, with the address itself".to_owned(),
@@ -339,7 +344,7 @@ mod tests {
             ("/srv/data/x.csv", "--read DIR:/srv/data"),
             ("/srv/.config", "--read DIR:/srv/.config"),
             ("/scratch/x", "--scratch"),
-            ("/run/secrets/token", "--secret, with a host that keeps it"),
+            ("/run/secrets/token", "--secret token, at a host that keeps it"),
         ] {
             assert_eq!(paths(&Capabilities::default(), &[(path, false)]), [option], "{path}");
         }

@@ -67,8 +67,8 @@ impl Target {
     /// Whether `rule` allows it.
     pub(super) fn is_covered_by(&self, rule: &HttpRule) -> bool {
         // A tunnel leads to places that no rule was held against.
-        let method = self.method != "CONNECT"
-            && (rule.methods.is_empty() || rule.methods.iter().any(|method| *method == self.method));
+        let method =
+            self.method != "CONNECT" && (rule.methods.is_empty() || rule.methods.contains(&self.method));
         method
             && !self.userinfo
             && rule.tls == self.tls
