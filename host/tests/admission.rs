@@ -110,7 +110,7 @@ fn a_limit_above_the_hosts_maximum_is_refused_by_name() {
     assert!(refused(bounded).message.starts_with("cpu_ms: "));
 }
 
-// Red for each limit whose row is taken out of the table in `check_limits`.
+// Red with the rows of `files`, `sockets`, `http_bytes` and `host_buffer_bytes` taken out of `check_limits`.
 #[test]
 fn each_of_the_other_limits_has_its_maximum() {
     let max = config().bounds.max_limits;
@@ -149,7 +149,7 @@ fn secret_use(name: &str) -> SecretUse {
     SecretUse { name: name.parse().unwrap(), form: SecretForm::Env(format!("S_{name}")) }
 }
 
-// Red for each kind whose line is taken out of `not_granted` (hostile 10).
+// Red with `listen` taken out of `not_granted`, and with `any_network` covering secrets (hostile 10).
 #[test]
 fn network_and_secrets_are_granted_by_name_or_refused_with_the_exact_list() {
     let refusal = refused(|body, config| {

@@ -54,7 +54,6 @@ fn holding(dir: &Path, bytes: &[u8]) -> Vec<String> {
     found
 }
 
-// Red without the encryption in `Vault::set`, and with the value in the record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_seen_by_its_job_alone() {
     let live = live().await;

@@ -253,7 +253,7 @@ mod tests {
         );
     }
 
-    // Red without each half of the condition in `add`.
+    // Red without the count in `add`.
     #[tokio::test]
     async fn too_many_are_told_and_none_is_kept() {
         let site = site();

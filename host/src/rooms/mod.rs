@@ -130,7 +130,6 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path().join("scratch")).unwrap().count(), 0);
     }
 
-    // Red when `empty` follows links: `remove_dir_all` of what a link names.
     #[test]
     fn leftovers_go_at_the_next_start_and_links_are_not_followed() {
         let dir = tempfile::tempdir().unwrap();
@@ -147,7 +146,7 @@ mod tests {
     }
 
     /// A guest may nest directories deeper than a process may open files, or than a path may be long.
-    // Red with `std::fs::remove_dir_all` in place of `empty` (too many open files).
+    // `std::fs::remove_dir_all` would hold an open file for each level.
     #[test]
     fn depth_costs_neither_files_nor_stack() {
         let dir = tempfile::tempdir().unwrap();

@@ -200,7 +200,7 @@ mod tests {
         assert!(matches!(site.give("none", SecretForm::Env("A".into())), Err(SecretError::Absent(_))));
     }
 
-    // Red without `is_ours` in `in_memory`.
+    // Asked twice, before the place is opened and after: without the first alone, the second keeps the promise.
     #[test]
     fn a_place_that_is_not_ours_is_not_used() {
         let site = site();

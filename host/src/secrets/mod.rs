@@ -270,7 +270,6 @@ mod tests {
         assert_ne!(std::fs::read(file("a")).unwrap(), good);
     }
 
-    // Red without `check_private` for each of the two.
     #[test]
     fn a_key_that_others_can_read_is_refused() {
         let (dir, vault) = vault();

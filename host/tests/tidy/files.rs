@@ -126,7 +126,8 @@ fn is_nobodys(host: &str) -> bool {
             || address.is_documentation()
             || address.is_unspecified();
     }
-    let last = host.rsplit('.').next().unwrap_or(host);
+    let host = host.to_ascii_lowercase();
+    let last = host.rsplit('.').next().unwrap_or(&host);
     let set_aside = ["example", "test", "invalid"].contains(&last);
     set_aside || last.len() == 1 || host == "example.com" || host.ends_with(".example.com")
 }

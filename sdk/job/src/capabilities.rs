@@ -366,7 +366,7 @@ mod tests {
         assert!(text.starts_with("capabilities.mounts[0].path: /run/secrets/x is where"), "{text}");
     }
 
-    // Red without each of the bounds in `check_rules`; the record's test shows why they are there.
+    // The record's test shows why these bounds are there.
     #[test]
     fn rules_are_bounded() {
         let text = refused(|asked| asked.listen = vec!["[::1]:80".parse().unwrap(); MAX_RULES + 1]);

@@ -322,7 +322,6 @@ pub struct OutputSummary {
 mod tests {
     use super::*;
 
-    // Red without each line of `is_name`.
     #[test]
     fn an_artifacts_name_stays_where_it_is_put() {
         for good in ["a", "a/b.txt", "...", "\u{fc} b", "\"q\\"] {
