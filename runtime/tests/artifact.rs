@@ -117,7 +117,10 @@ fn a_head_that_is_cut_short_is_an_error() {
 fn a_compatibility_can_be_part_of_a_file_name() {
     for metering in [Metering::None, Metering::Fuel] {
         let name = engine().compatibility(metering).unwrap().to_string();
-        assert!(name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b)), "{name}");
+        assert!(
+            name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b)),
+            "{name}"
+        );
     }
 }
 
