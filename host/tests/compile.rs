@@ -262,16 +262,21 @@ async fn a_known_module_is_not_compiled_again_after_a_restart() {
     .await;
 }
 
+/// What was done, and how.
+type Tampering = (&'static str, fn(&[PathBuf; 2]));
+
 /// What a stranger who can write to the cache may do to the first module's file. Each ends in the second module's code, or in
 /// none, if it is believed.
-fn tampered() -> [(&'static str, fn(&[PathBuf; 2])); 7] {
+fn tampered() -> [Tampering; 7] {
     fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = fs::read(path).unwrap();
         change(&mut bytes);
         fs::write(path, bytes).unwrap();
     }
     [
-        ("the other module's file", |files| drop(fs::copy(&files[1], &files[0]).unwrap())),
+        ("the other module's file", |files| {
+            fs::copy(&files[1], &files[0]).unwrap();
+        }),
         ("its own MAC, the other's code", |files| {
             let other = fs::read(&files[1]).unwrap();
             rewrite(&files[0], |bytes| bytes.splice(32.., other[32..].iter().copied()).for_each(drop));
