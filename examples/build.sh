@@ -17,6 +17,11 @@ WASI_SHIM=0.1.0
 JCO=1.35.0
 COMPONENTIZE_QJS=0.4.5
 
+# The version of WASI's interfaces; one of the same length that no tool knows; and one that every host of the first takes, too.
+WASI=0.2.12
+WASI_UNKNOWN=0.9.12
+WASI_SIBLING=0.2.11
+
 # Stack of a C or Zig task: zig gives it 16 MiB, which every run would be charged for.
 STACK_BYTES=262144
 
@@ -32,19 +37,20 @@ TOOLS=${EXAMPLE_TOOLS_DIR:-$ROOT/target/example-tools}
 REGISTRY=${CARGO_HOME:-$HOME/.cargo}/registry
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$ROOT/target/example-tasks}"
 
-ALL="wordcount csv-report thumbnail sha256sum histogram log-summary markdown-toc jsonl-group build-order"
+ALL="wordcount csv-report thumbnail sha256sum histogram log-summary markdown-toc jsonl-group build-order fetch fetch-js"
 OUT=
 SKIPPED=
 
 build_one() {
     case $1 in
         wordcount | csv-report) build_rust "$1" wasm32-wasip1 ;;
-        thumbnail) build_rust "$1" wasm32-wasip2 ;;
+        thumbnail | fetch) build_rust "$1" wasm32-wasip2 ;;
         sha256sum) build_c "$1" ;;
         histogram) build_zig "$1" ;;
         log-summary) build_go "$1" ;;
         markdown-toc) build_assemblyscript "$1" ;;
         jsonl-group) build_javascript "$1" ;;
+        fetch-js) build_javascript_http "$1" ;;
         build-order) build_python "$1" ;;
         *)
             echo "build.sh: there is no task $1; there are: $ALL" >&2
@@ -100,7 +106,23 @@ build_assemblyscript() {
 build_javascript() {
     wit_packages || return 0
     (cd "$NPM" && node_modules/.bin/jco componentize "$TASKS/$1/$1.js" --wit "$WIT" -n job \
-        --backend quickjs --backend-qjs-disable-async -o "$OUT" >/dev/null)
+        --backend quickjs --backend-qjs-disable-async -o "$OUT" >/dev/null) || return 1
+    blank_upstream_paths
+}
+
+# While it takes its snapshot, componentize-qjs offers the WASI interfaces that it knows, with resources of its own, and stubs for
+# all others, wasi:http among them: the streams of the two do not fit together. So the world gets a version of WASI that it
+# does not know, which makes all of it stubs, and the module then gets back one that hosts know.
+build_javascript_http() {
+    wit_packages || return 0
+    grep -rl "$WASI" "$WIT" | while read -r file; do
+        sed "s/$WASI/$WASI_UNKNOWN/g" "$file" >"$scratch/renamed" && mv "$scratch/renamed" "$file" || return 1
+    done
+    sed "s/@$WASI'/@$WASI_UNKNOWN'/" "$TASKS/$1/$1.js" >"$NPM/$1.js"
+    (cd "$NPM" && node_modules/.bin/jco componentize "$1.js" --wit "$WIT" -n http-job \
+        --backend quickjs --backend-qjs-disable-async -o "$OUT" >/dev/null) || return 1
+    UNKNOWN=$WASI_UNKNOWN KNOWN=$WASI_SIBLING LC_ALL=C perl -pi -e \
+        's{(wasi:[a-z]+/[a-z-]+\@)\Q$ENV{UNKNOWN}\E}{$1$ENV{KNOWN}}g' "$OUT"
     blank_upstream_paths
 }
 
@@ -167,14 +189,14 @@ npm_tools() { # NAME PACKAGE...: installs them into one directory; its path is $
     fi
 }
 
-wit_packages() { # The world of sdk/wit and, from jco, the WASI packages that it includes; the path is $WIT
+wit_packages() { # The worlds of sdk/wit and, from jco, the WASI packages that they include; the path is $WIT
     npm_tools jco "@bytecodealliance/jco@$JCO" "componentize-qjs@$COMPONENTIZE_QJS" || return 1
     WIT=$TOOLS/wit
     rm -rf "$WIT"
     mkdir -p "$WIT/deps"
     cp "$ROOT/sdk/wit/job.wit" "$WIT/"
-    for package in cli clocks filesystem io random sockets; do
-        cp -r "$NPM/node_modules/@bytecodealliance/jco/lib/wit/builtin/0.2.12/wasi-$package" "$WIT/deps/"
+    for package in cli clocks filesystem http io random sockets; do
+        cp -r "$NPM/node_modules/@bytecodealliance/jco/lib/wit/builtin/$WASI/wasi-$package" "$WIT/deps/"
     done
 }
 

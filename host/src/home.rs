@@ -6,7 +6,8 @@
 //! DIR/known_hosts              host keys that this user's clients trust
 //! DIR/lock                     held by the one host of the directory
 //! DIR/live.json                where that host listens, while it does
-//! DIR/state/ audit/ blobs/ tmp/    the host's
+//! DIR/keys/secrets.key, DIR/secrets/    secrets for jobs, encrypted (`secrets`)
+//! DIR/state/ audit/ blobs/ tmp/ scratch/    the host's
 //! DIR/cache/                   compiled modules, under keys/cache.key; both made anew when they are not there
 //! ```
 //!
@@ -18,7 +19,7 @@
 
 mod cache;
 mod lock;
-mod place;
+pub(crate) mod place;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -192,6 +193,12 @@ impl Home {
         self.dir.join("tmp")
     }
 
+    /// The directory of what running jobs have for themselves.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
+    }
+
     /// The file of the client's secret key.
     #[must_use]
     pub fn client_key_file(&self) -> PathBuf {
@@ -224,7 +231,7 @@ impl Home {
 }
 
 impl Home {
-    fn keys(&self) -> PathBuf {
+    pub(crate) fn keys(&self) -> PathBuf {
         self.dir.join("keys")
     }
 

@@ -11,6 +11,7 @@
 //! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints.
 //!
 //! [`compile`] turns modules into machine code, in a process that may take so much and no more.
+//! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 // One file has an exception, with the reason beside it.
@@ -30,4 +31,6 @@ pub mod intake;
 pub mod lifecycle;
 mod publisher;
 mod refusals;
+mod rooms;
+pub mod secrets;
 pub mod store;

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use common::{NOW, admit, body, config, host_key, principal, secret};
 use strongroom::config::{Config, Volume};
-use strongroom_job::{Access, JobBody, Mount, MountSource, Refusal, RefusalCode, Timestamp};
+use strongroom_job::{
+    Access, Event, JobBody, Limits, Mount, MountSource, Refusal, RefusalCode, SecretForm, SecretUse,
+    Timestamp,
+};
 
 fn refused(change: impl FnOnce(&mut JobBody, &mut Config)) -> Refusal {
     refused_at(NOW, change)
@@ -102,6 +105,144 @@ fn a_limit_above_the_hosts_maximum_is_refused_by_name() {
     }
     let bounded = |_: &mut JobBody, config: &mut Config| config.bounds.max_limits.fuel = Some(100);
     assert!(refused(bounded).message.starts_with("fuel: "));
+    // A job without a bound of its own may use its whole wall time.
+    let bounded = |_: &mut JobBody, config: &mut Config| config.bounds.max_limits.cpu_ms = Some(100);
+    assert!(refused(bounded).message.starts_with("cpu_ms: "));
+}
+
+// Red for each limit whose row is taken out of the table in `check_limits`.
+#[test]
+fn each_of_the_other_limits_has_its_maximum() {
+    let max = config().bounds.max_limits;
+    type Ask = fn(&mut Limits, &Limits);
+    let above: [(&str, Ask); 8] = [
+        ("disk_bytes", |asked, max| asked.disk_bytes = max.disk_bytes + 1),
+        ("file_bytes", |asked, max| asked.file_bytes = max.file_bytes + 1),
+        ("files", |asked, max| asked.files = max.files + 1),
+        ("handles", |asked, max| asked.handles = max.handles + 1),
+        ("sockets", |asked, max| asked.sockets = max.sockets + 1),
+        ("http_bytes", |asked, max| asked.http_bytes = max.http_bytes + 1),
+        ("instances", |asked, max| asked.instances = max.instances + 1),
+        ("host_buffer_bytes", |asked, max| asked.host_buffer_bytes = max.host_buffer_bytes + 1),
+    ];
+    for (name, raise) in above {
+        let refusal = refused(|body, _| raise(&mut body.task.limits, &max));
+        assert_eq!(refusal.code, RefusalCode::LimitTooHigh);
+        assert!(refusal.message.starts_with(&format!("{name}: asked for ")), "{refusal}");
+    }
+    let mut body = body(1);
+    body.task.limits = Limits { fuel: None, ..max };
+    assert!(admit(&body, &config(), NOW).is_ok(), "the maximum itself is allowed");
+}
+
+/// A principal with one of everything, and without the shortcuts of the host's own user.
+fn granted(config: &mut Config) {
+    let who = &mut config.principals[0];
+    (who.any_directory, who.any_network) = (false, false);
+    who.connect = vec!["db.example.com:5432".parse().unwrap(), "udp://10.0.0.0/8:53".parse().unwrap()];
+    who.listen = vec!["127.0.0.1:8080".parse().unwrap()];
+    who.http = vec!["GET,PUT https://example.com/v1".parse().unwrap()];
+    who.secrets = ["token".parse().unwrap()].into();
+}
+
+fn secret_use(name: &str) -> SecretUse {
+    SecretUse { name: name.parse().unwrap(), form: SecretForm::Env(format!("S_{name}")) }
+}
+
+// Red for each kind whose line is taken out of `not_granted` (hostile 10).
+#[test]
+fn network_and_secrets_are_granted_by_name_or_refused_with_the_exact_list() {
+    let refusal = refused(|body, config| {
+        granted(config);
+        let asked = &mut body.task.capabilities;
+        asked.scratch = true;
+        asked.connect = vec![
+            "db.example.com:5432".parse().unwrap(),
+            "db.example.com:5433".parse().unwrap(),
+            "udp://10.1.0.0/16:53".parse().unwrap(),
+            "tcp://10.1.0.0/16:53".parse().unwrap(),
+        ];
+        asked.listen = vec!["127.0.0.1:8080".parse().unwrap(), "0.0.0.0:8080".parse().unwrap()];
+        asked.http = vec![
+            "PUT https://example.com/v1/x".parse().unwrap(),
+            "POST https://example.com/v1".parse().unwrap(),
+        ];
+        asked.secrets = vec![secret_use("token"), secret_use("other")];
+    });
+    assert_eq!(refusal.code, RefusalCode::NotGranted);
+    let rest = |key: &str| format!("(the host's configuration can add it to this key's {key})");
+    assert_eq!(
+        refusal.missing,
+        [
+            format!("connect tcp://db.example.com:5433 {}", rest("connect")),
+            format!("connect tcp://10.1.0.0/16:53 {}", rest("connect")),
+            format!("listen tcp://0.0.0.0:8080 {}", rest("listen")),
+            format!("http POST https://example.com:443/v1 {}", rest("http")),
+            format!("secret other as variable S_other {}", rest("secrets")),
+        ]
+    );
+}
+
+#[test]
+fn what_is_covered_is_granted_and_recorded() {
+    let (mut body, mut config) = (body(1), config());
+    granted(&mut config);
+    let asked = &mut body.task.capabilities;
+    asked.scratch = true;
+    asked.connect = vec!["udp://10.1.2.3:53".parse().unwrap()];
+    asked.listen = vec!["127.0.0.1:8080".parse().unwrap()];
+    asked.http = vec!["https://example.com/v1/a".parse().unwrap()];
+    // HEAD was not granted; GET alone is.
+    asked.http[0].methods.retain(|method| method == "GET");
+    asked.secrets = vec![secret_use("token")];
+    let expected = asked.clone();
+    let job = admit(&body, &config, NOW).unwrap();
+    let Event::Admitted { grant, .. } = job.record() else { panic!("an admitted record") };
+    assert_eq!(grant.connect, expected.connect);
+    assert_eq!((grant.listen, grant.http), (expected.listen, expected.http));
+    assert_eq!((grant.secrets, grant.scratch), (expected.secrets, true));
+    let host = host_key().public();
+    assert!(job.grant(&strongroom::admission::Policy { host: &host, config: &config }).is_ok());
+    // Taken away while it waited: it does not run.
+    config.principals[0].secrets.clear();
+    let refusal = job.grant(&strongroom::admission::Policy { host: &host, config: &config }).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::NotGranted);
+}
+
+// Red when `any_network` covers secrets, too.
+#[test]
+fn the_hosts_own_user_has_the_network_and_no_secret() {
+    let (mut body, config) = (body(1), config());
+    assert!(config.principals[0].any_network);
+    body.task.capabilities.connect = vec!["10.0.0.0/8:*".parse().unwrap()];
+    body.task.capabilities.http = vec!["* http://192.0.2.1/".parse().unwrap()];
+    body.task.capabilities.listen = vec!["0.0.0.0:80".parse().unwrap()];
+    assert!(admit(&body, &config, NOW).is_ok());
+    body.task.capabilities.secrets = vec![secret_use("token")];
+    let refusal = admit(&body, &config, NOW).unwrap_err();
+    assert_eq!(refusal.missing.len(), 1, "{refusal:?}");
+}
+
+#[test]
+fn a_directory_in_a_volume_needs_the_volume() {
+    let below = |volume: &str, access| Mount {
+        source: MountSource::VolumePath { volume: volume.parse().unwrap(), path: "a/b".into() },
+        path: format!("/{volume}"),
+        access,
+    };
+    let refusal = refused(|body, config| {
+        config.principals[0].volumes.insert("docs".parse().unwrap(), Access::Read);
+        let docs = Volume { path: "/srv/docs".into(), access: Access::ReadWrite };
+        config.volumes.insert("docs".parse().unwrap(), docs);
+        body.task.capabilities.mounts = vec![below("docs", Access::ReadWrite), below("absent", Access::Read)];
+    });
+    assert_eq!(
+        refusal.missing,
+        [
+            "write volume docs, directory \"a/b\", at /docs (the volume is granted read-only)",
+            "read volume absent, directory \"a/b\", at /absent (no such volume is granted to this key)",
+        ]
+    );
 }
 
 // Red with `missing` ignored in `resolve` (hostile 10).

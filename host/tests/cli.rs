@@ -122,13 +122,14 @@ fn help_names_what_there_is() {
         let first = |line: &str| Some(line.strip_prefix("  ")?.split_once(' ')?.0.to_owned());
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
-    assert_eq!(commands(&["--help"]), ["init", "serve", "run", "submit", "job", "module", "audit"]);
-    assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "cancel"]);
+    assert_eq!(commands(&["--help"]), ["init", "serve", "run", "submit", "job", "module", "secret", "audit"]);
+    assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "fetch", "cancel"]);
+    assert_eq!(commands(&["secret", "--help"]), ["set", "list", "remove"]);
     assert_eq!(commands(&["module", "--help"]), ["push", "list", "inspect"]);
     assert_eq!(commands(&["audit", "--help"]), ["verify", "show", "prove", "export"]);
     for command in ["run", "submit"] {
         let help = place.run(&[command, "--help"]).exits(0);
-        for absent in ["--at", "--retries", "--unique", "--connect", "--http"] {
+        for absent in ["--at", "--retries", "--unique", "--network"] {
             let flags: BTreeSet<&str> = help.out().split_whitespace().collect();
             assert!(!flags.contains(absent), "{command} {absent}");
             assert!(place.run(&[command, "x.wasm", absent, "1"]).exits(126).stderr.contains(absent));
@@ -141,7 +142,7 @@ fn help_names_what_there_is() {
 fn the_reference_names_every_option() {
     let reference = include_str!("../../docs/reference/cli.md");
     let place = Place::new();
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 20] = [
         &[],
         &["init"],
         &["serve"],
@@ -150,7 +151,11 @@ fn the_reference_names_every_option() {
         &["job", "list"],
         &["job", "show"],
         &["job", "logs"],
+        &["job", "fetch"],
         &["job", "cancel"],
+        &["secret", "set"],
+        &["secret", "list"],
+        &["secret", "remove"],
         &["module", "push"],
         &["module", "list"],
         &["module", "inspect"],
@@ -243,9 +248,12 @@ fn modules_are_pushed_listed_and_looked_into() {
     assert_eq!((&report["kind"], &report["digest"]), (&"core module".into(), &digest.as_str().into()));
     assert_eq!(report["imports"]["wasi_snapshot_preview1"], serde_json::json!(["fd_write"]));
     assert_eq!(report["can_use"], serde_json::json!(["streams"]));
-    assert_eq!((&report["refusal"], &report["exports"]), (&Value::Null, &serde_json::json!(["_start"])));
+    assert_eq!(
+        (&report["refusals"], &report["exports"]),
+        (&serde_json::json!([]), &serde_json::json!(["_start"]))
+    );
     let words = place.run(&["module", "inspect", "out.wasm"]).exits(0);
-    for part in ["core module", &digest, "fd_write", "_start", "standard streams"] {
+    for part in ["core module", &digest, "fd_write", "_start", "streams"] {
         assert!(words.out().contains(part), "{part}: {words:?}");
     }
     // A hostile name is shown, not obeyed, and the refusal names the import.

@@ -262,12 +262,12 @@ async fn a_known_module_is_not_compiled_again_after_a_restart() {
     .await;
 }
 
-/// What was done, and how.
-type Tampering = (&'static str, fn(&[PathBuf; 2]));
+/// Changes the first of two cached files.
+type Tamper = fn(&[PathBuf; 2]);
 
 /// What a stranger who can write to the cache may do to the first module's file. Each ends in the second module's code, or in
 /// none, if it is believed.
-fn tampered() -> [Tampering; 7] {
+fn tampered() -> [(&'static str, Tamper); 7] {
     fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = fs::read(path).unwrap();
         change(&mut bytes);

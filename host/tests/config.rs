@@ -30,6 +30,7 @@ fn the_example_is_the_defaults() {
     assert_eq!(example.log_origin, "example.com/log");
     let [owner] = example.principals.as_slice() else { panic!("{:?}", example.principals) };
     assert_eq!((owner.name.as_str(), owner.key, owner.any_directory), ("owner", key(), true));
+    assert!(owner.any_network && owner.secrets.is_empty(), "any network, and no secret until it is listed");
     assert_eq!(owner.tenant, Name::default_name());
     let bare = parse(ORIGIN);
     assert_eq!(bare.bounds, example.bounds);
@@ -52,6 +53,15 @@ fn the_defaults_are_the_documented_ones() {
         wall_ms: 3_600_000,
         stdout_bytes: 4 << 30,
         stderr_bytes: 256 << 20,
+        cpu_ms: None,
+        disk_bytes: 64 << 30,
+        file_bytes: 64 << 30,
+        files: 1_000_000,
+        handles: 1024,
+        sockets: 1024,
+        http_bytes: 64 << 30,
+        instances: 64,
+        host_buffer_bytes: 128 << 20,
     };
     assert_eq!(bounds.max_limits, limits);
 }
@@ -100,6 +110,10 @@ name = "alice"
 key = "{KEY}"
 tenant = "red"
 volumes = {{ data = "read", papers = "read" }}
+connect = ["example.com:443", "udp://10.0.0.0/8:53"]
+listen = ["127.0.0.1:8080"]
+http = ["https://example.com/v1"]
+secrets = ["token"]
 
 [[principals]]
 name = "bob"
@@ -120,6 +134,13 @@ data = "write"
     assert!(!alice.any_directory && !bob.any_directory);
     let granted: Vec<_> = alice.volumes.iter().map(|(name, access)| (name.as_str(), *access)).collect();
     assert_eq!(granted, [("data", Access::Read), ("papers", Access::Read)]);
+    let network: Vec<String> = alice.connect.iter().map(ToString::to_string).collect();
+    assert_eq!(network, ["tcp://example.com:443", "udp://10.0.0.0/8:53"]);
+    assert_eq!(alice.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(alice.http, ["https://example.com/v1".parse().unwrap()]);
+    assert_eq!(alice.secrets.iter().map(Name::as_str).collect::<Vec<_>>(), ["token"]);
+    assert!(!alice.any_network && !bob.any_network);
+    assert!(bob.connect.is_empty() && bob.listen.is_empty() && bob.http.is_empty() && bob.secrets.is_empty());
     assert_eq!(bob.volumes.values().copied().collect::<Vec<_>>(), [Access::ReadWrite]);
     assert_ne!(config.digest, parse(ORIGIN).digest);
 }
@@ -131,6 +152,8 @@ fn every_fault_names_its_line_and_its_remedy() {
     let dir = dir.path().canonicalize().unwrap();
     let file = dir.join("file");
     std::fs::write(&file, "").unwrap();
+    let broken = dir.join("broken.pem");
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     let volume = |lines: &str| format!("{ORIGIN}[volumes.data]\n{lines}\n");
     let principal = |lines: &str| format!("{ORIGIN}[[principals]]\nname = \"a\"\nkey = \"{KEY}\"\n{lines}\n");
     let cases = [
@@ -168,6 +191,21 @@ fn every_fault_names_its_line_and_its_remedy() {
         ("weak key", format!("{ORIGIN}[[principals]]\nname = \"a\"\nkey = \"ed25519:{}\"\n", "0".repeat(64))),
         ("name twice", format!("{}[[principals]]\nname = \"a\"\nkey = \"{OTHER}\"\n", principal(""))),
         ("key of two", format!("{}[[principals]]\nname = \"b\"\nkey = \"{KEY}\"\n", principal(""))),
+        ("destination without a port", principal("connect = [\n  \"a.example:1\",\n  \"b.example\"]")),
+        ("destination twice", principal("connect = [\"a.example:1\", \"tcp://a.example:1\"]")),
+        ("listener by name", principal("listen = [\"localhost:80\"]")),
+        ("HTTP rule without a scheme", principal("http = [\"example.com/v1\"]")),
+        ("HTTP rule with a query", principal("http = [\"https://example.com/?a\"]")),
+        ("secret that is no name", principal("secrets = [\"API_TOKEN!\"]")),
+        ("secret twice", principal("secrets = [\"a\", \"a\"]")),
+        ("text for a list", principal("connect = \"example.com:443\"")),
+        ("number for a rule", principal("http = [443]")),
+        ("typo in any_network", principal("any_netwrok = true")),
+        ("certificates by a relative path", format!("{ORIGIN}[http]\nca_file = \"ca.pem\"\n")),
+        ("certificates that are not there", format!("{ORIGIN}[http]\nca_file = {:?}\n", dir.join("none"))),
+        ("certificates that are none", format!("{ORIGIN}[http]\nca_file = {file:?}\n")),
+        ("certificates that are damaged", format!("{ORIGIN}[http]\nca_file = {broken:?}\n")),
+        ("typo in http", format!("{ORIGIN}[http]\nca_flie = {file:?}\n")),
         ("grant of an unknown volume", principal("volumes = { dat = \"read\" }")),
         (
             "grant above the volume",

@@ -57,6 +57,15 @@ fn letting_somebody_submit_works_as_described() {
 
 #[test]
 fn the_other_how_tos_work_as_described() {
+    let said = run("docs/how-to/learn-what-a-module-needs.md").exits(0);
+    assert_eq!(statuses(&said), ["1"], "{said:?}");
+    for shown in [
+        "# denied: read /docs (--read ./docs:/docs)",
+        "# not used: --write docs:/docs (it only read)",
+        "strongroom run examples/prebuilt/wordcount.wasm --read docs:/docs --deterministic -- /docs",
+    ] {
+        assert!(said.out().lines().any(|line| line == shown), "{shown}: {said:?}");
+    }
     let others = ["check-the-log", "run-a-service", "write-a-task"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -68,7 +77,14 @@ fn the_other_how_tos_work_as_described() {
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     found.sort();
-    assert_eq!(found, ["check-the-log", "let-somebody-submit", "run-a-service", "write-a-task"]);
+    let run = [
+        "check-the-log",
+        "learn-what-a-module-needs",
+        "let-somebody-submit",
+        "run-a-service",
+        "write-a-task",
+    ];
+    assert_eq!(found, run);
 }
 
 /// What `echo "exit status $?"` said, in order.

@@ -28,7 +28,7 @@ use strongroom_job::frame::encode_header;
 use strongroom_job::{
     Access, BATCH_PAYLOAD_TYPE, Base64Bytes, BatchBody, BlobKind, Context, Digest, Input, JOB_PAYLOAD_TYPE,
     JobBody, JobId, JobState, MAX_ENVELOPE_BYTES, Mount, MountSource, Outcome, OutputStream, Refusal,
-    RefusalCode, Request, Response, SecretKey, Signature, Timestamp, Variation,
+    RefusalCode, Request, Response, SecretForm, SecretKey, SecretUse, Signature, Timestamp, Variation,
 };
 use strongroom_sdk::{Client, Error, Identity, Job};
 
@@ -307,6 +307,17 @@ async fn envelopes(book: &mut Book, who: &Bare) {
             .await,
     );
     note("a priority out of range", who.refused_job(|body| body.task.priority = 101).await);
+    note(
+        "a variable that a secret sets, too",
+        who.refused_job(|body| {
+            body.task.env.insert("TOKEN".into(), "x".into());
+            let form = SecretForm::Env("TOKEN".into());
+            body.task.capabilities.secrets = vec![SecretUse { name: "a".parse().unwrap(), form }];
+        })
+        .await,
+    );
+    let respelled = body.replace("\"random\":true", "\"random\":true,\"connect\":[\"a.example:1\"]");
+    note("a destination in another spelling", who.refused_envelope(&job(&respelled)).await);
     note("no time to run in", who.refused_job(|body| body.task.limits.wall_ms = 0).await);
     note(
         "a long inline input",
@@ -367,6 +378,15 @@ async fn tasks(book: &mut Book, who: &Bare) {
         ];
     });
     book.note(RefusalCode::NotGranted, "more directories than granted", more.await);
+    let reaching = who.refused_job(|body| {
+        let asked = &mut body.task.capabilities;
+        asked.connect = vec!["db.example.com:5432".parse().unwrap(), "udp://10.0.0.0/8:53".parse().unwrap()];
+        asked.listen = vec!["127.0.0.1:8080".parse().unwrap()];
+        asked.http = vec!["https://example.com/v1".parse().unwrap()];
+        let form = SecretForm::Env("TOKEN".into());
+        asked.secrets = vec![SecretUse { name: "api-token".parse().unwrap(), form }];
+    });
+    book.note(RefusalCode::NotGranted, "network and secrets that nobody granted", reaching.await);
     let greedy = who.refused_job(|body| {
         body.task.limits.memory_bytes = 1 << 40;
         body.task.limits.wall_ms = 7_200_000;
@@ -431,6 +451,7 @@ async fn jobs(book: &mut Book, live: &Live, visitor: &Bare, owner: &SecretKey) {
     book.note(RefusalCode::UnknownJob, "a job that does not exist", refusal(client.show(nobody).await));
     // Word for word the same, but for the id: that a job exists is nobody else's business.
     for request in [
+        Request::Artifact { job: done, name: "x".into(), offset: 0 },
         Request::Show { job: done },
         Request::Wait { job: done },
         Request::Cancel { job: done },
@@ -440,10 +461,13 @@ async fn jobs(book: &mut Book, live: &Live, visitor: &Bare, owner: &SecretKey) {
         let theirs = visitor.refused_request(&request).await;
         book.note(RefusalCode::UnknownJob, "another tenant's job", theirs);
     }
-    let first = &book.said[book.said.len() - 5];
-    let same = book.said.iter().rev().take(5).all(|said| said.message == first.message);
+    let first = &book.said[book.said.len() - 6];
+    let same = book.said.iter().rev().take(6).all(|said| said.message == first.message);
     assert!(same, "another tenant's job is told from none by the request");
-    book.said.truncate(book.said.len() - 4);
+    book.said.truncate(book.said.len() - 5);
+
+    let absent = client.artifact(done, "report.txt", 0).await.map(drop);
+    book.note(RefusalCode::UnknownArtifact, "an artifact of a job that left none", refusal(absent));
 
     let reused = bare.refused_job(|body| {
         body.id = done;
@@ -451,6 +475,9 @@ async fn jobs(book: &mut Book, live: &Live, visitor: &Bare, owner: &SecretKey) {
     });
     book.note(RefusalCode::Conflict, "an id that was used before", reused.await);
     let spinning = client.submit(&Job::new(spins)).await.unwrap().job;
+    let early = client.artifact(spinning, "report.txt", 0).await.map(drop);
+    book.names.push((spinning.to_string(), "<job>"));
+    book.note(RefusalCode::WrongState, "an artifact of a job that is not over", refusal(early));
     book.note(
         RefusalCode::QueueFull,
         "one job too many",

@@ -10,6 +10,8 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 use crate::engine::EngineError;
 use crate::features;
 use crate::module::Metering;
+use crate::net::http::tls::TlsRoots;
+use crate::net::resolve::Resolver;
 use crate::quantity::ByteSize;
 
 /// What one engine may use, for all runs together.
@@ -42,6 +44,13 @@ pub struct EngineConfig {
     pub tick: Duration,
     /// Where memories and stacks come from. Default pooled.
     pub allocation: Allocation,
+    /// Who looks up the names that guests were granted. Default the system.
+    #[serde(skip)]
+    pub resolver: Resolver,
+    /// Whose certificates the servers that guests reach over HTTPS may show. Default the web's authorities. There is no way to do
+    /// without.
+    #[serde(skip)]
+    pub tls_roots: TlsRoots,
 }
 
 /// Where memories and stacks come from.
@@ -65,6 +74,8 @@ impl Default for EngineConfig {
             warm_slots: 100,
             tick: Duration::from_millis(2),
             allocation: Allocation::Pooled,
+            resolver: Resolver::system(),
+            tls_roots: TlsRoots::Web,
         }
     }
 }

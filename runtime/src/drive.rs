@@ -19,6 +19,8 @@ pub(crate) enum Ended<T> {
     Done(T),
     /// The deadline passed.
     Deadline,
+    /// It was on a processor for longer than it may be.
+    Spent,
     /// The caller cancelled it.
     Cancelled,
     /// What goes on beside it said that there is no point in going on.
@@ -27,12 +29,22 @@ pub(crate) enum Ended<T> {
     Panicked(String),
 }
 
-/// Time on a processor, as `Usage::cpu` tells it.
+/// Time on a processor, as `Usage::cpu` tells it and `Limits::cpu` bounds it.
 #[derive(Debug)]
 pub(crate) struct Cpu {
     pub(crate) spent: Duration,
-    /// When the first slice began; none after it.
-    first: Option<Instant>,
+    allowed: Option<Duration>,
+    begun: Begun,
+}
+
+/// When the first slice began; the others are measured whole.
+#[derive(Debug)]
+enum Begun {
+    /// By the wall clock.
+    At(Instant),
+    /// By the thread's own.
+    Having(Duration),
+    Measured,
 }
 
 /// Polls `work` until it ends, `deadline` passes, or `cancel` fires. `work` is gone when this returns.
@@ -71,6 +83,7 @@ pub(crate) async fn drive<F: Future>(
             };
             match polled {
                 Poll::Ready(value) => Poll::Ready(Ended::Done(value)),
+                Poll::Pending if cpu.as_ref().is_some_and(|cpu| cpu.is_over()) => Poll::Ready(Ended::Spent),
                 Poll::Pending => beside(cx).map(|()| Ended::Abandoned),
             }
         }));
@@ -98,23 +111,32 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
 }
 
 impl Cpu {
-    /// Begins the first slice.
-    pub(crate) fn since(start: Instant) -> Self {
-        Self { spent: Duration::ZERO, first: Some(start) }
+    /// Begins the first slice, at `start` and on this thread.
+    ///
+    /// Asking for the thread's time is a system call, which would cost a short job several percent: its one slice is measured by
+    /// the wall clock. Under a limit nothing is guessed, since that clock also counts what other threads do meanwhile.
+    pub(crate) fn since(start: Instant, allowed: Option<Duration>) -> Self {
+        let begun = if allowed.is_some() { Begun::Having(thread_time()) } else { Begun::At(start) };
+        Self { spent: Duration::ZERO, allowed, begun }
     }
 
-    /// Asking for the thread's CPU time is a system call, which would cost a short job several percent; its one slice is
-    /// measured by the wall clock.
     fn measure<T>(&mut self, slice: impl FnOnce() -> T) -> T {
-        if let Some(start) = self.first.take() {
-            let result = slice();
-            self.spent = start.elapsed();
-            return result;
-        }
-        let before = thread_time();
+        let before = match std::mem::replace(&mut self.begun, Begun::Measured) {
+            Begun::At(start) => {
+                let result = slice();
+                self.spent = start.elapsed();
+                return result;
+            }
+            Begun::Having(before) => before,
+            Begun::Measured => thread_time(),
+        };
         let result = slice();
         self.spent += thread_time().saturating_sub(before);
         result
+    }
+
+    fn is_over(&self) -> bool {
+        self.allowed.is_some_and(|allowed| self.spent > allowed)
     }
 }
 

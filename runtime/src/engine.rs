@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use wasmtime_wasi::I32Exit;
-
 use crate::config::{Allocation, EngineConfig};
+use crate::fs;
 use crate::module::{Metering, Module};
+use crate::net;
 use crate::probe;
 use crate::quantity::ByteSize;
 use crate::refusal::ModuleError;
@@ -59,6 +59,8 @@ pub(crate) struct EngineInner {
     metered: OnceLock<Half>,
     /// Held while `metered` is made, so that it is made once.
     making: Mutex<()>,
+    /// What guests' HTTPS requests are made with.
+    pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) ticker: Ticker,
 }
 
@@ -83,6 +85,7 @@ impl Engine {
     /// See [`EngineError`].
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
         config.check()?;
+        let tls = net::http::tls::client_config(&config.tls_roots)?;
         probe::require_openat2()?;
         let pagemap_scan = config.allocation == Allocation::Pooled && probe::has_pagemap_scan();
         if config.allocation == Allocation::Pooled && !pagemap_scan {
@@ -98,6 +101,7 @@ impl Engine {
             plain,
             metered: OnceLock::new(),
             making: Mutex::new(()),
+            tls,
             ticker,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -166,18 +170,13 @@ impl Half {
         let engine = wasmtime::Engine::new(&config.wasmtime(metering, pagemap_scan)).map_err(start_error)?;
 
         let mut core = wasmtime::Linker::new(&engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut core, |guest: &mut Guest| guest.wasi())
-            .map_err(start_error)?;
-        // wasmtime-wasi turns a status above 125 into a trap; ours reports the status that the guest gave.
-        core.allow_shadowing(true);
-        core.func_wrap("wasi_snapshot_preview1", "proc_exit", |status: i32| -> wasmtime::Result<()> {
-            Err(I32Exit(status).into())
-        })
-        .map_err(start_error)?;
-        core.allow_shadowing(false);
+        fs::link_preview1(&mut core).map_err(start_error)?;
 
         let mut component = wasmtime::component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(start_error)?;
+        fs::link_preview2(&mut component).map_err(start_error)?;
+        net::link(&mut component).map_err(start_error)?;
+        net::http::link(&mut component).map_err(start_error)?;
         Ok(Self { engine, core, component })
     }
 }

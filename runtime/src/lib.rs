@@ -14,7 +14,7 @@
 //! * [`Sandbox::run`] answers with an [`Outcome`] for whatever the guest did, and with a [`HostFault`] only for
 //!   what this side did wrong.
 //!
-//! *Owns:* everything that touches wasmtime. *Never:* jobs, keys, signatures, sockets, databases; no crate of the
+//! *Owns:* everything that touches wasmtime. *Never:* jobs, keys, signatures, databases, sockets but a guest's; no crate of the
 //! SDK is imported here, so that this crate is useful alone.
 //!
 //! ```
@@ -44,11 +44,16 @@ mod features;
 mod module;
 mod refusal;
 
+mod areas;
+mod inspect;
+
 mod grant;
 mod limits;
+mod net;
 mod reach;
 mod rules;
 mod standin;
+mod told;
 
 mod pipes;
 mod sinks;
@@ -58,22 +63,27 @@ mod stdout;
 
 mod cancel;
 mod drive;
+mod fs;
 mod meter;
 mod outcome;
 mod sandbox;
 mod soft;
 mod verdict;
 
+pub use areas::Area;
 pub use artifact::{ArtifactError, Compatibility, Vouched, precompile};
 pub use cancel::CancelToken;
 pub use config::{Allocation, EngineConfig};
 pub use engine::{Engine, EngineError};
 pub use grant::{Access, Grant};
+pub use inspect::{Inspection, MAX_PRODUCERS, MAX_REFUSALS, Producer, examine};
 pub use limits::{LimitKind, Limits};
 pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
+pub use net::http::tls::TlsRoots;
+pub use net::resolve::{Lookup, Resolve, Resolver};
 pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
 pub use quantity::{ByteSize, Fuel};
-pub use reach::{MAX_KINDS, Reach, Reached};
+pub use reach::{MAX_KINDS, MAX_OBSERVED, Reach, Reached};
 pub use refusal::ModuleError;
 pub use rules::{Destination, Hosts, HttpHost, HttpRule, Listener, Protocol};
 pub use sandbox::Sandbox;

@@ -119,9 +119,18 @@ pub(crate) const ENTRY_POINTS: [&str; 2] = [START, RUN_NAME];
 /// See [`ModuleError`]. That it is a program, and that its imports exist, is checked by [`Engine::compile`] only.
 pub fn inspect(wasm: &[u8]) -> Result<ModuleInfo, ModuleError> {
     let kind = sniff(wasm)?;
-    if let Err(error) = Validator::new_with_features(features::enabled()).validate_all(wasm) {
-        return Err(invalid(wasm, &error));
-    }
+    valid(wasm)?;
+    listed(kind, wasm)
+}
+
+/// Holds the file against the rules of WebAssembly, as far as it is on here.
+pub(crate) fn valid(wasm: &[u8]) -> Result<(), ModuleError> {
+    let checked = Validator::new_with_features(features::enabled()).validate_all(wasm);
+    checked.map(drop).map_err(|error| invalid(wasm, &error))
+}
+
+/// What a valid file imports and exports.
+pub(crate) fn listed(kind: ModuleKind, wasm: &[u8]) -> Result<ModuleInfo, ModuleError> {
     let mut info = ModuleInfo {
         kind,
         imports: Vec::new(),
@@ -233,7 +242,7 @@ fn link_component(half: &Half, component: &Component) -> Result<Entry, ModuleErr
 
 const NO_RUN: ModuleError = ModuleError::NotACommand { kind: ModuleKind::Component, missing: RUN_NAME };
 
-fn require_command(info: &ModuleInfo) -> Result<(), ModuleError> {
+pub(crate) fn require_command(info: &ModuleInfo) -> Result<(), ModuleError> {
     match info.kind {
         ModuleKind::Core if info.exports.iter().any(|name| name == START) => Ok(()),
         ModuleKind::Core => Err(ModuleError::NotACommand { kind: info.kind, missing: START }),

@@ -16,8 +16,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What it used until then.
     pub usage: Usage,
-    /// What it was denied; with [`Grant::observe`](crate::Grant::observe) also what it used of its grant. At most
-    /// [`MAX_KINDS`](crate::MAX_KINDS) entries, in the order of the first time.
+    /// What it was denied, at most [`MAX_KINDS`](crate::MAX_KINDS) entries; with [`Grant::observe`](crate::Grant::observe) also
+    /// what it used of its grant, at most [`MAX_OBSERVED`](crate::MAX_OBSERVED). In the order of the first time.
     pub reached: Vec<Reached>,
 }
 

@@ -1,6 +1,7 @@
 //! What a guest reached for: what it was denied, and, when the grant says so, also what it used.
 //!
-//! *Bound:* [`MAX_KINDS`] different things per run, each told once with a count; what comes after is counted only.
+//! *Bound:* [`MAX_KINDS`] different things that were denied and [`MAX_OBSERVED`] that were used, each told once with a count;
+//! what comes after is not told.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,8 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::rules::Protocol;
 
-/// Different things that are told of one run.
+/// Different things that are told of one run as denied.
 pub const MAX_KINDS: usize = 64;
+/// Different things that are told of one observed run as used. Their number leaves the room of what is denied alone.
+pub const MAX_OBSERVED: usize = 1_024;
 /// Most bytes of a name or path that a guest chose.
 const MAX_NAME: usize = 256;
 
@@ -113,10 +116,16 @@ impl Ledger {
     fn note(&self, what: Reach, granted: bool) {
         let what = what.bounded();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.what == what && entry.granted == granted) {
-            entry.count = entry.count.saturating_add(1);
-        } else if entries.len() < MAX_KINDS {
-            // Past that, a guest that tries everything is not worth more memory.
+        let mut alike = 0;
+        for entry in entries.iter_mut().filter(|entry| entry.granted == granted) {
+            if entry.what == what {
+                entry.count = entry.count.saturating_add(1);
+                return;
+            }
+            alike += 1;
+        }
+        // Past that, a guest that tries everything is not worth more memory.
+        if alike < if granted { MAX_OBSERVED } else { MAX_KINDS } {
             entries.push(Reached { what, granted, count: 1 });
         }
     }
@@ -168,11 +177,13 @@ mod tests {
     #[test]
     fn a_guest_that_tries_everything_costs_little() {
         let ledger = Ledger::new(true);
-        for n in 0..10_000 {
+        for n in 0..3_000 {
             ledger.granted(resolve(&format!("{n}{}", "é".repeat(1_000))));
+            ledger.denied(resolve(&format!("{n}{}", "é".repeat(1_000))));
         }
         let told = ledger.take();
-        assert_eq!(told.len(), MAX_KINDS);
+        let granted = told.iter().filter(|entry| entry.granted).count();
+        assert_eq!((granted, told.len() - granted), (MAX_OBSERVED, MAX_KINDS));
         assert!(told.iter().all(|entry| entry.what.to_string().len() <= "resolve ".len() + MAX_NAME));
     }
 }

@@ -7,8 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::MAX_MODULE_SIZE;
 use crate::module::{ENTRY_POINTS, ModuleKind};
 use crate::quantity::ByteSize;
+use crate::verdict::{MAX_MESSAGE, plain};
 
-/// What is wrong with a module. Always the fault of whoever made or sent it, except [`ModuleError::Engine`].
+/// What is wrong with a module. Shown, it is one line of printable characters; the fields hold names as the module has them.
+/// Always the fault of whoever made or sent it, except [`ModuleError::Engine`].
 ///
 /// It can be serialized, for whoever compiles in a process of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -46,7 +48,7 @@ pub enum ModuleError {
         offset: u64,
     },
     /// It breaks the rules of WebAssembly.
-    #[error("the module is not valid WebAssembly: {message} (at byte {offset})")]
+    #[error("the module is not valid WebAssembly: {} (at byte {offset})", plain(.message, MAX_MESSAGE))]
     Invalid {
         /// Which rule.
         message: String,
@@ -72,20 +74,21 @@ pub enum ModuleError {
     },
     /// It imports something that nobody here provides.
     #[error(
-        "the module imports `{import}`, which does not exist here: only WASI preview 1 and WASI 0.2 commands are linked"
+        "the module imports `{}`, which does not exist here: only WASI preview 1 and WASI 0.2 commands are linked",
+        plain(.import, MAX_MESSAGE)
     )]
     UnknownImport {
         /// `module::field`, or the interface and the item of it.
         import: String,
     },
     /// It is valid, but larger in some respect than the engine has room for.
-    #[error("the module does not fit this engine: {why}")]
+    #[error("the module does not fit this engine: {}", plain(.why, MAX_MESSAGE))]
     TooBig {
         /// Which part, how large, and how large it may be.
         why: String,
     },
     /// The engine could not be started, or could not compile a valid module.
-    #[error("the engine could not compile the module: {message}")]
+    #[error("the engine could not compile the module: {}", plain(.message, MAX_MESSAGE))]
     Engine {
         /// What it said.
         message: String,

@@ -32,7 +32,8 @@ pub enum Hosts {
     /// One DNS name, lower case. The engine looks it up; the guest can reach only the answers, and of them only public ones.
     Name(String),
     /// Addresses. One single address is named exactly, and allowed even where it is private; a wider net covers
-    /// no private, loopback, link-local or otherwise special address unless it lies wholly within that special range.
+    /// no private, loopback, link-local or otherwise special address unless it lies wholly within that special range. No net covers
+    /// a cloud's metadata service, or, loopback aside, an address of this machine.
     Net(IpNet),
 }
 
@@ -47,12 +48,12 @@ pub struct Destination {
     pub ports: RangeInclusive<u16>,
 }
 
-/// Where a guest may listen.
+/// Where a guest may listen. Whoever can reach the address is served: the rule says nothing about clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// The exact address.
+    /// The exact address. With port 0 it allows nothing.
     pub address: SocketAddr,
 }
 

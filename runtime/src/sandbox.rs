@@ -7,14 +7,18 @@ use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::cancel::CancelToken;
 use crate::drive::{Cpu, Ended, drive, panic_text};
-use crate::grant::{Access, Grant};
+use crate::fs::{Files, granted};
+use crate::grant::Grant;
 use crate::limits::{LimitKind, Limits};
 use crate::meter::Meter;
 use crate::module::{Entry, Metering, Module, START};
+use crate::net::http::Http;
+use crate::net::{Gate, Sockets};
 use crate::outcome::{HostFault, Outcome, Report, Usage};
 use crate::pipes::Pipes;
 use crate::quantity::{ByteSize, Fuel};
@@ -52,6 +56,7 @@ impl Sandbox {
         cancel: &CancelToken,
     ) -> Result<Report, HostFault> {
         let start = now();
+        let mut cpu = Cpu::since(start, limits.cpu);
         let inner = &*module.inner;
         if let Some(what) = inner.engine.refuses(limits.memory) {
             return Ok(Report {
@@ -70,13 +75,12 @@ impl Sandbox {
         let mut store = furnish(module, grant, limits, &pipes, (&ledger, &soft), start)?;
         let _running = inner.engine.ticker.enter();
 
-        let mut cpu = Cpu::since(start);
         let guest = start_guest(&mut store, &inner.entry);
         let ended = drive(guest, |cx| pipes.poll_pump(cx), deadline, cancel, Some(&mut cpu)).await;
 
         let mut usage = Usage { cpu: cpu.spent, ..measure(&store, limits, inner.metering) };
-        let stopped = matches!(ended, Ended::Deadline | Ended::Cancelled);
-        let outcome = conclude(ended, &store, limits, start).map(|outcome| soft.explain(outcome));
+        let stopped = matches!(ended, Ended::Deadline | Ended::Spent | Ended::Cancelled);
+        let outcome = conclude(ended, &store, limits, start, &cpu).map(|outcome| soft.explain(outcome));
         soft.measure(&mut usage);
         // The slot goes back before the sinks are waited for, which can take long.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(store))) {
@@ -94,7 +98,7 @@ impl Sandbox {
             Ended::Panicked(message) => return Err(HostFault::Panic { message }),
             Ended::Deadline if !stopped => outcome = timed_out(limits, start),
             Ended::Cancelled => outcome = Outcome::Cancelled,
-            Ended::Deadline | Ended::Abandoned | Ended::Done(()) => {}
+            Ended::Deadline | Ended::Spent | Ended::Abandoned | Ended::Done(()) => {}
         }
         if let Some(exceeded) = pipes.settle(&mut usage)? {
             outcome = exceeded;
@@ -107,20 +111,39 @@ impl Sandbox {
 /// The state behind one guest's host calls.
 pub(crate) struct Guest {
     wasi: WasiP1Ctx,
+    files: Files,
     meter: Meter,
-    ledger: Ledger,
-    soft: SoftLimits,
+    net: Sockets,
+    http: Http,
 }
 
 impl Guest {
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
         &mut self.wasi
     }
+
+    pub(crate) fn net(&self) -> &Sockets {
+        &self.net
+    }
+
+    pub(crate) fn net_mut(&mut self) -> &mut Sockets {
+        &mut self.net
+    }
+
+    pub(crate) fn files(&mut self) -> (&mut WasiP1Ctx, &mut Files) {
+        (&mut self.wasi, &mut self.files)
+    }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.http.view(self.wasi.ctx().table)
     }
 }
 
@@ -140,27 +163,30 @@ fn furnish(
         .stdout(StdoutHandle(Arc::clone(pipes), Which::Stdout))
         .stderr(StdoutHandle(Arc::clone(pipes), Which::Stderr))
         .max_random_size(limits.random.as_u64())
-        // The defaults, said aloud: the network, names, and a thread that a guest may put to sleep are not granted.
+        // The defaults, said aloud: no thread that a guest may put to sleep, and no network. What of it is granted is given by
+        // `net`, which makes each socket with a check of its own.
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .allow_blocking_current_thread(false);
-    standin::install(&mut wasi, grant, start);
-    for dir in &grant.dirs {
-        let perms = match dir.access {
-            Access::Read => FsPerms::ReadOnly,
-            Access::ReadWrite => FsPerms::ReadWrite,
-        };
-        wasi.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| HostFault::Preopen {
-            path: dir.host.clone(),
-            source: error.downcast().unwrap_or_else(std::io::Error::other),
-        })?;
-    }
+    standin::install(&mut wasi, grant, start, ledger)?;
+    granted::open(&mut wasi, &grant.dirs)?;
     let mut wasi = wasi.build_p1();
+    let mut files = Files::new(soft, ledger);
+    let inner = &*module.inner;
+    if matches!(inner.entry, Entry::Core(_)) && !grant.dirs.is_empty() {
+        files.know(&mut wasi).map_err(|error| HostFault::Engine { message: error.to_string() })?;
+    }
     wasi.ctx().table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
 
-    let inner = &*module.inner;
-    let guest = Guest { wasi, meter: Meter::new(limits), ledger: ledger.clone(), soft: soft.clone() };
+    let gate = Gate::new(grant, ledger, &inner.engine.config.resolver);
+    let guest = Guest {
+        wasi,
+        files,
+        meter: Meter::new(limits),
+        http: Http::new(gate.clone(), soft.clone(), &inner.engine.tls),
+        net: Sockets::new(gate, soft.clone()),
+    };
     let mut store = Store::new(&inner.wasm, guest);
     store.limiter(|guest| &mut guest.meter);
     store.set_hostcall_fuel(limits.host_buffer.as_usize());
@@ -195,11 +221,13 @@ fn conclude(
     store: &Store<Guest>,
     limits: &Limits,
     start: Instant,
+    cpu: &Cpu,
 ) -> Result<Outcome, HostFault> {
     match ended {
         Ended::Done(Ok(status)) => Ok(Outcome::Exited(status)),
         Ended::Done(Err(error)) => judge(&error, limits, &store.data().meter),
         Ended::Deadline => Ok(timed_out(limits, start)),
+        Ended::Spent => Ok(spent(limits, cpu)),
         // A sink broke: the fault is told by the pipe that has it, and hides this outcome.
         Ended::Abandoned | Ended::Cancelled => Ok(Outcome::Cancelled),
         Ended::Panicked(message) => Err(HostFault::Panic { message }),
@@ -211,9 +239,19 @@ fn alone(_: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
+/// Rounded up: what was used is more than what was allowed, also when told in whole milliseconds.
+fn spent(limits: &Limits, cpu: &Cpu) -> Outcome {
+    let used = cpu.spent.as_nanos().div_ceil(1_000_000);
+    let used = u64::try_from(used).unwrap_or(u64::MAX);
+    Outcome::Exceeded { limit: LimitKind::Cpu, allowed: millis(limits.cpu.unwrap_or_default()), used }
+}
+
 fn timed_out(limits: &Limits, start: Instant) -> Outcome {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Outcome::Exceeded { limit: LimitKind::Wall, allowed: millis(limits.wall), used: millis(start.elapsed()) }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn budget(limits: &Limits) -> u64 {

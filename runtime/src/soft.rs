@@ -32,6 +32,12 @@ struct Counter {
     used: AtomicU64,
 }
 
+impl Counter {
+    fn left(&self) -> u64 {
+        self.allowed.saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+}
+
 /// The guest asked for more than its limit leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OverLimit;
@@ -54,6 +60,17 @@ impl SoftLimits {
         self.take(&self.0.disk, bytes)
     }
 
+    /// What files may still grow by.
+    pub(crate) fn disk_left(&self) -> u64 {
+        self.0.disk.left()
+    }
+
+    /// Notes that the guest wanted files to grow by `bytes`, which is more than is left.
+    pub(crate) fn hit_disk(&self, bytes: u64) {
+        let disk = &self.0.disk;
+        self.hit(disk.kind, disk.allowed, disk.used.load(Ordering::Relaxed).saturating_add(bytes));
+    }
+
     /// Growth that did not come about.
     pub(crate) fn shrink_disk(&self, bytes: u64) {
         self.0.disk.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -62,6 +79,11 @@ impl SoftLimits {
     /// Before a file, directory or link is created.
     pub(crate) fn create_file(&self) -> Result<(), OverLimit> {
         self.take(&self.0.files, 1)
+    }
+
+    /// How many files may still be created.
+    pub(crate) fn files_left(&self) -> u64 {
+        self.0.files.left()
     }
 
     /// A creation that did not come about.
@@ -77,6 +99,11 @@ impl SoftLimits {
         }
         self.hit(LimitKind::FileSize, allowed, bytes);
         Err(OverLimit)
+    }
+
+    /// How long one file may become.
+    pub(crate) fn largest_file(&self) -> u64 {
+        self.0.file_size
     }
 
     /// Before a socket is opened.

@@ -11,6 +11,9 @@ use chacha20::rand_core::{Rng, SeedableRng};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 use crate::grant::Grant;
+use crate::outcome::HostFault;
+use crate::reach::Ledger;
+use crate::told::Sources;
 
 /// What a granted clock is rounded down to: coarse enough to be of little use for timing attacks.
 const COARSE: Duration = Duration::from_millis(1);
@@ -27,28 +30,46 @@ const STREAM_SECURE: u64 = 0;
 const STREAM_INSECURE: u64 = 1;
 const STREAM_SEED: u64 = 2;
 
-/// Puts the clocks and random sources that `grant` allows into `wasi`, for a run that began at `start`.
-pub(crate) fn install(wasi: &mut WasiCtxBuilder, grant: &Grant, start: Instant) {
+/// Puts the clocks and random sources that `grant` allows into `wasi`, for a run that began at `start`. `ledger` is told of
+/// their use when it is to be told everything.
+pub(crate) fn install(
+    wasi: &mut WasiCtxBuilder,
+    grant: &Grant,
+    start: Instant,
+    ledger: &Ledger,
+) -> Result<(), HostFault> {
+    let mut sources = Sources { wasi, ledger };
     if grant.clock {
-        wasi.wall_clock(CoarseWall);
-        wasi.monotonic_clock(CoarseMonotonic { start });
+        sources.wall(CoarseWall, true);
+        sources.monotonic(CoarseMonotonic { start }, true);
     } else {
         // One counter behind both clocks: time measured with either agrees.
         let reads = Arc::new(AtomicU64::new(FIRST_READ));
-        wasi.wall_clock(CountedWall(Arc::clone(&reads)));
-        wasi.monotonic_clock(CountedMonotonic(reads));
+        sources.wall(CountedWall(Arc::clone(&reads)), false);
+        sources.monotonic(CountedMonotonic(reads), false);
+    }
+    if grant.randomness && ledger.tells_all() {
+        // The builder's own sources cannot be watched; these are as good.
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| HostFault::Engine {
+            message: format!("the system gives no random bytes: {error}"),
+        })?;
+        sources.secure(stream(seed, STREAM_SECURE), true);
+        sources.insecure(stream(seed, STREAM_INSECURE), true);
     }
     if !grant.randomness {
-        let stream = |number| {
-            let mut rng = ChaCha20Rng::from_seed(grant.seed);
-            rng.set_stream(number);
-            rng
-        };
-        wasi.secure_random(stream(STREAM_SECURE));
-        wasi.insecure_random(stream(STREAM_INSECURE));
-        let mut seed = stream(STREAM_SEED);
-        wasi.insecure_random_seed(u128::from(seed.next_u64()) << 64 | u128::from(seed.next_u64()));
+        sources.secure(stream(grant.seed, STREAM_SECURE), false);
+        sources.insecure(stream(grant.seed, STREAM_INSECURE), false);
+        let mut seed = stream(grant.seed, STREAM_SEED);
+        sources.wasi.insecure_random_seed(u128::from(seed.next_u64()) << 64 | u128::from(seed.next_u64()));
     }
+    Ok(())
+}
+
+fn stream(seed: [u8; 32], number: u64) -> ChaCha20Rng {
+    let mut rng = ChaCha20Rng::from_seed(seed);
+    rng.set_stream(number);
+    rng
 }
 
 /// The host's monotonic clock, for measuring runs. Never shown to a guest as it is.

@@ -11,7 +11,7 @@ use crate::meter::Meter;
 use crate::outcome::{HostFault, Outcome, TrapKind};
 
 /// Most characters of a message; names come from the guest.
-const MAX_MESSAGE: usize = 400;
+pub(crate) const MAX_MESSAGE: usize = 400;
 /// Most characters of a function's name within it.
 const MAX_NAME: usize = 120;
 
@@ -28,29 +28,51 @@ pub(crate) fn judge(error: &Error, limits: &Limits, meter: &Meter) -> Result<Out
     if let Some(full) = find::<PoolConcurrencyLimitError>(error) {
         return Err(HostFault::Busy { what: full.to_string() });
     }
+    if let Some(exceeded) = exceeded(error, limits) {
+        return Ok(exceeded);
+    }
+    // After the limits that stop a guest at once: this one only made a growth fail, which the guest may have coped with.
     if let Some(used) = meter.refused {
         return Ok(Outcome::Exceeded { limit: LimitKind::Memory, allowed: limits.memory.as_u64(), used });
     }
     if let Some(trap) = find::<Trap>(error) {
-        return Ok(trapped(*trap, error, limits));
+        return Ok(trapped(*trap, error));
+    }
+    // What the system refuses at the start is no guest's doing; files inside a run answer with codes.
+    if find::<io::Error>(error).is_some() || find::<wasmtime::OutOfMemory>(error).is_some() || refused(error)
+    {
+        return Err(HostFault::Engine { message: plain(&format!("{error:#}"), MAX_MESSAGE) });
+    }
+    let message = format!("{}{}", error.root_cause(), place(error));
+    Ok(Outcome::Trapped { kind: TrapKind::HostCall, message: plain(&message, MAX_MESSAGE) })
+}
+
+/// The system refused wasmtime something, address space for example.
+#[cfg(unix)]
+fn refused(error: &Error) -> bool {
+    find::<rustix::io::Errno>(error).is_some()
+}
+
+#[cfg(not(unix))]
+fn refused(_: &Error) -> bool {
+    false
+}
+
+/// The limit that stopped the guest, if that is what the error says.
+fn exceeded(error: &Error, limits: &Limits) -> Option<Outcome> {
+    if matches!(find::<Trap>(error), Some(Trap::OutOfFuel)) {
+        let allowed = limits.fuel.unwrap_or_default().0;
+        return Some(Outcome::Exceeded { limit: LimitKind::Fuel, allowed, used: allowed });
     }
     if matches!(find::<ResourceTableError>(error), Some(ResourceTableError::Full)) {
         let allowed = u64::from(limits.handles);
-        return Ok(Outcome::Exceeded { limit: LimitKind::Handles, allowed, used: allowed + 1 });
+        return Some(Outcome::Exceeded { limit: LimitKind::Handles, allowed, used: allowed + 1 });
     }
-    // What the system refuses at the start is no guest's doing; files inside a run answer with codes.
-    if find::<io::Error>(error).is_some() || find::<wasmtime::OutOfMemory>(error).is_some() {
-        return Err(HostFault::Engine { message: plain(&format!("{error:#}"), MAX_MESSAGE) });
-    }
-    Ok(by_words(error, limits))
+    by_words(error, limits)
 }
 
-fn trapped(trap: Trap, error: &Error, limits: &Limits) -> Outcome {
+fn trapped(trap: Trap, error: &Error) -> Outcome {
     let kind = match trap {
-        Trap::OutOfFuel => {
-            let allowed = limits.fuel.unwrap_or_default().0;
-            return Outcome::Exceeded { limit: LimitKind::Fuel, allowed, used: allowed };
-        }
         Trap::UnreachableCodeReached => TrapKind::Unreachable,
         Trap::StackOverflow => TrapKind::StackOverflow,
         Trap::MemoryOutOfBounds | Trap::HeapMisaligned => TrapKind::MemoryOutOfBounds,
@@ -70,7 +92,7 @@ fn trapped(trap: Trap, error: &Error, limits: &Limits) -> Outcome {
 }
 
 /// Two refusals of wasmtime have no type of their own.
-fn by_words(error: &Error, limits: &Limits) -> Outcome {
+fn by_words(error: &Error, limits: &Limits) -> Option<Outcome> {
     const COUNT: &str = "resource limit exceeded: ";
     const HOSTCALL_FUEL: &str = "fuel allocated for hostcalls";
 
@@ -83,16 +105,13 @@ fn by_words(error: &Error, limits: &Limits) -> Outcome {
             "table" => (LimitKind::Tables, limits.tables),
             _ => (LimitKind::Memories, limits.memories),
         };
-        return Outcome::Exceeded { limit, allowed: allowed.into(), used: used.parse().unwrap_or_default() };
+        let used = used.parse().unwrap_or_default();
+        return Some(Outcome::Exceeded { limit, allowed: allowed.into(), used });
     }
-    if root.contains(HOSTCALL_FUEL) {
+    root.contains(HOSTCALL_FUEL).then(|| {
         let allowed = limits.host_buffer.as_u64();
-        return Outcome::Exceeded { limit: LimitKind::HostBuffer, allowed, used: allowed.saturating_add(1) };
-    }
-    Outcome::Trapped {
-        kind: TrapKind::HostCall,
-        message: plain(&format!("{root}{}", place(error)), MAX_MESSAGE),
-    }
+        Outcome::Exceeded { limit: LimitKind::HostBuffer, allowed, used: allowed.saturating_add(1) }
+    })
 }
 
 /// ` in function `name``, where it is known.
@@ -106,7 +125,7 @@ fn place(error: &Error) -> String {
 }
 
 /// One line of printable characters: what a guest wrote must not steer a terminal or forge a line in a log.
-fn plain(text: &str, most: usize) -> String {
+pub(crate) fn plain(text: &str, most: usize) -> String {
     let harmless = |c: char| {
         let steers = c.is_control()
             || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');

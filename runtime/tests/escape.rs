@@ -385,7 +385,7 @@ fn nothing_granted_is_nothing_open() {
     all_refused(&script, 0, &Grant::none());
 }
 
-// Red without: `allow_tcp(false)`, `allow_udp(false)` and `allow_ip_name_lookup(false)`, turned to `inherit_network` and `true`.
+// Red with the gate's `permits` and `listens` true, and names looked up that no rule grants.
 #[test]
 fn there_is_no_network() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -192,6 +192,21 @@ fn an_unknown_import_is_named() {
     assert_eq!(import("wasi_snapshot_preview1", "fd_wrote", "(func)"), "wasi_snapshot_preview1::fd_wrote");
 }
 
+// Red with the names shown as they are (`plain` taken off `ModuleError`): the fuzzer found it.
+#[test]
+fn a_refusal_cannot_steer_a_terminal() {
+    let import = refused(&program(r#"(import "env\1b[2J" "\0d\0amissiles\u{202e}" (func))"#));
+    let twice =
+        refused(r#"(module (func (export "a\1b[2J")) (func (export "a\1b[2J")) (func (export "_start")))"#);
+    for refusal in [import, twice] {
+        let shown = refusal.to_string();
+        assert!(shown.contains("[2J"), "{shown}");
+        assert!(!shown.contains(|c: char| c.is_control() || c == '\u{202e}'), "{shown:?}");
+    }
+    let long = refused(&program(&format!(r#"(import "env" "{}" (func))"#, "x".repeat(50_000)))).to_string();
+    assert!(long.len() < 1_000, "{} bytes", long.len());
+}
+
 #[test]
 fn an_import_of_the_wrong_type_is_refused() {
     let error = refused(&program(r#"(import "wasi_snapshot_preview1" "fd_write" (func))"#));

@@ -11,7 +11,7 @@ use super::{AdmittedJob, Policy, network};
 use crate::config::{Config, Principal};
 
 /// The guest's `argv[0]`: the same everywhere, since a file's name is not part of what was signed.
-const PROGRAM_NAME: &str = "job";
+pub(super) const PROGRAM_NAME: &str = "job";
 
 /// A directory of the host, resolved by policy.
 #[derive(Clone, Debug, PartialEq, Eq)]

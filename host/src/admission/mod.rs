@@ -1,13 +1,15 @@
 //! Admission: from a job that somebody signed to a job that this host has agreed to run.
 //!
 //! [`admit`] is the only maker of an [`AdmittedJob`], and an `AdmittedJob` is the only way to a
-//! [`Grant`](strongroom_runtime::Grant): no guest byte runs that did not come through here.
+//! [`Grant`](strongroom_runtime::Grant) for somebody else's job: no guest byte runs that did not come through here. The one other
+//! maker of grants is `trial`, for what a user of this machine tries with their own rights.
 //!
 //! *Owns:* every yes and no. A request is granted in full or refused with the list of what is missing; it is never
 //! narrowed. *Never:* I/O, clocks (`now` is passed in), the network, the store.
 
 mod grant;
 mod network;
+mod trial;
 mod window;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ use strongroom_job::{
     Context, Event, GrantRecord, JobId, Limits, Name, PublicKey, Refusal, RefusalCode, Task, Timestamp,
     VerifiedJob,
 };
+
+pub use trial::trial;
 
 use crate::config::{Bounds, Config, Principal};
 

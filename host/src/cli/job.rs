@@ -8,6 +8,7 @@ use strongroom_sdk::{Client, ListFilter};
 use super::Common;
 use super::console::Console;
 use super::exit::{Exit, Failure};
+use super::fetch::{FetchArgs, fetch};
 use super::local::with_client;
 use super::remote::RemoteArgs;
 use super::view::{Shown, details, table};
@@ -22,6 +23,8 @@ pub(super) enum JobCommand {
     Show(OneArgs),
     /// Print what a job's guest wrote
     Logs(LogsArgs),
+    /// Fetch the files that a job left in /scratch/out
+    Fetch(FetchArgs),
     /// Stop a job
     Cancel(OneArgs),
 }
@@ -79,6 +82,9 @@ pub(super) fn job(common: &Common, command: JobCommand, console: &Console) -> Re
         }
         JobCommand::Logs(args) => {
             with_client(common, &args.one.remote, console, async |client| logs(client, &args, console).await)
+        }
+        JobCommand::Fetch(args) => {
+            with_client(common, &args.remote, console, async |client| fetch(client, &args, console).await)
         }
         JobCommand::Cancel(args) => {
             with_client(common, &args.remote, console, async |client| cancel(client, args.job, console).await)

@@ -10,18 +10,24 @@
 
 mod amount;
 mod audit;
+mod bounds;
 mod console;
 mod directory;
 mod escape;
 mod exit;
+mod fetch;
 mod init;
+mod inspect;
 mod job;
+mod learn;
 mod local;
 mod log;
 mod module;
 mod progress;
+mod reach;
 mod remote;
 mod run;
+mod secret;
 mod serve;
 mod signal;
 mod submit;
@@ -85,6 +91,9 @@ enum Command {
     /// Register, list and look into modules
     #[command(subcommand)]
     Module(module::ModuleCommand),
+    /// Store, list and forget secrets that jobs may ask for
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -103,7 +112,7 @@ pub fn main() -> ExitCode {
         Err(error) => return not_parsed(&error, &arguments).into(),
     };
     let console = Console::new(cli.common.json, cli.common.verbose);
-    match dispatch(cli, &console) {
+    match dispatch(cli, &arguments, &console) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             console.fail(&failure);
@@ -112,15 +121,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, console: &Console) -> Result<Exit, Failure> {
+fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit, Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Init => init::init(&common, console),
         Command::Serve(args) => serve::serve(&common, &args, console),
-        Command::Run(args) => run::run(&common, *args, console),
+        Command::Run(args) => run::run(&common, *args, arguments, console),
         Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Job(command) => job::job(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),
+        Command::Secret(command) => secret::secret(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
     }
 }

@@ -3,7 +3,9 @@
 //! *Crash:* the job is signed once. If the host goes away before it has answered, or while the job waits or runs, the
 //! same envelope goes to the directory's next host: an id runs once, so nothing runs twice and nothing is lost.
 
+use std::ffi::OsString;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -17,6 +19,8 @@ use crate::home::Home;
 use super::console::{Console, stdout_failed};
 use super::directory::config;
 use super::exit::{Exit, Failure};
+use super::fetch::fetch_all;
+use super::learn::Learn;
 use super::local::{Local, may_pass};
 use super::log::{self, Format, Level};
 use super::signal::Stop;
@@ -36,18 +40,35 @@ const CANCEL: Duration = Duration::from_secs(10);
 /// Run a module here and now.
 #[derive(Args, Debug)]
 pub(super) struct RunArgs {
+    /// Find out what the module needs: run it here without a host, denying and telling what it reaches for, and print the smallest
+    /// options. On a terminal it asks for each thing, and runs the module again
+    #[arg(long)]
+    learn: bool,
+    /// Save the files that the guest left in /scratch/out in this directory, made if need be; implies --scratch
+    #[arg(long, value_name = "DIR", conflicts_with = "learn")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     task: TaskArgs,
 }
 
-pub(super) fn run(common: &Common, args: RunArgs, console: &Console) -> Result<Exit, Failure> {
+pub(super) fn run(
+    common: &Common,
+    args: RunArgs,
+    typed: &[OsString],
+    console: &Console,
+) -> Result<Exit, Failure> {
     if console.verbose() > 0 {
         let level = if console.verbose() == 1 { Level::Warn } else { Level::Debug };
         log::start(level, Format::Pretty, console.stderr_is_terminal());
     }
     let home = common.home()?;
+    let RunArgs { learn, out, task: mut options } = args;
+    options.reach.scratch |= out.is_some();
+    let task = options.prepare(BareName::Directory, &home)?;
+    if learn {
+        return Learn { task: &task, typed, tmp: &home.tmp(), console }.run();
+    }
     let config = config(&home)?;
-    let task = args.task.prepare(BareName::Directory, &home)?;
     let identity = Identity::from(home.client_key()?);
     let mut run = Run {
         home,
@@ -64,7 +85,7 @@ pub(super) fn run(common: &Common, args: RunArgs, console: &Console) -> Result<E
         let mut stop = Stop::listen()?;
         let result = tokio::select! {
             result = run.follow_to_end() => match result {
-                Ok(finished) => tell_end(&run.console, &finished),
+                Ok(finished) => run.save(&finished, out.as_deref()).await,
                 Err(Ended::Failed(failure)) => Err(failure),
                 Err(Ended::OutputGone(error)) => run.stop_for_nobody(&error).await,
             },
@@ -154,6 +175,24 @@ impl Run {
                 Err(Attempt::Broken(Error::Lost { address, reason: "it is gone".into() }))
             }
         }
+    }
+
+    /// Says how the job ended, and saves what it left.
+    async fn save(&self, finished: &Finished, out: Option<&Path>) -> Result<Exit, Failure> {
+        let exit = tell_end(&self.console, finished)?;
+        let artifacts = &finished.end.artifacts;
+        match (out, &self.local) {
+            (Some(out), Some(local)) => {
+                fetch_all(&local.client, finished.view.job, artifacts, out, &self.console).await?;
+            }
+            _ if !artifacts.is_empty() => self.console.say(format_args!(
+                "{} artifacts are kept: strongroom job fetch {}",
+                artifacts.len(),
+                finished.view.job
+            )),
+            _ => {}
+        }
+        Ok(exit)
     }
 
     /// The user no longer wants it: stops the job, whether or not the host had answered.

@@ -2,20 +2,21 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use strongroom_job::{Access, Digest, Input, ModuleRef};
+use strongroom_runtime::MAX_MODULE_SIZE;
 use strongroom_sdk::{Client, Error, Job, Name, Refusal, RefusalCode, Source};
 
 use crate::home::Home;
 
-use super::amount::{duration, size};
+use super::bounds::BoundArgs;
 use super::console::Console;
 use super::exit::Failure;
 use super::progress;
+use super::reach::ReachArgs;
 
 /// What to run: shared by `run` and `submit`.
 #[derive(Args, Clone, Debug)]
@@ -35,21 +36,10 @@ pub(super) struct TaskArgs {
     /// Set a variable of the guest, which sees no other
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
-    /// Most memory [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    memory: Option<u64>,
-    /// Longest run, from the guest's first instruction [default: 5m]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    timeout: Option<Duration>,
-    /// Most instructions, in the engine's units [default: no bound]
-    #[arg(long, value_name = "UNITS")]
-    fuel: Option<u64>,
-    /// Most standard output [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    stdout_limit: Option<u64>,
-    /// Most standard error [default: 16MiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    stderr_limit: Option<u64>,
+    #[command(flatten)]
+    pub(super) reach: ReachArgs,
+    #[command(flatten)]
+    bounds: BoundArgs,
     /// Queue to wait in [default: default]
     #[arg(long, value_name = "QUEUE")]
     queue: Option<Name>,
@@ -91,7 +81,8 @@ enum Module {
 /// Where a `--read` or `--write` points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
-    Volume(Name),
+    /// The name of a volume, or a path that begins with one.
+    Volume(String),
     Directory(String),
 }
 
@@ -152,10 +143,29 @@ impl Prepared {
         Ok((module, input))
     }
 
+    /// The module's bytes, at most one more than any module may have.
+    pub(super) fn wasm(&self) -> Result<Vec<u8>, Failure> {
+        let Module::File(file) = &self.module else {
+            return Err(Failure::usage("--learn runs without a host, so it needs the module's file"));
+        };
+        let wrong = |error: io::Error| Failure::usage(format_args!("module {}: {error}", self.args.module));
+        let mut bytes = Vec::new();
+        let file = file.try_clone().map_err(wrong)?;
+        file.take(MAX_MODULE_SIZE.as_u64() + 1).read_to_end(&mut bytes).map_err(wrong)?;
+        Ok(bytes)
+    }
+
+    /// The input, if there is one.
+    pub(super) fn input(&self) -> Result<Option<File>, Failure> {
+        let again = self.input.as_ref().map(File::try_clone).transpose();
+        again.map_err(|error| Failure::fault(format_args!("the input cannot be read: {error}")))
+    }
+
     /// The job, ready to be signed.
     pub(super) fn job(&self, module: ModuleRef, input: Option<Input>) -> Job {
         let options = &self.args;
         let mut job = Job::new(module).args(&options.args).priority(options.priority);
+        job = options.bounds.add_to(options.reach.add_to(job));
         if let Some(input) = input {
             job = job.input(input);
         }
@@ -167,31 +177,11 @@ impl Prepared {
         }
         for (place, path, access) in &self.mounts {
             job = match (place, access) {
-                (Place::Volume(name), Access::Read) => job.read_volume(name.as_str(), path),
-                (Place::Volume(name), Access::ReadWrite) => job.write_volume(name.as_str(), path),
+                (Place::Volume(volume), Access::Read) => job.read_volume(volume, path),
+                (Place::Volume(volume), Access::ReadWrite) => job.write_volume(volume, path),
                 (Place::Directory(directory), Access::Read) => job.read_dir(directory, path),
                 (Place::Directory(directory), Access::ReadWrite) => job.write_dir(directory, path),
             };
-        }
-        self.bounded(job)
-    }
-
-    fn bounded(&self, mut job: Job) -> Job {
-        let options = &self.args;
-        if let Some(bytes) = options.memory {
-            job = job.memory(bytes);
-        }
-        if let Some(timeout) = options.timeout {
-            job = job.timeout(timeout);
-        }
-        if let Some(units) = options.fuel {
-            job = job.fuel(units);
-        }
-        if let Some(bytes) = options.stdout_limit {
-            job = job.stdout_limit(bytes);
-        }
-        if let Some(bytes) = options.stderr_limit {
-            job = job.stderr_limit(bytes);
         }
         if let Some(queue) = &options.queue {
             job = job.queue(queue.as_str());
@@ -274,18 +264,27 @@ fn mount(option: &str, text: &str, bare: BareName) -> Result<(Place, String), Fa
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     let is_path = source.starts_with(['/', '.']);
     if bare == BareName::Volume && !is_path {
-        let volume =
-            source.parse().map_err(|error| wrong(format!("{error}; a directory begins with / or .")))?;
-        return Ok((Place::Volume(volume), path.to_owned()));
+        let source = source.trim_end_matches('/');
+        let (volume, below) = source.split_once('/').unwrap_or((source, "."));
+        let named = volume.parse::<Name>().map(drop);
+        named.map_err(|error| wrong(format!("{error}; a directory begins with / or .")))?;
+        if below != "." && below.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(wrong(format!(
+                "{below:?} must be a plain path in the volume, such as data/june:/in"
+            )));
+        }
+        return Ok((Place::Volume(source.to_owned()), path.to_owned()));
     }
-    let real = Path::new(source).canonicalize().map_err(|error| wrong(format!("{source}: {error}")))?;
+    Ok((Place::Directory(directory(source).map_err(wrong)?), path.to_owned()))
+}
+
+/// The real path of a directory of this machine, or a sentence that says why it is none.
+pub(super) fn directory(source: &str) -> Result<String, String> {
+    let real = Path::new(source).canonicalize().map_err(|error| format!("{source}: {error}"))?;
     if !real.is_dir() {
-        return Err(wrong(format!("{source} is not a directory")));
+        return Err(format!("{source} is not a directory"));
     }
-    let Ok(real) = real.into_os_string().into_string() else {
-        return Err(wrong("the directory's real path is not UTF-8".into()));
-    };
-    Ok((Place::Directory(real), path.to_owned()))
+    real.into_os_string().into_string().map_err(|_| "the directory's real path is not UTF-8".into())
 }
 
 fn pairs(option: &str, texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
@@ -315,8 +314,14 @@ mod tests {
         let there = (Place::Directory(real.clone()), "/docs".to_owned());
         assert_eq!(read(&format!("{real}:/docs"), BareName::Directory), Ok(there.clone()));
         assert_eq!(read(&format!("{real}/:/docs/"), BareName::Volume), Ok(there));
-        let volume = (Place::Volume("docs".parse().unwrap()), "/".to_owned());
-        assert_eq!(read("docs:/", BareName::Volume), Ok(volume));
+        let volume = |source: &str, at: &str| Ok((Place::Volume(source.to_owned()), at.to_owned()));
+        assert_eq!(read("docs:/", BareName::Volume), volume("docs", "/"));
+        assert_eq!(read("docs/a/b/:/in", BareName::Volume), volume("docs/a/b", "/in"));
+        for wrong in ["docs/../x:/in", "docs//x:/in", "docs/./x:/in"] {
+            assert!(
+                read(wrong, BareName::Volume).unwrap_err().contains("must be a plain path in the volume")
+            );
+        }
         let missing = read("no-such-dir:/docs", BareName::Directory).unwrap_err();
         assert_eq!(missing, "--read no-such-dir:/docs: no-such-dir: No such file or directory (os error 2)");
         assert!(read("/docs", BareName::Directory).unwrap_err().contains("SOURCE:GUESTDIR"));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp as Instant;
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
-use strongroom_job::{JobView, ModuleView, Timestamp};
+use strongroom_job::{Artifact, JobView, ModuleView, Timestamp};
 
 use super::amount::{show_micros, show_size};
 use super::escape::line;
@@ -94,6 +94,18 @@ pub(super) fn details(view: &JobView) -> String {
         row("stdin", &format_args!("{} read", show_size(usage.stdin_bytes)));
         row("stdout", &format_args!("{}, {}", show_size(end.stdout.length), end.stdout.digest));
         row("stderr", &format_args!("{}, {}", show_size(end.stderr.length), end.stderr.digest));
+        if usage.disk_bytes > 0 || usage.files > 0 {
+            row("disk", &format_args!("{} more, {} files made", show_size(usage.disk_bytes), usage.files));
+        }
+        if usage.http_bytes > 0 {
+            row("HTTP", &format_args!("{} of bodies", show_size(usage.http_bytes)));
+        }
+        for denial in &end.denied {
+            row("denied", denial);
+        }
+        for Artifact { name, length, digest } in &end.artifacts {
+            row("artifact", &format_args!("{name}, {}, {digest}", show_size(*length)));
+        }
     }
     text.trim_end().to_owned()
 }
@@ -115,7 +127,9 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_job::{Digest, JobEnd, JobId, JobState, ModuleRef, Name, Outcome, OutputSummary, Usage};
+    use strongroom_job::{
+        Denial, Digest, JobEnd, JobId, JobState, ModuleRef, Name, Outcome, OutputSummary, Usage,
+    };
 
     use super::*;
 
@@ -148,8 +162,12 @@ mod tests {
                 usage,
                 stdout: output,
                 stderr: output,
-                denied: Vec::new(),
-                artifacts: Vec::new(),
+                denied: vec![Denial { what: "connect tcp://192.0.2.5:5432".into(), count: 2 }],
+                artifacts: vec![Artifact {
+                    name: "a/report \u{1b}.txt".into(),
+                    length: 4096,
+                    digest: Digest::of(b""),
+                }],
                 log_index: 6,
             }),
         }
@@ -187,6 +205,8 @@ mod tests {
             "audit log entry 6",
             "12.3 ms, 900 µs CPU",
             "1.0 MiB at most",
+            "denied     asked for connect tcp://192.0.2.5:5432, not granted (2 times)",
+            "artifact   a/report \\x1b.txt, 4.0 KiB, sha256:",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }

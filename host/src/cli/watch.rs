@@ -8,7 +8,7 @@ use strongroom_sdk::{AcceptedJob, Client, Error, Finished};
 
 use super::amount::{show_micros, show_size};
 use super::console::{Console, stdout_failed};
-use super::escape::TerminalWriter;
+use super::escape::{TerminalWriter, line};
 use super::exit::{Exit, Failure, MAX_GUEST_CODE};
 use super::view::Shown;
 
@@ -163,6 +163,9 @@ pub(super) fn tell_end(console: &Console, finished: &Finished) -> Result<Exit, F
     if console.json() {
         console.document(&Line::Finished { exit: exit.code(), job: Shown(view) })?;
         return Ok(exit);
+    }
+    for denial in &end.denied {
+        console.say(line(&denial.to_string()));
     }
     console.say(words(view, finished, exit));
     if exit == Exit::Fault {

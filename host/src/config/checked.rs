@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
 
+use strongroom_runtime::TlsRoots;
+
 use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
+use super::roots;
 use super::{Bounds, Config, Principal, Volume};
 
 /// Longest name of an audit log, in bytes.
@@ -21,9 +24,18 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let queues = queues(&mut top)?;
     let bounds = bounds(&mut top)?;
     let volumes = volumes(&mut top)?;
+    let http_roots = http_roots(&mut top)?;
     let principals = principals(&mut top, &volumes)?;
     top.finish()?;
-    Ok(Config { listen, log_origin, principals, volumes, queues, bounds, digest: Digest::of(text) })
+    let digest = Digest::of(text);
+    Ok(Config { listen, log_origin, principals, volumes, queues, bounds, http_roots, digest })
+}
+
+fn http_roots(top: &mut Section<'_>) -> Result<TlsRoots, Fault> {
+    let mut section = top.section("http")?;
+    let roots = section.take("ca_file").map(|file| roots::load(&file)).transpose()?;
+    section.finish()?;
+    Ok(roots.unwrap_or_default())
 }
 
 fn listen(top: &mut Section<'_>) -> Result<SocketAddr, Fault> {
@@ -218,14 +230,21 @@ fn principal(
     })
 }
 
-/// A list of texts, each of them a rule.
+/// A list of texts, each of them a rule that stands there once.
 fn rules<T>(section: &mut Section<'_>, key: &'static str) -> Result<Vec<T>, Fault>
 where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
+    T: std::str::FromStr<Err: std::fmt::Display> + std::fmt::Display + PartialEq,
 {
     let Some(list) = section.take(key) else { return Ok(Vec::new()) };
-    list.list()?.iter().map(Value::parsed).collect()
+    let mut rules = Vec::new();
+    for item in list.list()? {
+        let rule: T = item.parsed()?;
+        if rules.contains(&rule) {
+            return Err(item.fault(format_args!("{rule} stands twice in the list")));
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
 }
 
 /// A grant may narrow its volume and never widen it: an author who writes more than is given must be told.

@@ -44,6 +44,10 @@ log_origin = {log_origin:?}
 # path = "/srv/data"
 # access = "read"
 
+# Whom outgoing HTTPS of jobs trusts: the authorities of the public web, unless a PEM file says otherwise.
+# [http]
+# ca_file = "/etc/ssl/private-ca.pem"
+
 # Who may connect. Nobody else gets as far as sending a byte.
 [[principals]]
 name = "owner"
@@ -55,6 +59,11 @@ any_directory = true
 # Likewise it may ask for any network access. Others get lists: connect, listen, http.
 any_network = true
 # volumes = {{ data = "read" }}
+# connect = ["db.example.com:5432", "udp://192.0.2.0/24:53"]
+# listen = ["127.0.0.1:8080"]
+# http = ["https://example.com/data", "PUT,POST https://api.example.com/v1"]
+# Secrets have no shortcut: each that a job may ask for stands here. `strongroom secret set NAME` stores one.
+# secrets = ["api-token"]
 "#
     );
     text

@@ -38,9 +38,9 @@ macro_rules! knobs {
 }
 
 knobs! {
-    MAX_RUNNING: "bounds" "max_running" = Some(64), 1..=4096,
+    MAX_RUNNING: "bounds" "max_running" = Some(64), 1..=16_384,
         "guests that run at once",
-        "each may use its whole memory limit at the same time";
+        "each may use its whole memory limit at the same time; above 10,000, Linux needs a vm.max_map_count of 6 for each";
     MAX_QUEUED: "bounds" "max_queued" = Some(1_000_000), 1..=100_000_000,
         "jobs that wait, over all queues",
         "about 1 KiB of disk for each waiting job";

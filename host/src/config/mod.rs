@@ -12,6 +12,7 @@ mod checked;
 mod example;
 mod knobs;
 mod raw;
+mod roots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Name, PublicKey};
+use strongroom_runtime::TlsRoots;
 
 pub use knobs::{KNOBS, Knob};
 pub use raw::Fault;
@@ -41,6 +43,8 @@ pub struct Config {
     pub queues: BTreeSet<Name>,
     /// How much of everything.
     pub bounds: Bounds,
+    /// Whom outgoing HTTPS of jobs trusts.
+    pub http_roots: TlsRoots,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
 }
@@ -154,7 +158,7 @@ impl Config {
         Self::parse(&text).map_err(|fault| ConfigError::Wrong { path: path.into(), fault })
     }
 
-    /// Checks the bytes of a configuration file. Relative volume paths are refused, so no directory matters but theirs.
+    /// Checks the bytes of a configuration file. Relative paths are refused, so no working directory matters.
     ///
     /// # Errors
     /// The first fault, with its line.

@@ -3,16 +3,22 @@
 use std::io;
 use std::time::Duration;
 
-use strongroom_job::{Denial, Input, Limit, MAX_DENIALS, Outcome, Usage};
+use strongroom_job::{Denial, Input, Limit, MAX_DENIALS, Outcome, SCRATCH_PATH, SECRETS_PATH, Usage};
 use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
 
-use super::Shared;
 use super::output::{Kept, Outputs, Spool};
+use super::{Places, Shared};
 use crate::admission::AdmittedJob;
+use crate::blobs::Blobs;
 use crate::compile::LoadError;
 use crate::lifecycle::Finished;
+use crate::rooms::{Collected, Room, collect};
+use crate::secrets::Given;
 use crate::store::Outputs as Inline;
+
+/// The part of [`ARTIFACTS_PATH`](strongroom_job::ARTIFACTS_PATH) below the scratch directory.
+const ARTIFACTS: &str = "out";
 
 /// How an attempt ended, and the output that goes into the store with it.
 pub(super) struct Ended {
@@ -71,13 +77,69 @@ async fn attempt(
         }
     };
     let grant = job.grant(&shared.policy.policy())?;
+    let scratch = if task.capabilities.scratch { Some(scratch(shared, job).await?) } else { None };
+    let secrets = secrets(shared, job).await?;
+    let mut grant = secrets.variables().fold(grant, |grant, (name, value)| grant.env(name, value));
+    if let Some(files) = secrets.files() {
+        grant = grant.read_dir(files, SECRETS_PATH);
+    }
+    if let Some(room) = &scratch {
+        grant = grant.write_dir(room.path(), SCRATCH_PATH);
+    }
     let limits = limits(&task.limits);
     let (stdout, stdout_remains) = Spool::new(&outputs.stdout, &shared.blobs);
     let (stderr, stderr_remains) = Spool::new(&outputs.stderr, &shared.blobs);
     let stdio = input(shared, &task.input).await?.stdout(stdout).stderr(stderr);
-    let report = Sandbox::run(&module, &grant, &limits, stdio, cancel).await?;
-    let (stdout, stderr) = (stdout_remains.keep().await?, stderr_remains.keep().await?);
-    Ok(ended(report, stdout, stderr))
+    let report = Sandbox::run(&module, &grant, &limits, stdio, cancel).await;
+    secrets.remove().await;
+    let report = report?;
+    let mut ended = ended(report, stdout_remains.keep().await?, stderr_remains.keep().await?);
+    if let Some(room) = scratch {
+        let left = leave(&mut ended.finished, &room, &shared.blobs).await;
+        // Before the end is told: whoever hears of it finds nothing behind.
+        room.remove().await;
+        left?;
+    }
+    Ok(ended)
+}
+
+/// A new scratch directory with a place for artifacts.
+async fn scratch(shared: &Shared, job: &AdmittedJob) -> io::Result<Room> {
+    let (rooms, name) = (shared.places.scratch.clone(), job.id().to_string());
+    let made = tokio::task::spawn_blocking(move || {
+        let room = rooms.room(&name)?;
+        room.make(ARTIFACTS)?;
+        Ok(room)
+    });
+    made.await.map_err(io::Error::other)?
+}
+
+async fn secrets(shared: &Shared, job: &AdmittedJob) -> Result<Given, Fault> {
+    let Places { vault, memory, .. } = shared.places.clone();
+    let (job, asked) = (job.id(), job.task().capabilities.secrets.clone());
+    let given = tokio::task::spawn_blocking(move || Given::prepare(&vault, &memory, job, &asked));
+    Ok(given.await.map_err(io::Error::other)??)
+}
+
+/// What a guest that ended by itself left is kept, and told in its end. One that was stopped did not finish its files.
+async fn leave(finished: &mut Finished, room: &Room, blobs: &Blobs) -> io::Result<()> {
+    if !matches!(finished.outcome, Outcome::Exited { .. }) {
+        return Ok(());
+    }
+    match collect(&room.path().join(ARTIFACTS), blobs).await {
+        Ok(Collected::Kept(artifacts, notes)) => {
+            finished.artifacts = artifacts;
+            finished.denied.extend(notes);
+            finished.denied.truncate(MAX_DENIALS);
+        }
+        Ok(Collected::TooMany { allowed, found }) => {
+            finished.outcome = Outcome::Exceeded { limit: Limit::Artifacts, allowed, used: found };
+        }
+        // The directory is the guest's own, which may have removed it.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
@@ -120,7 +182,8 @@ async fn input(shared: &Shared, input: &Input) -> io::Result<Stdio> {
     })
 }
 
-fn limits(asked: &strongroom_job::Limits) -> sandbox::Limits {
+/// The sandbox's limits for what a job asks for.
+pub(crate) fn limits(asked: &strongroom_job::Limits) -> sandbox::Limits {
     sandbox::Limits {
         memory: ByteSize::bytes(asked.memory_bytes),
         fuel: asked.fuel.map(Fuel),
@@ -144,7 +207,8 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn translate(outcome: sandbox::Outcome) -> Outcome {
+/// The sandbox's outcome in the contract's words.
+pub(crate) fn translate(outcome: sandbox::Outcome) -> Outcome {
     match outcome {
         sandbox::Outcome::Exited(code) => Outcome::Exited { code },
         sandbox::Outcome::Trapped { message, .. } => Outcome::Trapped { reason: message },

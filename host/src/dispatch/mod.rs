@@ -13,6 +13,7 @@ mod queue;
 mod watchers;
 
 use std::collections::HashMap;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,7 @@ use strongroom_runtime::CancelToken;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
+pub(crate) use attempt::{limits, translate};
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
 
@@ -30,7 +32,10 @@ use crate::admission::Policy;
 use crate::blobs::Blobs;
 use crate::compile::{LoadError, Loader};
 use crate::config::Config;
+use crate::home::LockedHome;
 use crate::lifecycle::Event;
+use crate::rooms::Rooms;
+use crate::secrets::{Memory, Vault};
 use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition, Waiting};
 
 /// The host's own policy, owned.
@@ -50,6 +55,27 @@ impl OwnPolicy {
     }
 }
 
+/// What attempts have for themselves while they run.
+#[derive(Clone, Debug)]
+pub struct Places {
+    scratch: Rooms,
+    vault: Vault,
+    memory: Memory,
+}
+
+impl Places {
+    /// Opens the places of a data directory, and removes what a crash left in them.
+    ///
+    /// # Errors
+    /// When a directory cannot be made or read.
+    pub fn open(home: &LockedHome) -> io::Result<Self> {
+        let scratch = home.scratch();
+        let rooms = Rooms::open(&scratch)?;
+        let memory = Memory::open(home.dir(), &scratch.join("secrets"))?;
+        Ok(Self { scratch: rooms, vault: Vault::of(home), memory })
+    }
+}
+
 /// Runs jobs. Clones are handles to the same dispatcher.
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
@@ -60,6 +86,7 @@ pub struct Dispatcher {
 struct Shared {
     store: Store,
     blobs: Blobs,
+    places: Places,
     policy: Arc<OwnPolicy>,
     modules: modules::Modules,
     queue: queue::Queue,
@@ -85,6 +112,7 @@ impl Dispatcher {
     pub(crate) fn new(
         store: Store,
         blobs: Blobs,
+        places: Places,
         policy: Arc<OwnPolicy>,
         loader: Loader,
         guests: Handle,
@@ -95,6 +123,7 @@ impl Dispatcher {
         let shared = Shared {
             store,
             blobs,
+            places,
             policy,
             modules,
             queue: queue::Queue::default(),

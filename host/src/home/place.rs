@@ -9,7 +9,8 @@ use tempfile::NamedTempFile;
 
 use super::HomeError;
 
-pub(super) const PRIVATE_DIRECTORY: u32 = 0o700;
+pub(crate) const PRIVATE_DIRECTORY: u32 = 0o700;
+pub(crate) const PRIVATE_FILE: u32 = 0o600;
 /// Permission bits of everybody but the owner.
 const OTHERS: u32 = 0o077;
 
@@ -24,7 +25,7 @@ pub(super) fn directory(path: &Path) -> Result<PathBuf, HomeError> {
 }
 
 /// Makes a directory that is the owner's alone.
-pub(super) fn private_directory(path: &Path) -> Result<(), HomeError> {
+pub(crate) fn private_directory(path: &Path) -> Result<(), HomeError> {
     match DirBuilder::new().mode(PRIVATE_DIRECTORY).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
             check_private(path, PRIVATE_DIRECTORY)
@@ -34,7 +35,7 @@ pub(super) fn private_directory(path: &Path) -> Result<(), HomeError> {
 }
 
 /// Refuses what other users can read or replace: a secret that leaked is not a secret, however well it is kept now.
-pub(super) fn check_private(path: &Path, wanted: u32) -> Result<(), HomeError> {
+pub(crate) fn check_private(path: &Path, wanted: u32) -> Result<(), HomeError> {
     let metadata = std::fs::metadata(path).map_err(|error| failed(path, &error))?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & OTHERS != 0 {
@@ -47,7 +48,7 @@ pub(super) fn check_private(path: &Path, wanted: u32) -> Result<(), HomeError> {
 ///
 /// *Crash:* the name appears only for a file that is complete and synced; a crash before leaves a file with a temporary
 /// name, which nobody reads.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, HomeError> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, HomeError> {
     let made = match temporary(path, bytes)?.persist_noclobber(path) {
         Ok(_) => true,
         Err(error) if error.error.kind() == ErrorKind::AlreadyExists => false,
@@ -68,7 +69,7 @@ pub(super) fn link_new(file: &Path, path: &Path) -> Result<(), HomeError> {
 /// Writes a private file in place of the one that may be there.
 ///
 /// *Crash:* the old file or the new one, whole.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
     temporary(path, bytes)?.persist(path).map_err(|error| failed(path, &error.error))?;
     sync_parent(path)
 }
@@ -86,13 +87,14 @@ fn write_synced(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync_parent(path: &Path) -> Result<(), HomeError> {
+/// Makes the names in a file's directory durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), HomeError> {
     let parent = path.parent().unwrap_or(path);
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(|error| failed(parent, &error))
 }
 
 /// An error with the path that it is about and what would help.
-pub(super) fn failed(path: &Path, error: &io::Error) -> HomeError {
+pub(crate) fn failed(path: &Path, error: &io::Error) -> HomeError {
     let (problem, mend) = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             ("the disk is full".into(), "Free some space there, or choose another directory with --dir")

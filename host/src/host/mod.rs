@@ -25,7 +25,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::compile::{Cache, Compiler, Loader};
 use crate::config::Config;
-use crate::dispatch::{Dispatcher, OwnPolicy};
+use crate::dispatch::{Dispatcher, OwnPolicy, Places};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::intake::{BindError, Intake};
 use crate::lifecycle;
@@ -77,7 +77,7 @@ pub enum StartError {
     /// The sandbox.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The directory of blobs.
+    /// The directory of blobs, or of scratch space.
     #[error("cannot use {path}: {error}")]
     Blobs {
         /// Which directory.
@@ -143,6 +143,8 @@ impl Host {
             .map_err(|error| StartError::Blobs { path: home.blobs(), error })?;
         let cache = Cache::open(&home.cache(), &home.cache_key()?, config.bounds.compile_cache_bytes)
             .map_err(|error| StartError::Cache { path: home.cache(), error })?;
+        let places =
+            Places::open(&home).map_err(|error| StartError::Blobs { path: home.scratch(), error })?;
         let opened = Store::open(&home.state())?;
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
@@ -160,8 +162,14 @@ impl Host {
         let guests = Guests::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
         let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
-        let dispatcher =
-            Dispatcher::new(store.clone(), blobs.clone(), Arc::clone(&policy), loader, guests.handle());
+        let dispatcher = Dispatcher::new(
+            store.clone(),
+            blobs.clone(),
+            places,
+            Arc::clone(&policy),
+            loader,
+            guests.handle(),
+        );
         recover(&store, &dispatcher).await?;
 
         let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
@@ -295,6 +303,7 @@ fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig {
         max_concurrent: u32::try_from(bounds.max_running).unwrap_or(u32::MAX),
         max_memory: ByteSize::bytes(bounds.max_limits.memory_bytes),
+        tls_roots: config.http_roots.clone(),
         ..EngineConfig::default()
     }
 }

@@ -296,7 +296,7 @@ impl Service for HostService {
             if views.len() == limit as usize {
                 return Ok((views, true));
             }
-            views.push(row.view(&spec));
+            views.push(row.view(&spec).brief());
         }
         Ok((views, false))
     }

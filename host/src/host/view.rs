@@ -77,7 +77,8 @@ impl Output {
         };
         let Some(artifact) = end.artifacts.iter().find(|artifact| artifact.name == name) else {
             let left: Vec<&str> = end.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
-            let text = format!("job {} left no artifact {name:?}; it left: {}", row.job, left.join(", "));
+            let left = if left.is_empty() { "none".to_owned() } else { left.join(", ") };
+            let text = format!("job {} left no artifact {name:?}; it left {left}", row.job);
             return Err(Refusal::new(RefusalCode::UnknownArtifact, text));
         };
         let length = Some(artifact.length.saturating_sub(offset));

@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use quinn::{RecvStream, SendStream};
 use strongroom_job::frame::{self, MAX_RESPONSE_BYTES, PREFIX_BYTES};
 use strongroom_job::{
-    BlobKind, CloseCode, Digest, JobId, JobState, MAX_ENVELOPE_BYTES, MAX_LIST, OutputStream, Refusal,
-    RefusalCode, Request, Response,
+    BlobKind, CloseCode, Digest, JobId, JobState, MAX_ENVELOPE_BYTES, MAX_LIST, Refusal, RefusalCode,
+    Request, Response,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;

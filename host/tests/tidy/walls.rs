@@ -40,7 +40,11 @@ const WALLS: &[Wall] = &[
             "strongroom_sdk",
             "strongroom_runtime",
             "std::fs",
-            "std::net",
+            // Addresses are plain values; what opens one is not.
+            "std::net::TcpStream",
+            "std::net::TcpListener",
+            "std::net::UdpSocket",
+            "std::net::ToSocketAddrs",
             "std::env",
             "std::thread",
             "std::process",

@@ -23,6 +23,16 @@ pub const IMPORTS: &str = r#"
 (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
 (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
 (import "wasi_snapshot_preview1" "fd_pwrite" (func $fd_pwrite (param i32 i32 i32 i64 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_pread" (func $fd_pread (param i32 i32 i32 i64 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_seek" (func $fd_seek (param i32 i64 i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_tell" (func $fd_tell (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_sync" (func $fd_sync (param i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_datasync" (func $fd_datasync (param i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_advise" (func $fd_advise (param i32 i64 i64 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_renumber" (func $fd_renumber (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_filestat_get" (func $fd_filestat_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_fdstat_get" (func $fd_fdstat_get (param i32 i32) (result i32)))
+(import "wasi_snapshot_preview1" "fd_fdstat_set_flags" (func $fd_fdstat_set_flags (param i32 i32) (result i32)))
 (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
 (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
 (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
@@ -35,7 +45,9 @@ pub const IMPORTS: &str = r#"
 
 pub const OK: u8 = 0;
 pub const BADF: u8 = 8;
+pub const DQUOT: u8 = 19;
 pub const EXIST: u8 = 20;
+pub const FBIG: u8 = 22;
 pub const INVAL: u8 = 28;
 pub const NOENT: u8 = 44;
 pub const NOMEM: u8 = 48;
@@ -45,6 +57,11 @@ pub const PERM: u8 = 63;
 pub const CREATE: i32 = 1;
 pub const DIRECTORY: i32 = 2;
 pub const TRUNCATE: i32 = 8;
+
+/// `whence` of [`Script::seek`].
+pub const FROM_START: i32 = 0;
+pub const FROM_HERE: i32 = 1;
+pub const FROM_END: i32 = 2;
 
 const READ_RIGHT: i64 = 1 << 1;
 const WRITE_RIGHT: i64 = 1 << 6;
@@ -228,6 +245,112 @@ impl Script {
         self.step(&format!(
             "(call $fd_readdir {fd} (i32.const {BUFFER}) (i32.const 1024) (i64.const 0) (i32.const {COUNT}))"
         ))
+    }
+
+    /// Writes `bytes` bytes of the buffer at the position.
+    pub fn write_bytes(&mut self, fd: Fd, bytes: usize) -> &mut Self {
+        self.vector(BUFFER, bytes);
+        let fd = fd.wat();
+        self.step(&format!("(call $fd_write {fd} (i32.const {IOVEC}) (i32.const 1) (i32.const {COUNT}))"))
+    }
+
+    /// Writes `bytes` bytes of the buffer at `offset`.
+    pub fn pwrite_at(&mut self, fd: Fd, bytes: usize, offset: u64) -> &mut Self {
+        self.vector(BUFFER, bytes);
+        let fd = fd.wat();
+        self.step(&format!(
+            "(call $fd_pwrite {fd} (i32.const {IOVEC}) (i32.const 1) (i64.const {offset}) (i32.const {COUNT}))"
+        ))
+    }
+
+    pub fn pread_at(&mut self, fd: Fd, bytes: usize, offset: u64) -> &mut Self {
+        self.vector(BUFFER, bytes);
+        let fd = fd.wat();
+        self.step(&format!(
+            "(call $fd_pread {fd} (i32.const {IOVEC}) (i32.const 1) (i64.const {offset}) (i32.const {COUNT}))"
+        ))
+    }
+
+    /// Answers with the position, of which [`Script::count`] tells the lower half.
+    pub fn seek(&mut self, fd: Fd, offset: i64, whence: i32) -> &mut Self {
+        let fd = fd.wat();
+        self.step(&format!(
+            "(call $fd_seek {fd} (i64.const {offset}) (i32.const {whence}) (i32.const {COUNT}))"
+        ))
+    }
+
+    pub fn tell(&mut self, fd: Fd) -> &mut Self {
+        let fd = fd.wat();
+        self.step(&format!("(call $fd_tell {fd} (i32.const {COUNT}))"))
+    }
+
+    /// A call of one descriptor and no more: `fd_sync`, `fd_datasync`.
+    pub fn call(&mut self, function: &str, fd: Fd) -> &mut Self {
+        let fd = fd.wat();
+        self.step(&format!("(call ${function} {fd})"))
+    }
+
+    pub fn advise(&mut self, fd: Fd) -> &mut Self {
+        let fd = fd.wat();
+        self.step(&format!("(call $fd_advise {fd} (i64.const 0) (i64.const 4096) (i32.const 1))"))
+    }
+
+    pub fn renumber(&mut self, from: Fd, to: Fd) -> &mut Self {
+        let (from, to) = (from.wat(), to.wat());
+        self.step(&format!("(call $fd_renumber {from} {to})"))
+    }
+
+    /// `fd_fdstat_set_flags`: 1 is "append".
+    pub fn set_flags(&mut self, fd: Fd, flags: i32) -> &mut Self {
+        let fd = fd.wat();
+        self.step(&format!("(call $fd_fdstat_set_flags {fd} (i32.const {flags}))"))
+    }
+
+    /// The attributes of `fd`: its length is then what [`Script::length`] tells.
+    pub fn stat_of(&mut self, fd: Fd) -> &mut Self {
+        let fd = fd.wat();
+        self.step(&format!("(call $fd_filestat_get {fd} (i32.const {STAT}))"))
+    }
+
+    /// `fd_fdstat_get`, of which [`Script::length`] tells something that is the same everywhere.
+    pub fn fdstat(&mut self, fd: Fd) -> &mut Self {
+        let fd = fd.wat();
+        self.step(&format!("(call $fd_fdstat_get {fd} (i32.const {}))", STAT + 32))
+    }
+
+    /// Adds to the output the four bytes that the last call left as its count.
+    pub fn count(&mut self) -> &mut Self {
+        self.four_bytes(COUNT)
+    }
+
+    /// Adds to the output the lower four bytes of the length that was last asked for.
+    pub fn length(&mut self) -> &mut Self {
+        self.four_bytes(STAT + 32)
+    }
+
+    /// Adds to the output four of the bytes that were last read.
+    pub fn content(&mut self) -> &mut Self {
+        self.four_bytes(BUFFER)
+    }
+
+    /// Adds to the output what kind of file [`Script::stat_of`] found: 4 is a regular one.
+    pub fn kind(&mut self) -> &mut Self {
+        self.body +=
+            &format!("(i32.store8 (i32.const {}) (i32.load8_u (i32.const {})))\n", self.steps, STAT + 16);
+        self.steps += 1;
+        self
+    }
+
+    fn four_bytes(&mut self, at: usize) -> &mut Self {
+        self.body += &format!("(i32.store (i32.const {}) (i32.load (i32.const {at})))\n", self.steps);
+        self.steps += 4;
+        self
+    }
+
+    /// Ends there, with nothing printed.
+    pub fn exit(&mut self, status: i32) -> &mut Self {
+        self.body += &format!("(call $proc_exit (i32.const {status}))\n");
+        self
     }
 
     /// Makes the calls under `grant`, and returns the answer to each.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_job::{
-    AcceptedJob, BlobKind, Envelope, EnvelopeError, HostView, Input, JobEnd, JobId, JobState, JobView,
-    ModuleRef, ModuleView, OutputStream, PublicKey, Request, Response, SignedEnvelope,
+    AcceptedJob, Artifact, BlobKind, Digest, Envelope, EnvelopeError, HostView, Input, JobEnd, JobId,
+    JobState, JobView, ModuleRef, ModuleView, OutputStream, PublicKey, Request, Response, SignedEnvelope,
 };
 use tokio::time::timeout;
 
@@ -296,7 +296,37 @@ impl Client {
         offset: u64,
         follow: bool,
     ) -> Result<OutputReader, Error> {
-        OutputReader::open(self.clone(), job, stream, offset, follow).await
+        OutputReader::open_stream(self.clone(), job, stream, offset, follow).await
+    }
+
+    /// Opens a file that a job left under `/scratch/out`, by its name below it, at `offset`.
+    ///
+    /// Which there are stands in [`JobEnd::artifacts`]. At the end, the bytes have been compared with the length and (when
+    /// `offset` is 0) the SHA-256 there.
+    ///
+    /// ```no_run
+    /// # async fn example(client: &strongroom_sdk::Client, job: strongroom_sdk::JobId) -> Result<(), strongroom_sdk::Error> {
+    /// for artifact in client.wait(job).await?.end.artifacts {
+    ///     let mut bytes = Vec::new();
+    ///     client.artifact(job, &artifact.name, 0).await?.copy_to(&mut bytes).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refused`](Error::Refused) when there is no such job of our tenant, it is not over, or it left no such file.
+    pub async fn artifact(&self, job: JobId, name: &str, offset: u64) -> Result<OutputReader, Error> {
+        let end = self.show(job).await?.end;
+        let artifacts = end.into_iter().flat_map(|end| end.artifacts);
+        let artifact = artifacts.into_iter().find(|artifact| artifact.name == name);
+        // The host says best why there is none.
+        let artifact = artifact.unwrap_or_else(|| Artifact {
+            name: name.to_owned(),
+            length: 0,
+            digest: Digest::of(b""),
+        });
+        OutputReader::open_artifact(self.clone(), job, artifact, offset).await
     }
 
     /// Copies a job's whole output to `writer`, as it comes, until the job is over; returns its length.

@@ -165,6 +165,26 @@ pub enum Error {
         found_digest: Digest,
     },
 
+    /// What came is not what the job left.
+    #[error(
+        "artifact {name:?} of job {job} is not what the host recorded: {found_length} bytes with {found_digest} came, \
+         {expected_length} bytes with {expected_digest} were recorded. Do not use it; fetch it again"
+    )]
+    ArtifactMismatch {
+        /// Whose artifact.
+        job: JobId,
+        /// Its name.
+        name: String,
+        /// Bytes recorded.
+        expected_length: u64,
+        /// Their SHA-256.
+        expected_digest: Digest,
+        /// Bytes that came, with those before the offset.
+        found_length: u64,
+        /// SHA-256 of what came.
+        found_digest: Digest,
+    },
+
     /// The system gave no random bytes.
     #[error("the system's random source failed: {0}")]
     Random(getrandom::Error),

@@ -1,9 +1,13 @@
 //! [`Job`]: what to run, said step by step.
 
+mod asks;
+mod bounds;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use asks::Asks;
 use strongroom_job::{
     Access, Base64Bytes, Capabilities, Entry, Input, Limits, MAX_INLINE_INPUT_BYTES, ModuleRef, Mount,
     MountSource, Name, Task,
@@ -26,8 +30,8 @@ pub struct Job {
     env: BTreeMap<String, String>,
     stdin: Stdin,
     mounts: Vec<(Place, String, Access)>,
-    /// All but the mounts, whose names are not checked yet.
-    capabilities: Capabilities,
+    asks: Asks,
+    deterministic: bool,
     limits: Limits,
     queue: Option<String>,
     priority: i8,
@@ -62,7 +66,8 @@ impl Job {
             env: BTreeMap::new(),
             stdin: Stdin::Ready(Input::Empty),
             mounts: Vec::new(),
-            capabilities: Capabilities::default(),
+            asks: Asks::default(),
+            deterministic: false,
             limits: Limits::default(),
             queue: None,
             priority: 0,
@@ -114,12 +119,18 @@ impl Job {
         self
     }
 
-    /// Lets the guest read a volume that the host's configuration names, at the absolute guest path `at`.
+    /// Lets the guest read a volume that the host's configuration names, or a directory in it, at the absolute guest path `at`.
+    ///
+    /// ```
+    /// # use strongroom_sdk::{Digest, Job, ModuleRef};
+    /// # let module = ModuleRef { digest: Digest::of(b""), length: 0 };
+    /// let job = Job::new(module).read_volume("papers", "/papers").read_volume("data/2026/june", "/in");
+    /// ```
     pub fn read_volume(self, volume: impl Into<String>, at: impl Into<String>) -> Self {
         self.mount(Place::Volume(volume.into()), at.into(), Access::Read)
     }
 
-    /// Lets the guest read and change a volume that the host's configuration names.
+    /// Lets the guest read and change a volume that the host's configuration names, or a directory in it.
     pub fn write_volume(self, volume: impl Into<String>, at: impl Into<String>) -> Self {
         self.mount(Place::Volume(volume.into()), at.into(), Access::ReadWrite)
     }
@@ -132,36 +143,6 @@ impl Job {
     /// Lets the guest read and change a directory of the host, by absolute path.
     pub fn write_dir(self, directory: impl Into<String>, at: impl Into<String>) -> Self {
         self.mount(Place::Directory(directory.into()), at.into(), Access::ReadWrite)
-    }
-
-    /// The most memory, in bytes: linear memories and tables together.
-    pub fn memory(mut self, bytes: u64) -> Self {
-        self.limits.memory_bytes = bytes;
-        self
-    }
-
-    /// The longest run, from the guest's first instruction to its end; a part of a millisecond counts as a whole one.
-    pub fn timeout(mut self, wall: Duration) -> Self {
-        self.limits.wall_ms = whole_millis(wall);
-        self
-    }
-
-    /// The most work, in the engine's units, roughly one per instruction.
-    pub fn fuel(mut self, units: u64) -> Self {
-        self.limits.fuel = Some(units);
-        self
-    }
-
-    /// The most standard output, in bytes.
-    pub fn stdout_limit(mut self, bytes: u64) -> Self {
-        self.limits.stdout_bytes = bytes;
-        self
-    }
-
-    /// The most standard error, in bytes.
-    pub fn stderr_limit(mut self, bytes: u64) -> Self {
-        self.limits.stderr_bytes = bytes;
-        self
     }
 
     /// The queue to wait in.
@@ -184,8 +165,7 @@ impl Job {
 
     /// No clock and no randomness: the guest gets stand-ins that depend on the signed job alone.
     pub const fn deterministic(mut self) -> Self {
-        self.capabilities.clock = false;
-        self.capabilities.random = false;
+        self.deterministic = true;
         self
     }
 
@@ -215,14 +195,22 @@ impl Job {
     }
 
     /// The task as it will be signed, with `input` in place of what had to be pushed.
-    pub(crate) fn task(&self, input: Input) -> Result<Task, Error> {
+    ///
+    /// # Errors
+    /// A name that is none, such as a queue's.
+    pub fn task(&self, input: Input) -> Result<Task, Error> {
         let queue = match &self.queue {
             Some(queue) => name("queue", queue)?,
             None => Name::default_name(),
         };
         let mounts = self.mounts.iter().map(|(place, path, access)| {
             let source = match place {
-                Place::Volume(volume) => MountSource::Volume(name("volume", volume)?),
+                Place::Volume(volume) => match volume.split_once('/') {
+                    None => MountSource::Volume(name("volume", volume)?),
+                    Some((volume, path)) => {
+                        MountSource::VolumePath { volume: name("volume", volume)?, path: path.to_owned() }
+                    }
+                },
                 Place::Directory(directory) => MountSource::Directory(directory.clone()),
             };
             Ok(Mount { source, path: path.clone(), access: *access })
@@ -233,10 +221,12 @@ impl Job {
             args: self.args.clone(),
             env: self.env.clone(),
             input,
-            capabilities: Capabilities {
+            capabilities: self.asks.add_to(Capabilities {
                 mounts: mounts.collect::<Result<_, Error>>()?,
-                ..self.capabilities.clone()
-            },
+                clock: !self.deterministic,
+                random: !self.deterministic,
+                ..Capabilities::default()
+            })?,
             limits: self.limits.clone(),
             queue,
             priority: self.priority,
@@ -247,16 +237,11 @@ impl Job {
 }
 
 fn name(field: &'static str, text: &str) -> Result<Name, Error> {
-    text.parse().map_err(|problem: strongroom_job::ParseNameError| Error::InvalidField {
-        field,
-        problem: problem.to_string(),
-    })
+    text.parse().map_err(|problem: strongroom_job::ParseNameError| self::field(field, problem))
 }
 
-/// Rounded up, so that a short timeout never becomes none.
-fn whole_millis(duration: Duration) -> u64 {
-    let millis = duration.as_micros().div_ceil(1000);
-    u64::try_from(millis).unwrap_or(u64::MAX)
+fn field(field: &'static str, problem: impl std::fmt::Display) -> Error {
+    Error::InvalidField { field, problem: problem.to_string() }
 }
 
 #[cfg(test)]
@@ -288,11 +273,7 @@ mod tests {
             .env("K", "V")
             .read_volume("docs", "/docs")
             .write_dir("/srv/out", "/out")
-            .memory(1 << 20)
-            .timeout(Duration::from_micros(1500))
-            .fuel(7)
-            .stdout_limit(8)
-            .stderr_limit(9)
+            .write_volume("docs/a/b", "/b")
             .queue("night")
             .priority(-5)
             .idempotent()
@@ -302,11 +283,15 @@ mod tests {
         assert_eq!(task.args, ["a", "b", "c"]);
         assert_eq!(task.env["K"], "V");
         let mounts: Vec<String> = task.capabilities.mounts.iter().map(ToString::to_string).collect();
-        assert_eq!(mounts, ["read volume docs at /docs", "write directory \"/srv/out\" at /out"]);
+        assert_eq!(
+            mounts,
+            [
+                "read volume docs at /docs",
+                "write directory \"/srv/out\" at /out",
+                "write volume docs, directory \"a/b\", at /b"
+            ]
+        );
         assert!(!task.capabilities.clock && !task.capabilities.random);
-        let limits =
-            Limits { memory_bytes: 1 << 20, fuel: Some(7), wall_ms: 2, stdout_bytes: 8, stderr_bytes: 9 };
-        assert_eq!(task.limits, limits);
         assert_eq!((task.queue.as_str(), task.priority, task.idempotent), ("night", -5, true));
         assert_eq!(task.labels["team"], "red");
     }

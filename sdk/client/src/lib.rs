@@ -60,6 +60,6 @@ pub use source::Source;
 /// The contract that host and client share: ids, views, outcomes, refusals.
 pub use strongroom_job as types;
 pub use strongroom_job::{
-    AcceptedJob, Digest, HostView, Input, JobEnd, JobId, JobState, JobView, ModuleRef, ModuleView, Name,
-    Outcome, OutputStream, PublicKey, Refusal, RefusalCode, SecretKey,
+    AcceptedJob, Artifact, Denial, Digest, HostView, Input, JobEnd, JobId, JobState, JobView, ModuleRef,
+    ModuleView, Name, Outcome, OutputStream, PublicKey, Refusal, RefusalCode, SecretKey,
 };

@@ -1,20 +1,19 @@
-//! What a job wrote, in pieces, checked against what the host recorded at the job's end.
+//! What a job wrote or left, in pieces, checked against what the host recorded at the job's end.
 
 use bytes::Bytes;
-use strongroom_job::{Digester, JobId, OutputStream, OutputSummary, Request, Response};
+use strongroom_job::{Artifact, Digester, JobId, OutputStream, OutputSummary, Request, Response};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::exchange::{Exchange, kind_of};
 use crate::{Client, Error};
 
-/// Output of a job on its way to us. A lost connection is made again and the output goes on where it stood.
+/// Output or an artifact of a job on its way to us. A lost connection is made again and the output goes on where it stood.
 #[must_use = "output is read with `next` or `copy_to`"]
 pub struct OutputReader {
     client: Client,
     job: JobId,
-    stream: OutputStream,
-    follow: bool,
+    what: What,
     exchange: Option<Exchange>,
     /// Where the next byte stands in the whole output.
     position: u64,
@@ -27,19 +26,39 @@ pub struct OutputReader {
     done: bool,
 }
 
+/// What is read.
+enum What {
+    /// One of the streams; with `follow`, until the job is over.
+    Stream { stream: OutputStream, follow: bool },
+    /// A file, as the host recorded it.
+    Artifact(Artifact),
+}
+
 impl OutputReader {
-    pub(crate) async fn open(
+    pub(crate) async fn open_stream(
         client: Client,
         job: JobId,
         stream: OutputStream,
         offset: u64,
         follow: bool,
     ) -> Result<Self, Error> {
+        Self::open(client, job, What::Stream { stream, follow }, offset).await
+    }
+
+    pub(crate) async fn open_artifact(
+        client: Client,
+        job: JobId,
+        artifact: Artifact,
+        offset: u64,
+    ) -> Result<Self, Error> {
+        Self::open(client, job, What::Artifact(artifact), offset).await
+    }
+
+    async fn open(client: Client, job: JobId, what: What, offset: u64) -> Result<Self, Error> {
         let mut reader = Self {
             client,
             job,
-            stream,
-            follow,
+            what,
             exchange: None,
             position: offset,
             end: None,
@@ -71,7 +90,8 @@ impl OutputReader {
     /// with what the host recorded; from a later offset, the length only.
     ///
     /// # Errors
-    /// [`OutputMismatch`](Error::OutputMismatch) instead of the end; any other when the host cannot be asked.
+    /// [`OutputMismatch`](Error::OutputMismatch) or [`ArtifactMismatch`](Error::ArtifactMismatch) instead of the end; any other
+    /// when the host cannot be asked.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.done {
@@ -112,8 +132,13 @@ impl OutputReader {
         let link = &self.client.link;
         let within = link.options.timeouts.answer;
         let session = link.session().await?;
-        let (job, stream, offset, follow) = (self.job, self.stream, self.position, self.follow);
-        let request = Request::Output { job, stream, offset, follow };
+        let (job, offset) = (self.job, self.position);
+        let request = match &self.what {
+            What::Stream { stream, follow } => {
+                Request::Output { job, stream: *stream, offset, follow: *follow }
+            }
+            What::Artifact(artifact) => Request::Artifact { job, name: artifact.name.clone(), offset },
+        };
         let mut exchange = Exchange::on(link, &session, &request).await?;
         exchange.end_request();
         let answer = timeout(within, exchange.answer())
@@ -135,9 +160,10 @@ impl OutputReader {
         if self.exchange.is_none() {
             self.begin().await?;
         }
+        let follows = self.follows();
         let Some(exchange) = &mut self.exchange else { return Ok(None) };
         let within = self.client.link.options.timeouts.answer;
-        let piece = if self.follow {
+        let piece = if follows {
             exchange.next().await?
         } else {
             timeout(within, exchange.next())
@@ -166,19 +192,25 @@ impl OutputReader {
         self.client.link.options.retry.rest(self.tried, error).await
     }
 
+    const fn follows(&self) -> bool {
+        matches!(self.what, What::Stream { follow: true, .. })
+    }
+
     /// Compares what came with what the host recorded, when it is the whole.
     async fn check(&mut self) -> Result<(), Error> {
-        let whole = self.follow || self.end.is_some();
-        if !whole {
-            return Ok(());
-        }
-        let view = self.client.show(self.job).await?;
-        let Some(end) = view.end else {
-            return Err(self.client.protocol("it ended the output of a job that is not over"));
-        };
-        let recorded: OutputSummary = match self.stream {
-            OutputStream::Stdout => end.stdout,
-            OutputStream::Stderr => end.stderr,
+        let recorded = match &self.what {
+            What::Artifact(artifact) => OutputSummary { length: artifact.length, digest: artifact.digest },
+            What::Stream { .. } if !self.follows() && self.end.is_none() => return Ok(()),
+            What::Stream { stream, .. } => {
+                let view = self.client.show(self.job).await?;
+                let Some(end) = view.end else {
+                    return Err(self.client.protocol("it ended the output of a job that is not over"));
+                };
+                match stream {
+                    OutputStream::Stdout => end.stdout,
+                    OutputStream::Stderr => end.stderr,
+                }
+            }
         };
         let digest = self.digester.take().map_or(recorded.digest, Digester::finish);
         // An offset behind the end gives nothing, and nothing is then the whole rest.
@@ -187,13 +219,25 @@ impl OutputReader {
         if length_fits && digest == recorded.digest {
             return Ok(());
         }
-        Err(Error::OutputMismatch {
-            job: self.job,
-            stream: self.stream,
-            expected_length: recorded.length,
-            expected_digest: recorded.digest,
-            found_length: self.position,
-            found_digest: digest,
+        let OutputSummary { length: expected_length, digest: expected_digest } = recorded;
+        let (job, found_length, found_digest) = (self.job, self.position, digest);
+        Err(match &self.what {
+            What::Stream { stream, .. } => Error::OutputMismatch {
+                job,
+                stream: *stream,
+                expected_length,
+                expected_digest,
+                found_length,
+                found_digest,
+            },
+            What::Artifact(artifact) => Error::ArtifactMismatch {
+                job,
+                name: artifact.name.clone(),
+                expected_length,
+                expected_digest,
+                found_length,
+                found_digest,
+            },
         })
     }
 }

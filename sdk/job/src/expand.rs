@@ -15,7 +15,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::body::{BatchBody, BodyError, JobBody, MAX_BATCH_JOBS, MAX_JOB_BODY_BYTES, Variation};
-use crate::{Context, Input, JobId, Task};
+use crate::{Capabilities, Context, Input, JobId, Task};
 
 /// Most memory that the jobs of one batch may take once each has its own copy of the template, in bytes.
 pub const MAX_EXPANDED_BYTES: usize = 32 << 20;
@@ -28,6 +28,8 @@ const ARG_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 128;
 /// What one mount takes besides its paths.
 const MOUNT_BYTES: usize = 192;
+/// What one destination, listener, HTTP rule or secret takes besides its text.
+const RULE_BYTES: usize = 192;
 
 const _: () = assert!(size_of::<JobBody>() <= JOB_BYTES, "a job must not take more than it is counted for");
 
@@ -46,7 +48,8 @@ pub(crate) fn expand(batch: BatchBody) -> Result<Vec<JobBody>, BodyError> {
     }
     template.check()?;
     for (index, job) in jobs.iter().enumerate() {
-        job.check().map_err(|error| BodyError::BatchTask { index, id: job.id, error })?;
+        let env = job.env.as_ref().map_or(Ok(()), |env| template.capabilities.check_env(env));
+        job.check().and(env).map_err(|error| BodyError::BatchTask { index, id: job.id, error })?;
     }
     check_sizes(version, &context, &template, &jobs)?;
     let body = |job: Variation| JobBody {
@@ -125,7 +128,16 @@ fn task_memory(task: &Task) -> usize {
     let parts = of_args(&task.args).memory + of_env(&task.env).memory + of_input(&task.input).memory;
     let mounts = task.capabilities.mounts.iter();
     let mounts: usize = mounts.map(|mount| MOUNT_BYTES + mount.path.len() + mount.source.len()).sum();
-    JOB_BYTES + parts + mounts + entries_memory(&task.labels)
+    JOB_BYTES + parts + mounts + rules_memory(&task.capabilities) + entries_memory(&task.labels)
+}
+
+fn rules_memory(asked: &Capabilities) -> usize {
+    fn each<T: ToString>(rules: &[T]) -> usize {
+        rules.iter().map(|rule| RULE_BYTES + rule.to_string().len()).sum()
+    }
+    // Each method of a rule is a string of its own.
+    let methods: usize = asked.http.iter().map(|rule| rule.methods.len() * ARG_BYTES).sum();
+    each(&asked.connect) + each(&asked.listen) + each(&asked.http) + each(&asked.secrets) + methods
 }
 
 /// Counts the bytes of `value` as JSON without keeping them.

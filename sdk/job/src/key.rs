@@ -3,6 +3,7 @@
 //! *Never:* `verify` or `verify_batch`, which accept signatures that `verify_strict` refuses.
 //! *Spec:* RFC 8032; the text form of a public key is `ed25519:` and 64 lowercase hex digits.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
@@ -32,12 +33,38 @@ pub enum PublicKeyError {
     Weak,
 }
 
+/// Keys that a thread remembers to have checked.
+const REMEMBERED: usize = 16;
+
+thread_local! {
+    /// Checking a key takes about 8 µs, and a host meets the same few in every row and record that it reads.
+    static RECENT: RefCell<[Option<VerifyingKey>; REMEMBERED]> = const { RefCell::new([None; REMEMBERED]) };
+}
+
+/// Where a key is remembered. Who chooses keys that push each other out costs us a check each time, as without the memory.
+const fn place(bytes: &[u8; 32]) -> usize {
+    bytes[0] as usize % REMEMBERED
+}
+
+fn recent(bytes: &[u8; 32]) -> Option<VerifyingKey> {
+    RECENT.with_borrow(|recent| recent[place(bytes)].filter(|key| key.as_bytes() == bytes))
+}
+
 impl PublicKey {
     /// Checks 32 raw bytes.
     ///
     /// # Errors
     /// When they are no point of the curve, a non-canonical encoding, or of small order.
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, PublicKeyError> {
+        if let Some(key) = recent(bytes) {
+            return Ok(Self(key));
+        }
+        let key = Self::check(bytes)?;
+        RECENT.with_borrow_mut(|recent| recent[place(bytes)] = Some(key.0));
+        Ok(key)
+    }
+
+    fn check(bytes: &[u8; 32]) -> Result<Self, PublicKeyError> {
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| PublicKeyError::NotAPoint)?;
         if key.is_weak() {
             return Err(PublicKeyError::Weak);
@@ -214,6 +241,20 @@ mod tests {
         };
         assert_eq!(PublicKey::from_bytes(&identity), Err(PublicKeyError::Weak));
         assert_eq!(PublicKey::from_bytes(&[0; 32]), Err(PublicKeyError::Weak));
+    }
+
+    // Red with `recent` that does not compare the bytes.
+    #[test]
+    fn a_remembered_key_vouches_for_itself_alone() {
+        let keys: Vec<PublicKey> = (0..=255).map(|byte| secret(byte).public()).collect();
+        for _ in 0..2 {
+            for key in &keys {
+                assert_eq!(PublicKey::from_bytes(key.as_bytes()), Ok(*key));
+                let mut other = *key.as_bytes();
+                other[31] ^= 0x80;
+                assert_ne!(PublicKey::from_bytes(&other), Ok(*key));
+            }
+        }
     }
 
     // Red without the comparison of the compressed point in `from_bytes`.

@@ -14,6 +14,7 @@
 
 mod base64_bytes;
 mod body;
+mod capabilities;
 pub mod checkpoint;
 mod close;
 mod digest;
@@ -22,6 +23,7 @@ mod expand;
 pub mod frame;
 mod id;
 mod key;
+mod limits;
 pub mod merkle;
 mod message;
 mod name;
@@ -43,6 +45,10 @@ pub use body::{
     BatchBody, BodyError, Context, JobBody, MAX_BATCH_BODY_BYTES, MAX_BATCH_JOBS, MAX_JOB_BODY_BYTES, Salt,
     Variation,
 };
+pub use capabilities::{
+    ARTIFACTS_PATH, Access, Capabilities, MAX_MOUNTS, MAX_PATH_BYTES, MAX_PATHS_BYTES, MAX_RULES,
+    MAX_RULES_BYTES, Mount, MountSource, SCRATCH_PATH, SECRETS_PATH, SecretForm, SecretUse,
+};
 pub use close::CloseCode;
 pub use digest::{Digest, Digester, ParseDigestError};
 pub use envelope::{
@@ -52,6 +58,7 @@ pub use envelope::{
 pub use expand::MAX_EXPANDED_BYTES;
 pub use id::{JobId, ParseJobIdError};
 pub use key::{PublicKey, PublicKeyError, SecretKey, Signature};
+pub use limits::Limits;
 pub use message::{
     AcceptedJob, BlobKind, HostView, JobEnd, JobView, MAX_LIST, ModuleView, OutputStream, Request, Response,
 };
@@ -65,8 +72,7 @@ pub use record::{Event, GrantRecord, MAX_RECORD_BYTES, Record, RecordError};
 pub use refusal::{MAX_MESSAGE_BYTES, MAX_MISSING, Refusal, RefusalCode};
 pub use spki::SPKI_BYTES;
 pub use task::{
-    ARTIFACTS_PATH, Access, Capabilities, Entry, Input, Limits, MAX_ARGS, MAX_ENV, MAX_INLINE_INPUT_BYTES,
-    MAX_LABEL_BYTES, MAX_LABELS, MAX_MOUNTS, MAX_PATH_BYTES, MAX_PATHS_BYTES, MAX_RULES, ModuleRef, Mount,
-    MountSource, SCRATCH_PATH, SECRETS_PATH, SecretForm, SecretUse, Task, TaskError,
+    Entry, Input, MAX_ARGS, MAX_ENV, MAX_INLINE_INPUT_BYTES, MAX_LABEL_BYTES, MAX_LABELS, ModuleRef, Task,
+    TaskError,
 };
 pub use time::Timestamp;

@@ -213,6 +213,18 @@ pub struct JobView {
     pub end: Option<JobEnd>,
 }
 
+impl JobView {
+    /// The view as it stands in a list: without denials and artifacts, of which hundreds of jobs would fit no answer.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        if let Some(end) = &mut self.end {
+            end.denied.clear();
+            end.artifacts.clear();
+        }
+        self
+    }
+}
+
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobEnd {
@@ -224,10 +236,10 @@ pub struct JobEnd {
     pub stdout: OutputSummary,
     /// Standard error.
     pub stderr: OutputSummary,
-    /// What it asked for and was not granted.
+    /// What it asked for and was not granted; none in a list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denial>,
-    /// Files that it left, by name.
+    /// Files that it left, by name; none in a list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
     /// Index of the `finished` record.

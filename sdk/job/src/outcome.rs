@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, text};
+use crate::{Digest, MAX_PATH_BYTES, text};
 
-/// Longest reason that is written or read, in bytes: 500 jobs with the longest reasons fit one answer.
+/// Longest reason that is written or read, in bytes: 480 jobs with the longest reasons fit one answer.
 pub const MAX_REASON_BYTES: usize = 480;
 
 /// Where a job is in its life. Everything after `Running` is terminal: it is reached once and never left.
@@ -247,7 +247,6 @@ pub struct Usage {
     pub http_bytes: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 const fn zero(value: &u64) -> bool {
     *value == 0
 }
@@ -298,6 +297,17 @@ pub struct Artifact {
     pub digest: Digest,
 }
 
+impl Artifact {
+    /// Whether an artifact can be called `name`: relative, one spelling, nothing in it that does not print, at most
+    /// [`MAX_PATH_BYTES`]. A client asks before it makes a file of that name.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        name.len() <= MAX_PATH_BYTES
+            && !name.split('/').any(|part| matches!(part, "" | "." | ".."))
+            && text::shown(name, MAX_PATH_BYTES) == name
+    }
+}
+
 /// One output stream of a finished attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -306,4 +316,23 @@ pub struct OutputSummary {
     pub length: u64,
     /// SHA-256 of the bytes kept.
     pub digest: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Red without each line of `is_name`.
+    #[test]
+    fn an_artifacts_name_stays_where_it_is_put() {
+        for good in ["a", "a/b.txt", "...", "\u{fc} b", "\"q\\"] {
+            assert!(Artifact::is_name(good), "{good:?}");
+        }
+        let long = "x".repeat(MAX_PATH_BYTES + 1);
+        for bad in
+            ["", "/etc/passwd", "../x", "a/../x", "a//b", "a/", ".", "a\n", "\u{1b}[2J", "\u{202e}x", &long]
+        {
+            assert!(!Artifact::is_name(bad), "{bad:?}");
+        }
+    }
 }

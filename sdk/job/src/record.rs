@@ -56,6 +56,10 @@ pub struct Record {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is alive at a time for each commit; a box would be one more allocation"
+)]
 pub enum Event {
     /// The host began to serve.
     HostStarted {

@@ -10,32 +10,17 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::base64_bytes::Base64Bytes;
-use crate::network::MAX_RULE_BYTES;
 use crate::text::shown;
-use crate::{Destination, Digest, HttpRule, Listener, Name};
+use crate::{Capabilities, Digest, Limits, Name};
 
 /// Most arguments of a job.
 pub const MAX_ARGS: usize = 1024;
 /// Most environment variables of a job.
 pub const MAX_ENV: usize = 1024;
-/// Most directories that a job may ask for.
-pub const MAX_MOUNTS: usize = 64;
 /// Most labels of a job.
 pub const MAX_LABELS: usize = 32;
 /// Longest name and longest value of a label, in bytes each: they stand in every list of jobs.
 pub const MAX_LABEL_BYTES: usize = 256;
-/// Longest guest path or directory name, in bytes.
-pub const MAX_PATH_BYTES: usize = 1024;
-/// Longest sum of all paths of a job, in bytes: the audit record of the job holds them all, and must fit a log entry.
-pub const MAX_PATHS_BYTES: usize = 16 * 1024;
-/// Most destinations, most listeners, most HTTP rules and most secrets of a job, each.
-pub const MAX_RULES: usize = 64;
-/// Where a job with a scratch directory sees it.
-pub const SCRATCH_PATH: &str = "/scratch";
-/// What is here at the end of an attempt is kept.
-pub const ARTIFACTS_PATH: &str = "/scratch/out";
-/// Where secrets are given as files.
-pub const SECRETS_PATH: &str = "/run/secrets";
 /// Longest input that may stand in the envelope itself, in bytes; a longer one is a blob.
 pub const MAX_INLINE_INPUT_BYTES: usize = 16 * 1024;
 
@@ -103,238 +88,6 @@ pub enum Input {
     },
 }
 
-/// What a job asks to touch. The default asks for nothing but clocks and randomness.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Capabilities {
-    /// Directories of the host, and where the guest sees them.
-    pub mounts: Vec<Mount>,
-    /// Wall clock and monotonic clock, coarse. Without it time stands in, the same on every host.
-    pub clock: bool,
-    /// Real randomness. Without it a stream seeded from the envelope stands in.
-    pub random: bool,
-    /// A private empty directory at [`SCRATCH_PATH`], gone when the attempt is over. Files that are under
-    /// [`ARTIFACTS_PATH`] by then are kept as artifacts.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub scratch: bool,
-    /// Where it may connect or send to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub connect: Vec<Destination>,
-    /// Where it may wait for connections or datagrams.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub listen: Vec<Listener>,
-    /// HTTP requests that it may make.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub http: Vec<HttpRule>,
-    /// Secrets of the host that it may see.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<SecretUse>,
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Self {
-            mounts: Vec::new(),
-            clock: true,
-            random: true,
-            scratch: false,
-            connect: Vec::new(),
-            listen: Vec::new(),
-            http: Vec::new(),
-            secrets: Vec::new(),
-        }
-    }
-}
-
-/// A secret that the host keeps, and how the guest sees it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SecretUse {
-    /// Its name at the host.
-    pub name: Name,
-    /// How it is given.
-    #[serde(rename = "as")]
-    pub form: SecretForm,
-}
-
-/// How a guest sees a secret.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SecretForm {
-    /// As an environment variable of this name.
-    Env(String),
-    /// As a file of this name in [`SECRETS_PATH`].
-    File(Name),
-}
-
-impl fmt::Display for SecretUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.form {
-            SecretForm::Env(variable) => write!(f, "secret {} as variable {}", self.name, quoted(variable)),
-            SecretForm::File(file) => write!(f, "secret {} as {SECRETS_PATH}/{file}", self.name),
-        }
-    }
-}
-
-/// One directory of the host inside the guest's tree.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mount {
-    /// The directory on the host's side.
-    pub source: MountSource,
-    /// Absolute path at which the guest sees it.
-    pub path: String,
-    /// What the guest may do there.
-    pub access: Access,
-}
-
-/// A directory on the host's side.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MountSource {
-    /// A volume that the host's configuration names.
-    Volume(Name),
-    /// A directory inside such a volume.
-    VolumePath {
-        /// The volume.
-        volume: Name,
-        /// Relative to it, `/` between parts; nothing on it may be a symbolic link.
-        path: String,
-    },
-    /// An absolute path. Only for principals whom the host lets name its directories, such as its own user.
-    Directory(String),
-}
-
-impl MountSource {
-    /// Bytes of its name or path.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Volume(name) => name.as_str().len(),
-            Self::VolumePath { volume, path } => volume.as_str().len() + path.len(),
-            Self::Directory(path) => path.len(),
-        }
-    }
-}
-
-impl fmt::Display for Mount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let access = match self.access {
-            Access::Read => "read",
-            Access::ReadWrite => "write",
-        };
-        match &self.source {
-            MountSource::Volume(name) => write!(f, "{access} volume {name} at {}", self.path),
-            MountSource::VolumePath { volume, path } => {
-                write!(f, "{access} volume {volume}, directory {path:?}, at {}", self.path)
-            }
-            MountSource::Directory(path) => write!(f, "{access} directory {path:?} at {}", self.path),
-        }
-    }
-}
-
-/// What a guest may do in a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// Look, change nothing.
-    Read,
-    /// Look and change.
-    ReadWrite,
-}
-
-/// What a job may use up. Each bound is a maximum that the guest hits, never a reservation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Linear memories and tables together, in bytes.
-    pub memory_bytes: u64,
-    /// Wasm instructions, roughly, in the engine's units; none: bounded by time only.
-    pub fuel: Option<u64>,
-    /// From the guest's first instruction to its end, in milliseconds.
-    pub wall_ms: u64,
-    /// Standard output, in bytes.
-    pub stdout_bytes: u64,
-    /// Standard error, in bytes.
-    pub stderr_bytes: u64,
-    /// Time on a processor, in milliseconds; none: bounded by wall time only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_ms: Option<u64>,
-    /// Growth of files, over all directories together, in bytes.
-    #[serde(default = "Limits::disk_bytes", skip_serializing_if = "Limits::is_disk_bytes")]
-    pub disk_bytes: u64,
-    /// The largest file that it may make, in bytes.
-    #[serde(default = "Limits::file_bytes", skip_serializing_if = "Limits::is_file_bytes")]
-    pub file_bytes: u64,
-    /// Files, directories and links that it may create, a count.
-    #[serde(default = "Limits::files", skip_serializing_if = "Limits::is_files")]
-    pub files: u32,
-    /// Open files and other handles, a count.
-    #[serde(default = "Limits::handles", skip_serializing_if = "Limits::is_handles")]
-    pub handles: u32,
-    /// Sockets and HTTP requests open at once, a count.
-    #[serde(default = "Limits::sockets", skip_serializing_if = "Limits::is_sockets")]
-    pub sockets: u32,
-    /// All HTTP bodies, sent and received, in bytes.
-    #[serde(default = "Limits::http_bytes", skip_serializing_if = "Limits::is_http_bytes")]
-    pub http_bytes: u64,
-    /// Core instances, a count; a component is made of several.
-    #[serde(default = "Limits::instances", skip_serializing_if = "Limits::is_instances")]
-    pub instances: u32,
-    /// What one call may make the host allocate, in bytes.
-    #[serde(default = "Limits::host_buffer_bytes", skip_serializing_if = "Limits::is_host_buffer_bytes")]
-    pub host_buffer_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory_bytes: 256 << 20,
-            fuel: None,
-            wall_ms: 5 * 60 * 1000,
-            stdout_bytes: 1 << 30,
-            stderr_bytes: 16 << 20,
-            cpu_ms: None,
-            disk_bytes: Self::disk_bytes(),
-            file_bytes: Self::file_bytes(),
-            files: Self::files(),
-            handles: Self::handles(),
-            sockets: Self::sockets(),
-            http_bytes: Self::http_bytes(),
-            instances: Self::instances(),
-            host_buffer_bytes: Self::host_buffer_bytes(),
-        }
-    }
-}
-
-/// The values that a limit has when a body does not name it: part of the format, so that a signed body means the same for ever.
-macro_rules! defaults {
-    ($($name:ident $is:ident: $ty:ty = $value:expr;)*) => {
-        impl Limits {
-            $(
-                const fn $name() -> $ty {
-                    $value
-                }
-
-                #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-                const fn $is(value: &$ty) -> bool {
-                    *value == $value
-                }
-            )*
-        }
-    };
-}
-
-defaults! {
-    disk_bytes is_disk_bytes: u64 = 1 << 30;
-    file_bytes is_file_bytes: u64 = 1 << 30;
-    files is_files: u32 = 10_000;
-    handles is_handles: u32 = 256;
-    sockets is_sockets: u32 = 64;
-    http_bytes is_http_bytes: u64 = 64 << 20;
-    instances is_instances: u32 = 64;
-    host_buffer_bytes is_host_buffer_bytes: u64 = 64 << 20;
-}
-
 /// What is wrong in a task that has the right shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -343,7 +96,7 @@ pub struct TaskError {
     problem: String,
 }
 
-fn fault(field: impl fmt::Display, problem: impl fmt::Display) -> TaskError {
+pub(crate) fn fault(field: impl fmt::Display, problem: impl fmt::Display) -> TaskError {
     TaskError { field: field.to_string(), problem: problem.to_string() }
 }
 
@@ -361,93 +114,12 @@ impl Task {
             return Err(fault("priority", "must be from -100 to 100"));
         }
         self.capabilities.check()?;
+        self.capabilities.check_env(&self.env)?;
         self.limits.check()
     }
 }
 
-impl Capabilities {
-    fn check(&self) -> Result<(), TaskError> {
-        at_most("capabilities.mounts", self.mounts.len(), MAX_MOUNTS)?;
-        let bytes = self.mounts.iter().map(|mount| mount.path.len() + mount.source.len()).sum();
-        at_most("capabilities.mounts, bytes of all paths", bytes, MAX_PATHS_BYTES)?;
-        for (index, mount) in self.mounts.iter().enumerate() {
-            let field = format!("capabilities.mounts[{index}]");
-            check_path(&format!("{field}.path"), &mount.path)?;
-            match &mount.source {
-                MountSource::Directory(path) => check_path(&format!("{field}.source.directory"), path)?,
-                MountSource::VolumePath { path, .. } => {
-                    check_path(&format!("{field}.source.volume-path.path"), &format!("/{path}"))?;
-                }
-                MountSource::Volume(_) => {}
-            }
-            let taken = |by: &str| mount.path == by || mount.path.starts_with(&format!("{by}/"));
-            if self.scratch && taken(SCRATCH_PATH) || !self.secrets.is_empty() && taken(SECRETS_PATH) {
-                let problem = format_args!("{} is where the host puts scratch files and secrets", mount.path);
-                return Err(fault(format_args!("{field}.path"), problem));
-            }
-            if self.mounts[..index].iter().any(|other| other.path == mount.path) {
-                return Err(fault(
-                    format_args!("{field}.path"),
-                    format_args!("{} is taken by an earlier mount", mount.path),
-                ));
-            }
-        }
-        self.check_rules()
-    }
-
-    /// The audit record of the job holds every rule, and must fit a log entry.
-    fn check_rules(&self) -> Result<(), TaskError> {
-        let texts =
-            |rules: &mut dyn Iterator<Item = String>| rules.map(|rule| rule.len()).collect::<Vec<_>>();
-        let lists = [
-            ("capabilities.connect", texts(&mut self.connect.iter().map(ToString::to_string))),
-            ("capabilities.listen", texts(&mut self.listen.iter().map(ToString::to_string))),
-            ("capabilities.http", texts(&mut self.http.iter().map(ToString::to_string))),
-            ("capabilities.secrets", texts(&mut self.secrets.iter().map(ToString::to_string))),
-        ];
-        let mut bytes = 0;
-        for (field, lengths) in &lists {
-            at_most(field, lengths.len(), MAX_RULES)?;
-            bytes += lengths.iter().sum::<usize>();
-            if let Some(longest) = lengths.iter().max() {
-                at_most(&format!("{field}, bytes of one"), *longest, MAX_RULE_BYTES)?;
-            }
-        }
-        at_most("capabilities, bytes of all rules", bytes, MAX_PATHS_BYTES)?;
-        for (index, secret) in self.secrets.iter().enumerate() {
-            let field = format!("capabilities.secrets[{index}]");
-            if let SecretForm::Env(variable) = &secret.form
-                && (variable.is_empty() || variable.contains(['=', '\0']))
-            {
-                let problem = format_args!("\"{}\" cannot name a variable", quoted(variable));
-                return Err(fault(format_args!("{field}.as.env"), problem));
-            }
-            if self.secrets[..index].iter().any(|other| other.form == secret.form) {
-                return Err(fault(format_args!("{field}.as"), "is taken by an earlier secret"));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Limits {
-    fn check(&self) -> Result<(), TaskError> {
-        for (field, value) in [("limits.memory_bytes", self.memory_bytes), ("limits.wall_ms", self.wall_ms)] {
-            if value == 0 {
-                return Err(fault(field, "must be more than 0"));
-            }
-        }
-        if self.fuel == Some(0) {
-            return Err(fault("limits.fuel", "must be more than 0; leave it out for no bound"));
-        }
-        if self.cpu_ms == Some(0) {
-            return Err(fault("limits.cpu_ms", "must be more than 0; leave it out for no bound"));
-        }
-        Ok(())
-    }
-}
-
-fn at_most(field: &str, count: usize, max: usize) -> Result<(), TaskError> {
+pub(crate) fn at_most(field: &str, count: usize, max: usize) -> Result<(), TaskError> {
     if count > max {
         Err(fault(field, format_args!("{count} where at most {max} are allowed")))
     } else {
@@ -501,23 +173,8 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), TaskError> {
 }
 
 /// A name from the task, short enough for an error text.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     shown(name, 80)
-}
-
-/// A path that means one place without looking at a disk: absolute, without `.`, `..`, `//` and control characters.
-fn check_path(field: &str, path: &str) -> Result<(), TaskError> {
-    at_most(field, path.len(), MAX_PATH_BYTES)?;
-    let Some(rest) = path.strip_prefix('/') else {
-        return Err(fault(field, format_args!("{path:?} must be an absolute path")));
-    };
-    if path.chars().any(char::is_control) {
-        return Err(fault(field, format_args!("{path:?} holds a control character")));
-    }
-    if !rest.is_empty() && rest.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(fault(field, format_args!("{path:?} must not hold an empty part, '.' or '..'")));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -540,10 +197,6 @@ mod tests {
         }
     }
 
-    fn mount(path: &str) -> Mount {
-        Mount { source: MountSource::Directory("/data".into()), path: path.into(), access: Access::Read }
-    }
-
     fn refused(change: impl FnOnce(&mut Task)) -> String {
         let mut task = task();
         change(&mut task);
@@ -552,9 +205,7 @@ mod tests {
 
     #[test]
     fn an_ordinary_task_passes() {
-        let mut task = task();
-        task.capabilities.mounts = vec![mount("/"), mount("/a/b")];
-        assert_eq!(task.check(), Ok(()));
+        assert_eq!(task().check(), Ok(()));
     }
 
     #[test]
@@ -592,11 +243,14 @@ mod tests {
             label("a", &"x".repeat(257)).starts_with("labels.a, bytes of the value: 257 where at most 256")
         );
         assert!(label(&"x".repeat(257), "").contains("bytes of the name: 257 where at most 256"));
-        for wrong in ["a", "", "/a/../b", "/./a", "/a//b", "/a/", "/a\n"] {
-            let text = refused(|t| t.capabilities.mounts = vec![mount(wrong)]);
-            assert!(text.starts_with("capabilities.mounts[0].path: "), "{text}");
-        }
-        let text = refused(|t| t.capabilities.mounts = vec![mount("/a"), mount("/a")]);
-        assert_eq!(text, "capabilities.mounts[1].path: /a is taken by an earlier mount");
+        let secret = crate::SecretUse {
+            name: "token".parse().expect("a name"),
+            form: crate::SecretForm::Env("A".into()),
+        };
+        let text = refused(|t| {
+            t.env.insert("A".into(), String::new());
+            t.capabilities.secrets = vec![secret];
+        });
+        assert_eq!(text, "capabilities.secrets[0].as.env: the job sets the variable A itself");
     }
 }

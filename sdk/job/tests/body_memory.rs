@@ -9,7 +9,9 @@ mod fixtures;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fixtures::{context, principal, small_task};
-use strongroom_job::{BATCH_PAYLOAD_TYPE, Envelope, MAX_BATCH_BODY_BYTES, MAX_ENVELOPE_BYTES};
+use strongroom_job::{
+    BATCH_PAYLOAD_TYPE, Capabilities, Envelope, MAX_BATCH_BODY_BYTES, MAX_ENVELOPE_BYTES, MAX_RULES,
+};
 
 /// Three times the bound on expanded jobs: they, what they were parsed from, and the allocator's slack.
 const MOST_MEMORY: usize = 96 << 20;
@@ -48,18 +50,29 @@ fn batch_of(template: &strongroom_job::Task, job: impl Fn(usize) -> String) -> S
     text + "]}"
 }
 
-// Red without `check_sizes` (the two copies bombs), and without the bound on fields in `strict` (the key bomb).
+/// As many rules as there may be, each as short as it can be.
+fn many_rules() -> Capabilities {
+    Capabilities {
+        connect: vec!["a:1".parse().unwrap(); MAX_RULES],
+        http: vec!["A,B,C,D,E,F http://a/".parse().unwrap(); MAX_RULES],
+        ..Capabilities::default()
+    }
+}
+
+// Red without `check_sizes` (the copies bombs), without `rules_memory` (the copies of rules), and without the bound on fields in `strict` (the key bomb).
 #[test]
 fn hostile_batches_take_bounded_memory() {
     let id = |number: usize| format!(r#""id":"{number:032x}""#);
     let long = strongroom_job::Task { args: vec!["x".repeat(60_000)], ..small_task() };
     let empty = strongroom_job::Task { args: vec![String::new(); 1024], ..small_task() };
+    let ruled = strongroom_job::Task { capabilities: many_rules(), ..small_task() };
     let fields = (0..400_000).map(|key| format!("\"{key:x}\":0")).collect::<Vec<_>>().join(",");
     let arguments = vec!["\"\""; 1024].join(",");
     let variables = (0..1024).map(|key| format!("\"{key:x}\":\"\"")).collect::<Vec<_>>().join(",");
     let bombs = [
         ("copies of a long template", sign(&batch_of(&long, |number| format!("{{{}}}", id(number))))),
         ("copies of many arguments", sign(&batch_of(&empty, |number| format!("{{{}}}", id(number))))),
+        ("copies of many rules", sign(&batch_of(&ruled, |number| format!("{{{}}}", id(number))))),
         (
             "many arguments",
             sign(&batch_of(&small_task(), |number| format!("{{{},\"args\":[{arguments}]}}", id(number)))),

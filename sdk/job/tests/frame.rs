@@ -140,12 +140,16 @@ fn fits(response: &Response) {
     assert_eq!(header_length(*prefix, MAX_RESPONSE_BYTES), Ok(header.len()));
 }
 
-// Red with a `MAX_REASON_BYTES` of 600, a `MAX_MISSING` of 200, or without `serialize_with` on a reason.
+// Red with a `MAX_REASON_BYTES` of 600, a `MAX_MISSING` of 200, without `serialize_with` on a reason, and without `brief`.
 #[test]
 fn the_longest_answers_fit_their_frame() {
     let accepted = AcceptedJob { job: id(1), log_index: u64::MAX };
     fits(&Response::Accepted { jobs: vec![accepted; MAX_BATCH_JOBS] });
-    fits(&Response::Jobs { jobs: vec![longest_view(); MAX_LIST as usize], more: true });
+    fits(&Response::Job(Box::new(longest_view())));
+    // A host shortens a page that is still too long; with the longest of everything that is one of more than 480.
+    let page = vec![longest_view().brief(); 480];
+    assert!(page.len() < MAX_LIST as usize);
+    fits(&Response::Jobs { jobs: page, more: true });
     let what = "\"".repeat(1 << 16);
     let missing = vec![what.clone(); 10_000];
     fits(&Response::Refused(Refusal { missing, ..Refusal::new(RefusalCode::NotGranted, &what) }));

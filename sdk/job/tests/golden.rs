@@ -9,11 +9,13 @@ mod fixtures;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use fixtures::{batch, context, full_task, id, job, messages, mounts, principal, records, small_task};
+use fixtures::{
+    batch, context, full_task, id, job, messages, mounts, principal, records, small_task, wide_task,
+};
 use serde::Serialize;
 use strongroom_job::{
     Access, BatchBody, Entry, Envelope, Input, JobBody, MountSource, Record, Refusal, Request, Response,
-    frame, sign_batch, sign_job,
+    SecretForm, frame, sign_batch, sign_job,
 };
 
 /// What one directory of golden files should hold.
@@ -62,13 +64,20 @@ impl Golden {
 fn job_bodies() {
     let inputs = covers!(vec![Input::Empty, full_task().input, batch().jobs[3].input.clone().unwrap()];
         Input::Empty, Input::Inline(_), Input::Blob { .. });
-    let sources = mounts().into_iter().map(|mount| mount.source).collect::<Vec<_>>();
-    covers!(sources; MountSource::Volume(_), MountSource::Directory(_));
+    let wide = wide_task().capabilities;
+    let sources = mounts().into_iter().chain(wide.mounts).map(|mount| mount.source).collect::<Vec<_>>();
+    covers!(sources; MountSource::Volume(_), MountSource::VolumePath { .. }, MountSource::Directory(_));
+    let forms = wide.secrets.into_iter().map(|secret| secret.form).collect::<Vec<_>>();
+    covers!(forms; SecretForm::Env(_), SecretForm::File(_));
     covers!(vec![Entry::Command]; Entry::Command);
     covers!(mounts().into_iter().map(|mount| mount.access).collect::<Vec<_>>(); Access::Read, Access::ReadWrite);
 
     let mut golden = Golden::new("job");
-    let mut bodies = vec![("small.json", job(small_task())), ("full.json", job(full_task()))];
+    let mut bodies = vec![
+        ("small.json", job(small_task())),
+        ("full.json", job(full_task())),
+        ("wide.json", job(wide_task())),
+    ];
     for (file, input) in ["input-empty.json", "input-inline.json", "input-blob.json"].into_iter().zip(inputs)
     {
         bodies.push((file, job(strongroom_job::Task { input, ..small_task() })));
@@ -140,7 +149,10 @@ fn audit_records() {
         let bytes = golden.holds(&format!("{name}.json"), &record.to_leaf());
         assert_eq!(Record::from_leaf(&bytes).unwrap(), record, "{name}");
     }
-    golden.json("limits.json", &records::limits());
+    let limits = records::limits();
+    let (first, more) = limits.split_at(records::FIRST_LIMITS);
+    golden.json("limits.json", &first);
+    golden.json("limits-more.json", &more);
     golden.done();
 }
 
@@ -152,7 +164,9 @@ fn refusals() {
         .iter()
         .map(|code| (code, code.is_temporary(), code.is_host_fault(), code.to_string()))
         .collect();
-    golden.json("codes.json", &table);
+    let (first, more) = table.split_at(messages::FIRST_CODES);
+    golden.json("codes.json", &first);
+    golden.json("codes-more.json", &more);
     let short = Refusal::new(
         strongroom_job::RefusalCode::QueueFull,
         "the queue \"reports\" is full; try again later",

@@ -5,8 +5,10 @@ mod fixtures;
 
 use fixtures::{full_task, id, principal, records};
 use strongroom_job::{
-    Access, Event, GrantRecord, Limits, MAX_MOUNTS, MAX_PATH_BYTES, MAX_PATHS_BYTES, MAX_RECORD_BYTES, Mount,
-    MountSource, Name, Outcome, Record, RecordError, Task, Timestamp, sign_job,
+    Access, Artifact, Capabilities, Denial, Digest, Event, GrantRecord, Limits, MAX_ARTIFACT_NAMES_BYTES,
+    MAX_ARTIFACTS, MAX_DENIALS, MAX_MOUNTS, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATHS_BYTES,
+    MAX_RECORD_BYTES, MAX_RULE_BYTES, MAX_RULES, MAX_RULES_BYTES, Mount, MountSource, Name, Outcome, Record,
+    RecordError, SecretForm, SecretUse, Task, Timestamp, sign_job,
 };
 
 #[test]
@@ -68,35 +70,26 @@ fn a_newer_record_is_called_newer() {
 }
 
 /// The log cannot hold a longer entry: no job and no guest may make one.
-// Red with a `MAX_PATHS_BYTES` of 64 KiB, or without `serialize_with` on a reason.
+// Red with a `MAX_PATHS_BYTES` of 64 KiB, a `MAX_RULES_BYTES` of 24 KiB, a `MAX_ARTIFACT_NAMES_BYTES` of 24 KiB, or without
+// `serialize_with` on a reason, a denial or a name.
 #[test]
 fn the_longest_records_fit_the_log() {
-    let each = MAX_PATHS_BYTES / MAX_MOUNTS / 2 - 4;
-    let mount = |number: usize| Mount {
-        source: MountSource::Directory(format!("/{}", "\"".repeat(each))),
-        path: format!("/{number:02}{}", "\\".repeat(each - 2)),
-        access: Access::ReadWrite,
-    };
-    let mounts: Vec<Mount> = (0..MAX_MOUNTS).map(mount).collect();
-    let mut task = full_task();
-    task.capabilities.mounts.clone_from(&mounts);
-    assert!(sign_job(&fixtures::job(task), &principal()).is_ok(), "a job may ask for all this");
-    let limits = Limits {
-        memory_bytes: u64::MAX,
-        fuel: Some(u64::MAX),
-        wall_ms: u64::MAX,
-        stdout_bytes: u64::MAX,
-        stderr_bytes: u64::MAX,
-    };
+    let capabilities = longest_capabilities();
+    let task = Task { capabilities, limits: longest_limits(), ..full_task() };
+    assert!(sign_job(&fixtures::job(task.clone()), &principal()).is_ok(), "a job may ask for all this");
     let Event::Admitted { job, principal, envelope, module, .. } = records::admitted() else {
         panic!("admitted")
     };
     let tenant: Name = "t".repeat(64).parse().unwrap();
-    let grant = GrantRecord { mounts, clock: true, random: true, ..GrantRecord::default() };
+    let Capabilities { mounts, clock, random, scratch, connect, listen, http, secrets } = task.capabilities;
+    let grant = GrantRecord { mounts, clock, random, scratch, connect, listen, http, secrets };
+    let limits = task.limits;
     let admitted = Event::Admitted { job, principal, tenant, envelope, module, grant, limits };
     let faulted = records::finished(Outcome::Faulted { reason: "\"".repeat(1 << 20) });
     let trapped = records::finished(Outcome::Trapped { reason: "\u{1b}".repeat(1 << 20) });
-    for event in [admitted, faulted, trapped] {
+    for event in
+        [admitted, faulted, trapped].into_iter().flat_map(|event| [longest_end(event.clone()), event])
+    {
         let leaf = Record::new(Timestamp::from_millis(u64::MAX), event).to_leaf();
         println!("{} of {MAX_RECORD_BYTES} bytes", leaf.len());
         assert!(leaf.len() <= MAX_RECORD_BYTES, "{} bytes", leaf.len());
@@ -106,6 +99,60 @@ fn the_longest_records_fit_the_log() {
             "one line, nothing that moves a cursor"
         );
     }
+}
+
+/// Every path and every rule as long as may be, of characters that JSON writes as two.
+fn longest_capabilities() -> Capabilities {
+    let each = MAX_PATHS_BYTES / MAX_MOUNTS / 2 - 5;
+    let volume: Name = "v".repeat(MAX_NAME_BYTES).parse().unwrap();
+    let mount = |number: usize| Mount {
+        source: MountSource::VolumePath { volume: volume.clone(), path: "\"".repeat(each - MAX_NAME_BYTES) },
+        path: format!("/{number:02}{}", "\\".repeat(each - 2)),
+        access: Access::ReadWrite,
+    };
+    // As many of each as there may be, and the room that is left for one that JSON doubles.
+    let connect = vec!["a:1".parse().unwrap(); MAX_RULES];
+    let listen = vec!["[::]:1".parse().unwrap(); MAX_RULES];
+    let secret = |number: usize| SecretUse {
+        name: "s".parse().unwrap(),
+        form: SecretForm::Env(format!("\"\"{number}")),
+    };
+    let secrets: Vec<SecretUse> = (0..MAX_RULES).map(secret).collect();
+    let used = MAX_RULES * ("tcp://a:1".len() + "tcp://[::]:1".len() + "s\"\"00".len());
+    let prefix = "* http://a:1/";
+    let length = ((MAX_RULES_BYTES - used) / MAX_RULES - prefix.len()).min(MAX_RULE_BYTES);
+    let http = vec![format!("{prefix}{}", "\"".repeat(length)).parse().unwrap(); MAX_RULES];
+    let mounts = (0..MAX_MOUNTS).map(mount).collect();
+    Capabilities { mounts, clock: false, random: false, scratch: true, connect, listen, http, secrets }
+}
+
+fn longest_limits() -> Limits {
+    Limits {
+        memory_bytes: u64::MAX,
+        fuel: Some(u64::MAX),
+        wall_ms: u64::MAX,
+        stdout_bytes: u64::MAX,
+        stderr_bytes: u64::MAX,
+        cpu_ms: Some(u64::MAX),
+        disk_bytes: u64::MAX,
+        file_bytes: u64::MAX,
+        files: u32::MAX,
+        handles: u32::MAX,
+        sockets: u32::MAX,
+        http_bytes: u64::MAX,
+        instances: u32::MAX,
+        host_buffer_bytes: u64::MAX,
+    }
+}
+
+/// A finished record with the longest denials and artifacts; another one as it is.
+fn longest_end(mut event: Event) -> Event {
+    if let Event::Finished { denied, artifacts, .. } = &mut event {
+        *denied = vec![Denial { what: "\"".repeat(1 << 10), count: u64::MAX }; MAX_DENIALS];
+        let name = "\"".repeat(MAX_ARTIFACT_NAMES_BYTES / MAX_ARTIFACTS);
+        *artifacts = vec![Artifact { name, length: u64::MAX, digest: Digest::of(b"") }; MAX_ARTIFACTS];
+    }
+    event
 }
 
 /// A path cannot grow past the bound that the record relies on.

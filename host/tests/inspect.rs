@@ -1,0 +1,179 @@
+//! `strongroom module inspect`: every prebuilt example, and files that want to harm whoever looks at them.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod cli_support;
+
+use std::path::{Path, PathBuf};
+
+use cli_support::{Place, Said};
+use serde_json::{Value, json};
+
+fn prebuilt() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/prebuilt")
+}
+
+fn inspect(place: &Place, file: &Path, more: &[&str]) -> Said {
+    let mut arguments = vec!["module", "inspect", file.to_str().unwrap()];
+    arguments.extend(more);
+    place.run(&arguments)
+}
+
+fn report(place: &Place, file: &Path, exit: i32) -> Value {
+    inspect(place, file, &["--json"]).exits(exit).json()
+}
+
+#[test]
+fn every_prebuilt_example_says_what_made_it_and_what_it_can_use() {
+    let place = Place::new();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(prebuilt()).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        seen += 1;
+        let report = report(&place, &file, 0);
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert_eq!(report["refusals"], json!([]), "{name}");
+        assert_eq!(report["length"], std::fs::metadata(&file).unwrap().len(), "{name}");
+        let can_use: Vec<&str> =
+            report["can_use"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert!(can_use.contains(&"streams"), "{name}: {can_use:?}");
+        for area in can_use {
+            assert!(report["granted_with"][area].is_string(), "{name}: {area}");
+        }
+    }
+    assert!(seen >= 8, "only {seen} examples");
+
+    let wordcount = report(&place, &prebuilt().join("wordcount.wasm"), 0);
+    assert_eq!(wordcount["kind"], "core module");
+    let areas = ["arguments", "environment", "streams", "files"];
+    assert_eq!(wordcount["can_use"], json!(areas), "wordcount reads files, and neither clock nor network");
+    let go = report(&place, &prebuilt().join("log-summary.wasm"), 0);
+    let made = go["producers"].as_array().unwrap();
+    assert!(made.iter().any(|made| made["field"] == "language" && made["name"] == "Go"), "{made:?}");
+    // What a component says lies in the modules inside it.
+    let component = report(&place, &prebuilt().join("jsonl-group.wasm"), 0);
+    assert_eq!(component["kind"], "component");
+    let made = component["producers"].as_array().unwrap();
+    assert!(made.iter().any(|made| made["field"] == "processed-by" && made["name"] == "rustc"), "{made:?}");
+    let words = inspect(&place, &prebuilt().join("wordcount.wasm"), &[]).exits(0);
+    for part in [
+        "arguments      what stands after --",
+        "files          --read DIR:/PATH",
+        "wasi_snapshot_preview1",
+        "_start",
+    ] {
+        assert!(words.out().contains(part), "{part}: {}", words.out());
+    }
+}
+
+// Red without the loop over `unknown` in the runtime's `inspect.rs`: then only the first one is told.
+#[test]
+fn everything_that_would_be_refused_is_told_at_once() {
+    let place = Place::new();
+    let file = place.module(
+        "many.wasm",
+        r#"(module (import "env" "a" (func)) (import "env" "b" (func)) (import "wasi_snapshot_preview1" "sock_open" (func))
+            (import "wasi_snapshot_preview1" "fd_write" (func))
+            (memory i64 1) (func $f (return_call $f)))"#,
+    );
+    let said = inspect(&place, &file, &[]).exits(120);
+    let parts = ["memory64", "tail calls", "`env::a`", "`env::b`", "sock_open`", "no `_start`"];
+    for part in parts {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+    assert!(!said.stderr.contains("fd_write"), "{}", said.stderr);
+    assert_eq!(report(&place, &file, 120)["refusals"].as_array().unwrap().len(), 5);
+
+    let later = place.module("later.wasm", r#"(component (import "wasi:cli/stdin@0.3.0" (instance)))"#);
+    let said = inspect(&place, &later, &[]).exits(120);
+    assert!(
+        said.stderr.contains("`wasi:cli/stdin@0.3.0`") && said.stderr.contains("wasi:cli/run"),
+        "{said:?}"
+    );
+
+    // The right name and the wrong type is known to the compiler only.
+    let wrong = place.module(
+        "wrong.wasm",
+        r#"(module (import "wasi_snapshot_preview1" "fd_write" (func)) (memory (export "memory") 1) (func (export "_start")))"#,
+    );
+    assert_eq!(report(&place, &wrong, 120)["refusals"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_no_module_is_named_for_what_it_is() {
+    let place = Place::new();
+    let wordcount = std::fs::read(prebuilt().join("wordcount.wasm")).unwrap();
+    let half = &wordcount[..wordcount.len() / 2];
+    for (name, bytes, kind, says) in [
+        ("empty.wasm", &b""[..], Value::Null, "is empty"),
+        ("text.wat", b"(module)", Value::Null, "wasm-tools parse"),
+        ("native.cwasm", b"\x7fELF\x02\x01\x01", Value::Null, "native code"),
+        ("picture.png", b"\x89PNG", Value::Null, "not WebAssembly"),
+        ("magic.wasm", b"\0asm", Value::Null, "cut short"),
+        ("half.wasm", half, "core module".into(), "cut short"),
+    ] {
+        let file = place.file(name, bytes);
+        let said = inspect(&place, &file, &[]).exits(120);
+        assert!(said.stderr.contains(says), "{name}: {said:?}");
+        let report = report(&place, &file, 120);
+        assert_eq!((&report["kind"], &report["imports"]), (&kind, &json!({})), "{name}");
+    }
+}
+
+/// A custom section.
+fn section(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut body = text(name);
+    body.extend(content);
+    [vec![0], number(body.len()), body].concat()
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [number(text.len()), text.as_bytes().to_vec()].concat()
+}
+
+/// LEB128.
+fn number(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 127 {
+        bytes.push(u8::try_from(number & 127).unwrap() | 128);
+        number >>= 7;
+    }
+    bytes.push(u8::try_from(number).unwrap());
+    bytes
+}
+
+// Red without `cut` in the command's `inspect.rs` and in the runtime's; and without `line`.
+#[test]
+fn a_hostile_file_fills_no_screen_and_steers_no_terminal() {
+    let place = Place::new();
+    let long = "\\1b[2J\\0a".repeat(4_000);
+    let imports: String =
+        (0..3_000).map(|n| format!(r#"(import "e{n}{long}" "x" (func))"#)).take(40).collect();
+    let more: String =
+        (0..3_000).map(|n| format!(r#"(import "wasi_snapshot_preview1" "u{n}" (func))"#)).collect();
+    let mut wasm = wat::parse_str(format!("(module {imports}{more})")).unwrap();
+    let name = "\u{1b}]0;owned\u{7}\u{202e}".repeat(1_000);
+    let values: Vec<u8> =
+        (0..500).flat_map(|n| [text(&format!("{n}{name}")), text(&name)].concat()).collect();
+    let fields = [number(1), text("language"), number(500), values].concat();
+    wasm.extend(section("producers", &fields));
+    // One that breaks its own rules says nothing.
+    wasm.extend(section("producers", &[255, 255, 255]));
+    let file = place.file("hostile.wasm", &wasm);
+    for more in [&[][..], &["--json"]] {
+        let said = inspect(&place, &file, more).exits(120);
+        for shown in [said.out(), said.stderr.as_str()] {
+            assert!(shown.len() < 400_000, "{} bytes", shown.len());
+            let harmful = |char: char| char != '\n' && char.is_control() || char == '\u{202e}';
+            let steers = shown.chars().find(|char| harmful(*char));
+            assert!(!more.is_empty() || steers.is_none(), "{steers:?}");
+        }
+        assert!(said.stderr.contains("more reasons"), "{}", said.stderr.len());
+        if more.is_empty() {
+            assert!(said.out().contains("and 2040 more"), "imports that are not shown are counted");
+            assert!(said.stderr.lines().count() < 70, "a name with newlines is one line");
+        }
+    }
+}
