@@ -189,7 +189,6 @@ const NAPS: &str = r#"(module
         (i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 400000000))
         (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
 
-// Red for each of the three that `attempt::limits` does not hand to the sandbox.
 #[tokio::test(flavor = "multi_thread")]
 async fn processor_time_handles_and_instances_end_a_job_and_are_named() {
     let live = Live::new().await;
