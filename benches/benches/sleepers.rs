@@ -6,7 +6,8 @@
 //! * `sandbox`: the runtime alone. Resident memory for each sleeper, and the time from the call of `Sandbox::run` to the end of a
 //!   guest that ends at once;
 //! * `host`: a whole host in a process of its own, reached over QUIC on loopback: every sleeper is a signed job, admitted, durable,
-//!   started and in the log. Resident memory of that process, and the time from a job's signature to its known end;
+//!   started and in the log. Resident memory of that process; of each small job the time from its acceptance to its start, both
+//!   durable, by the host's clock of 1 ms, and from its signature to its known end; the latter without spinners, too;
 //! * `cancel`: from the call of `cancel` until the run has ended and its slot is free, on an otherwise idle engine.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
@@ -94,17 +95,22 @@ fn page_tables(pid: u32) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() << 10
 }
 
-fn tell(part: &str, pid: u32, count: usize, before: u64, mut starts: Vec<Duration>) {
+fn tell(part: &str, pid: u32, count: usize, before: u64) {
     let (now, mib) = (resident(pid), |bytes: u64| bytes as f64 / f64::from(1 << 20));
     let each = now.saturating_sub(before) as f64 / 1024.0 / count as f64;
-    let mut millis = |percent| machine::percentile(&mut starts, percent).as_secs_f64() * 1e3;
     println!(
-        "{part:<8} {count} asleep, {SPINNERS} spinning: {:.0} MiB resident ({:.0} before, {each:.1} KiB each), page tables {:.0} \
-         MiB, {} mappings; another job: p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms",
+        "{part:<8} {count} asleep: {:.0} MiB resident ({:.0} before, {each:.1} KiB each), page tables {:.0} MiB, {} mappings",
         mib(now),
         mib(before),
         mib(page_tables(pid)),
         mappings(pid),
+    );
+}
+
+fn tell_times(part: &str, what: &str, mut times: Vec<Duration>) {
+    let mut millis = |percent| machine::percentile(&mut times, percent).as_secs_f64() * 1e3;
+    println!(
+        "{part:<8} {what}: p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms",
         millis(50),
         millis(99),
         millis(100)
@@ -165,7 +171,8 @@ async fn sandbox(count: usize) -> Result<()> {
         starts.push(begun.elapsed());
     }
     ensure!(guests.try_join_next().is_none(), "a guest of the crowd ended by itself");
-    tell("sandbox", pid, count, before, starts);
+    tell("sandbox", pid, count, before);
+    tell_times("sandbox", "another guest beside two that spin, start to end", starts);
     let begun = Instant::now();
     cancel.cancel();
     while let Some(ended) = guests.join_next().await {
@@ -229,27 +236,39 @@ async fn host(count: usize) -> Result<()> {
     }
     running(&client, &crowd).await?;
     println!("host     the crowd was submitted and began within {:?}", begun.elapsed());
+    let alone = smalls(&client, &ends).await?.1;
     let mut spinning = Vec::new();
     for _ in 0..SPINNERS {
         spinning.push(client.submit(&Job::new(spins).timeout(NIGHT)).await?.job);
     }
     running(&client, &spinning).await?;
-    let mut starts = Vec::new();
-    for _ in 0..STARTS {
-        let begun = Instant::now();
-        small(&client, &ends).await?;
-        starts.push(begun.elapsed());
-    }
+    let (starts, beside) = smalls(&client, &ends).await?;
     running(&client, &crowd).await?;
-    tell("host", pid, count, before, starts);
+    tell("host", pid, count, before);
+    tell_times("host", "another job beside two that spin, accepted to started", starts);
+    tell_times("host", "another job beside two that spin, signature to known end", beside);
+    tell_times("host", "another job beside none that spins, signature to known end", alone);
     client.close().await;
     Ok(())
 }
 
-async fn small(client: &Client, job: &Job) -> Result<()> {
-    let end = client.wait(client.submit(job).await?.job).await?;
-    ensure!(end.view.state == JobState::Succeeded, "{end:?}");
-    Ok(())
+/// Small jobs, one after the other: from acceptance to start, and from signature to known end.
+async fn smalls(client: &Client, job: &Job) -> Result<(Vec<Duration>, Vec<Duration>)> {
+    let (mut starts, mut times) = (Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        starts.push(small(client, job).await?);
+        times.push(begun.elapsed());
+    }
+    Ok((starts, times))
+}
+
+/// One small job; gives the time from its acceptance to its start.
+async fn small(client: &Client, job: &Job) -> Result<Duration> {
+    let view = client.wait(client.submit(job).await?.job).await?.view;
+    ensure!(view.state == JobState::Succeeded, "{view:?}");
+    let started = view.started_at.context("a start")?.as_millis();
+    Ok(Duration::from_millis(started.saturating_sub(view.accepted_at.as_millis())))
 }
 
 /// Waits until every one of the jobs runs.
@@ -280,13 +299,7 @@ async fn cancels() -> Result<()> {
             ensure!(guest.await??.outcome == Outcome::Cancelled);
             times.push(begun.elapsed());
         }
-        let mut millis = |percent| machine::percentile(&mut times, percent).as_secs_f64() * 1e3;
-        println!(
-            "cancel   {name}: p50 {:.2} ms, p99 {:.2} ms, worst {:.2} ms",
-            millis(50),
-            millis(99),
-            millis(100)
-        );
+        tell_times("cancel", name, times);
     }
     Ok(())
 }

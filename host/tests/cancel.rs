@@ -46,8 +46,7 @@ struct Left {
     file: Option<(PathBuf, u64)>,
 }
 
-// Red with a cancel that does not reach the token (by `bounded`), with a slot that is not given back, and with
-// a guest that goes on beside its cancelled attempt: its file grows then.
+// The guards are those of the hundred cancels in `isolation.rs`, each seen missing there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_cancels_at_random_moments_end_each_job_once() {
     bounded(async {

@@ -158,6 +158,97 @@ async fn what_stays_at_its_limit_succeeds() {
     live.stop().await;
 }
 
+/// Opens its first directory five times.
+const OPENS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) ".")
+    (func (export "_start") (local $left i32)
+        (local.set $left (i32.const 5))
+        (loop $more
+            (if (call $open (i32.const 3) (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 2)
+                (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 64)) (then unreachable))
+            (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))))"#;
+
+/// A component of three core instances.
+const THREE: &str = r#"(component
+    (core module $m)
+    (core instance (instantiate $m)) (core instance (instantiate $m))
+    (core module $main (func (export "run") (result i32) (i32.const 0)))
+    (core instance $i (instantiate $main))
+    (func $run (result (result)) (canon lift (core func $i "run")))
+    (instance $exported (export "run" (func $run)))
+    (export "wasi:cli/run@0.2.0" (instance $exported)))"#;
+
+/// Sleeps for 400 ms.
+const NAPS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 400000000))
+        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processor_time_handles_and_instances_end_a_job_and_are_named() {
+    let live = Live::new().await;
+    let client = live.client().await;
+    let cpu = |job: Job| job.cpu(Duration::from_millis(100)).timeout(Duration::from_secs(250));
+    let (spun, used) = exceeds(&client, SPINS, Limit::CpuTime, 100, cpu).await;
+    assert!(used > 100, "{used}");
+    assert!(spun.view.end.as_ref().unwrap().usage.cpu_us > 100_000, "{:?}", spun.view);
+    // Waiting does not use it up.
+    let naps = push_wat(&client, NAPS).await;
+    assert_succeeded(&run(&client, &cpu(Job::new(naps))).await);
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let opens = |handles| move |job: Job| job.read_dir(path, "/d").handles(handles);
+    let (opened, used) = exceeds(&client, OPENS, Limit::Handles, 8, opens(8)).await;
+    assert_eq!(used, 9);
+    let module = push_wat(&client, OPENS).await;
+    assert_succeeded(&run(&client, &opens(64)(Job::new(module))).await);
+
+    let (split, used) = exceeds(&client, THREE, Limit::Instances, 2, |job| job.instances(2)).await;
+    assert_eq!(used, 3);
+    let module = push_wat(&client, THREE).await;
+    assert_succeeded(&run(&client, &Job::new(module).instances(3)).await);
+    client.close().await;
+    let records = records(live.stop().await.path());
+    for done in [&spun, &opened, &split] {
+        recorded(&records, done);
+    }
+}
+
+// Red without `deterministic`: the component then shows the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_task_uses_the_same_fuel_in_every_job() {
+    let live = Live::new().await;
+    let client = live.client().await;
+    let module = push_wat(&client, &writes_bytes(1, 20_000)).await;
+    let component = include_bytes!("../../runtime/tests/fixtures/probe.wasm");
+    let component = client.push_module(component.to_vec()).await.unwrap();
+    let tasks = [
+        Job::new(module),
+        // Asks for the time, and shows it.
+        Job::new(component).arg("clock"),
+        Job::new(component).arg("instant"),
+        Job::new(component).arg("upper").stdin_bytes(b"the same input".repeat(100)),
+    ];
+    for task in tasks.map(|job| job.deterministic().fuel(1_000_000_000)) {
+        let mut runs = Vec::new();
+        for _ in 0..2 {
+            let done = run(&client, &task).await;
+            assert_succeeded(&done);
+            let fuel = done.view.end.as_ref().unwrap().usage.fuel.unwrap();
+            runs.push((fuel, done.stdout, done.stderr));
+        }
+        assert!(runs[0].0 > 0 && !runs[0].1.is_empty(), "{:?}", runs[0]);
+        assert_eq!(runs[0], runs[1], "{task:?}");
+    }
+    live.stop().await;
+}
+
 /// What would clear a terminal, climb a line, and look like a record of its own.
 const FORGED: &[u8] =
     b"ok\x1b[2J\x1b]0;owned\x07\r\n{\"v\":1,\"time\":0,\"type\":\"host-stopped\"}\n\x00\x9b31m\xff\xfe";

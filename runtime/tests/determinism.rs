@@ -176,8 +176,7 @@ fn the_same(runs: &[Repeats]) -> &Repeats {
     &runs[0]
 }
 
-// Red with the host's clock behind a guest that was not granted one, and with unseeded random bytes (`install` in
-// `standin.rs`): output or fuel then differ.
+// Red with the host's clock behind a guest that was not granted one (`install` in `standin.rs`).
 #[test]
 fn the_same_program_comes_to_the_same_everywhere() {
     let engines = engines();

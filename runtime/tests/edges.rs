@@ -44,7 +44,7 @@ fn metered(body: &str) -> Module {
     engine().compile_with(&wat::parse_str(command(body)).unwrap(), Metering::Fuel).unwrap()
 }
 
-// Red with `>=` for `>` in `meter.rs` (the first two), and without the comparison.
+// Red with `>=` for `>` in `meter.rs`.
 #[test]
 fn a_program_that_starts_at_its_memory_limit_is_within_it() {
     let start = |fields: &str, memory: u64| {
@@ -175,7 +175,7 @@ fn component(modules: usize, core: &str) -> Module {
     engine().compile(&wat::parse_str(&wat).unwrap()).unwrap()
 }
 
-// Red with any of the three counts of `meter.rs` left to its default.
+// Red with the count of tables in `meter.rs` left to its default.
 #[test]
 fn the_last_instance_table_and_memory_fit() {
     let ends = |module: &Module, limits| run(module, &Grant::none(), &limits).report.outcome;
@@ -252,8 +252,7 @@ fn sleeps(millis: u64) -> String {
     ))
 }
 
-// Red when a slice is measured by the wall clock: the sleeper and its busy neighbours are then stopped. Red without the
-// look at `is_over` in `drive.rs`: the spinner then runs into its wall limit.
+// Red without the look at `is_over` in `drive.rs`: the spinner then runs into its wall limit.
 #[test]
 fn processor_time_is_spent_by_computing_and_not_by_waiting() {
     let cpu = Duration::from_millis(150);

@@ -30,8 +30,7 @@ fn modules() -> Vec<Vec<u8>> {
     modules
 }
 
-// Red with a panic planted in `judge` of `verdict.rs`, and with `Instant::now` behind the clock of a guest that was not granted
-// one (two runs, two ends).
+// Red with the names in a refusal shown as they are (`plain` taken off `ModuleError`).
 #[test]
 fn arbitrary_programs_do_no_harm() {
     let mut seen = BTreeMap::<Seen, usize>::new();

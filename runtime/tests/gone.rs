@@ -150,9 +150,7 @@ async fn stopped(module: &Module, ends: &Ends, stop: Stop) -> Option<Outcome> {
     Some(report.unwrap().outcome)
 }
 
-// Red without the yields (`epoch_deadline_async_yield_and_update` in `sandbox.rs`) and without the bell in `drive.rs`, by
-// `bounded`; and red with the store kept until the sinks are done, which then holds the only slot. With a thousand
-// subscriptions also red while `handles` is at its default, see below.
+// `kill.rs` says which guard stops which of them, and has seen each missing.
 #[test]
 fn its_slot_is_free_and_it_writes_nothing_more() {
     let engine = Engine::new(EngineConfig { max_concurrent: 1, ..small() }).unwrap();

@@ -137,6 +137,10 @@ fn each_feature_that_is_off_is_named() {
             "wide arithmetic",
             program("(func (param i64 i64) (result i64 i64) (i64.mul_wide_u (local.get 0) (local.get 1)))"),
         ),
+        ("shared-everything threads", program("(type (shared (func)))")),
+        ("legacy exceptions", program("(tag $t) (func try catch $t end)")),
+        ("component-model async (WASI 0.3)", r#"(component (type (stream u8)))"#.to_owned()),
+        ("component-model error contexts", r#"(component (type error-context))"#.to_owned()),
     ];
     for (feature, wat) in cases {
         match refused(&wat) {
