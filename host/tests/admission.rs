@@ -114,7 +114,8 @@ fn a_limit_above_the_hosts_maximum_is_refused_by_name() {
 #[test]
 fn each_of_the_other_limits_has_its_maximum() {
     let max = config().bounds.max_limits;
-    let above: [(&str, fn(&mut Limits, &Limits)); 8] = [
+    type Ask = fn(&mut Limits, &Limits);
+    let above: [(&str, Ask); 8] = [
         ("disk_bytes", |asked, max| asked.disk_bytes = max.disk_bytes + 1),
         ("file_bytes", |asked, max| asked.file_bytes = max.file_bytes + 1),
         ("files", |asked, max| asked.files = max.files + 1),

@@ -122,13 +122,14 @@ fn help_names_what_there_is() {
         let first = |line: &str| Some(line.strip_prefix("  ")?.split_once(' ')?.0.to_owned());
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
-    assert_eq!(commands(&["--help"]), ["init", "serve", "run", "submit", "job", "module", "audit"]);
-    assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "cancel"]);
+    assert_eq!(commands(&["--help"]), ["init", "serve", "run", "submit", "job", "module", "secret", "audit"]);
+    assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "fetch", "cancel"]);
+    assert_eq!(commands(&["secret", "--help"]), ["set", "list", "remove"]);
     assert_eq!(commands(&["module", "--help"]), ["push", "list", "inspect"]);
     assert_eq!(commands(&["audit", "--help"]), ["verify", "show", "prove", "export"]);
     for command in ["run", "submit"] {
         let help = place.run(&[command, "--help"]).exits(0);
-        for absent in ["--at", "--retries", "--unique", "--connect", "--http"] {
+        for absent in ["--at", "--retries", "--unique", "--network"] {
             let flags: BTreeSet<&str> = help.out().split_whitespace().collect();
             assert!(!flags.contains(absent), "{command} {absent}");
             assert!(place.run(&[command, "x.wasm", absent, "1"]).exits(126).stderr.contains(absent));
@@ -141,7 +142,7 @@ fn help_names_what_there_is() {
 fn the_reference_names_every_option() {
     let reference = include_str!("../../docs/reference/cli.md");
     let place = Place::new();
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 20] = [
         &[],
         &["init"],
         &["serve"],
@@ -150,7 +151,11 @@ fn the_reference_names_every_option() {
         &["job", "list"],
         &["job", "show"],
         &["job", "logs"],
+        &["job", "fetch"],
         &["job", "cancel"],
+        &["secret", "set"],
+        &["secret", "list"],
+        &["secret", "remove"],
         &["module", "push"],
         &["module", "list"],
         &["module", "inspect"],

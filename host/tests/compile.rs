@@ -70,7 +70,7 @@ fn cached_of(dir: &Path, module: &ModuleRef) -> PathBuf {
     cached(dir).into_iter().find(of).unwrap()
 }
 
-// Red without the `timeout` in `parent::compile`: the module is then compiled for minutes.
+// Red without the `timeout` in `parent::compile`: processor time then ends it, later, and in those words.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compile_bomb_is_stopped_in_time() {
     bounded(async {
@@ -262,16 +262,21 @@ async fn a_known_module_is_not_compiled_again_after_a_restart() {
     .await;
 }
 
+/// Changes the first of two cached files.
+type Tamper = fn(&[PathBuf; 2]);
+
 /// What a stranger who can write to the cache may do to the first module's file. Each ends in the second module's code, or in
 /// none, if it is believed.
-fn tampered() -> [(&'static str, fn(&[PathBuf; 2])); 7] {
+fn tampered() -> [(&'static str, Tamper); 7] {
     fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = fs::read(path).unwrap();
         change(&mut bytes);
         fs::write(path, bytes).unwrap();
     }
     [
-        ("the other module's file", |files| drop(fs::copy(&files[1], &files[0]).unwrap())),
+        ("the other module's file", |files| {
+            fs::copy(&files[1], &files[0]).unwrap();
+        }),
         ("its own MAC, the other's code", |files| {
             let other = fs::read(&files[1]).unwrap();
             rewrite(&files[0], |bytes| bytes.splice(32.., other[32..].iter().copied()).for_each(drop));

@@ -24,6 +24,16 @@ fn tell(what: &str, result: bool) {
     std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
 }
 
+/// Whether the call made a process; the process itself ends at once.
+fn is_parent_of(call: impl FnOnce() -> libc::c_long) -> bool {
+    let pid = call();
+    if pid == 0 {
+        // SAFETY: ends the process and does nothing else.
+        unsafe { libc::_exit(0) };
+    }
+    pid > 0
+}
+
 #[test]
 fn confined_process() {
     if !Path::new(MARK).exists() {
@@ -47,6 +57,22 @@ fn confined_process() {
     tell("has a datagram socket", UdpSocket::bind("127.0.0.1:0").is_ok());
     tell("has a pair of sockets", UnixStream::pair().is_ok());
     tell("starts a program", Command::new("/bin/true").spawn().is_ok());
+    tell(
+        "forks",
+        is_parent_of(|| {
+            // SAFETY: the child, if there is one, makes one system call and ends.
+            unsafe { libc::fork().into() }
+        }),
+    );
+    tell(
+        "forks by the newer call",
+        is_parent_of(|| {
+            // Eleven numbers, of which the fifth is the signal at the child's end.
+            let arguments = [0_u64, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, 0, 0, 0];
+            // SAFETY: as above. The kernel reads the arguments and writes nothing.
+            unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) }
+        }),
+    );
     tell("signals its parent", test_kill_process(parent).is_ok());
     tell("takes more memory", Vec::<u8>::new().try_reserve_exact(2 << 30).is_ok());
     tell("raises a limit", {
@@ -60,8 +86,8 @@ fn confined_process() {
     drop(listener);
 }
 
-// Red without `close_calls` in `confine` (sockets, programs, metadata), without its filter of clone3 (threads), and without the
-// limit on `Resource::As` (memory).
+// Red without `close_calls` in `confine` (sockets, programs, metadata), without its filter of clone3 or its condition on clone
+// (forks), and without the limit on `Resource::As` (memory).
 #[test]
 fn a_confined_process_computes_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
@@ -101,6 +127,8 @@ fn a_confined_process_computes_and_nothing_else() {
             "has a datagram socket",
             "has a pair of sockets",
             "starts a program",
+            "forks",
+            "forks by the newer call",
             "signals its parent",
         ] {
             is(what, "no");

@@ -51,6 +51,8 @@ fn recorded(records: &[Record], done: &Done) {
         usage: end.usage,
         stdout: end.stdout,
         stderr: end.stderr,
+        denied: end.denied,
+        artifacts: end.artifacts,
     };
     assert_eq!(finished(records, done.view.job), &expected);
 }

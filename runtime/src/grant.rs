@@ -155,7 +155,8 @@ impl Grant {
     }
 
     /// Tells in [`Report::reached`](crate::Report::reached) also what the guest used of what it was granted, and of clocks and
-    /// randomness also that it read a stand-in.
+    /// randomness also that it read a stand-in. Of files it tells the granted directory; but where an (empty) directory is
+    /// granted as `/`, each path that is missing there is told as denied, so that a run shows what a guest looks for.
     #[must_use]
     pub const fn observe(mut self) -> Self {
         self.observe = true;

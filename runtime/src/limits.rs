@@ -41,10 +41,11 @@ pub struct Limits {
     /// for its files. Default none: wall time bounds it.
     pub cpu: Option<Duration>,
     /// Bytes by which the guest may make files grow, over all directories together; what it deletes is not given back.
-    /// Default 1 GiB. A write past it fails in the guest with "quota exceeded".
+    /// Default 1 GiB. Overwriting costs nothing, a hole costs its length. Of a write past it the part that fits is written,
+    /// and one of which nothing fits fails in the guest with "quota exceeded".
     pub disk: ByteSize,
-    /// Largest size to which the guest may make one file grow. Default 1 GiB. A write past it fails in the
-    /// guest with "file too large".
+    /// Largest size to which the guest may make one file grow. Default 1 GiB. A write past it is cut in the same way,
+    /// and then fails in the guest with "file too large".
     pub file_size: ByteSize,
     /// Files, directories and links that the guest may create; what it deletes is not given back. Default
     /// 10,000. One more fails in the guest with "quota exceeded".

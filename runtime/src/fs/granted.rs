@@ -119,7 +119,9 @@ impl Files {
         let dirs = wasi.filesystem().get_directories()?;
         let table = wasi.ctx().table;
         for (number, (fd, guest)) in (FIRST_DIRECTORY..).zip(dirs) {
-            self.nodes.insert(number, Node::new(table.get(&fd)?, Place::root(&guest)));
+            if let Some(node) = Node::new(table.get(&fd)?, Place::root(&guest)) {
+                self.nodes.insert(number, node);
+            }
         }
         // They were listed to look at them; the guest's own list is still to come, and counts from nothing.
         *table = ResourceTable::new();

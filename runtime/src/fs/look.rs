@@ -4,7 +4,8 @@
 //! guest can make either, but a granted directory may hold one.
 //!
 //! The look and the open are two steps. Between them another job with the same writable directory can rename such a file to
-//! the path that was looked at; then the open may hang one helper thread, and still leads nowhere out.
+//! the path that was looked at. What was opened is then looked at once more and not given to the guest, but the open itself may
+//! hang one helper thread, until somebody opens the other end.
 
 use std::fs::File;
 use std::io;

@@ -62,3 +62,21 @@ fn code(error: &io::Error) -> ErrorCode {
         _ => error.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Red with `error.into()` alone: each of them is then `Io`.
+    #[test]
+    fn a_component_is_told_which_limit_it_hit() {
+        for (kind, told) in [
+            (io::ErrorKind::QuotaExceeded, ErrorCode::Quota),
+            (io::ErrorKind::FileTooLarge, ErrorCode::FileTooLarge),
+            (io::ErrorKind::WouldBlock, ErrorCode::WouldBlock),
+            (io::ErrorKind::PermissionDenied, ErrorCode::NotPermitted),
+        ] {
+            assert_eq!(code(&kind.into()), told);
+        }
+    }
+}

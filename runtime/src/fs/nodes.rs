@@ -55,19 +55,24 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(descriptor: &Descriptor, place: Place) -> Self {
+    /// None for what is neither a file nor a directory. The look before the open ought to have found that, but it is not the
+    /// open; this is.
+    pub(super) fn new(descriptor: &Descriptor, place: Place) -> Option<Self> {
         let (handle, perms, mode, is_dir) = match descriptor {
             Descriptor::File(file) => (&file.file, file.perms, file.open_mode, false),
             Descriptor::Dir(dir) => (&dir.dir, dir.perms, dir.open_mode, true),
         };
-        Self {
+        if !is_dir && !handle.metadata().is_ok_and(|meta| meta.is_file()) {
+            return None;
+        }
+        Some(Self {
             handle: Arc::clone(handle),
             place,
             is_dir,
             read_only: perms == FsPerms::ReadOnly,
             writable: mode.contains(OpenMode::WRITE),
             append: false,
-        }
+        })
     }
 }
 

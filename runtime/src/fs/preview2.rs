@@ -51,8 +51,9 @@ impl preopens::Host for View<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Fd, String)>> {
         let dirs = preopens::Host::get_directories(&mut self.wasi)?;
         for (fd, guest) in &dirs {
-            let node = Node::new(self.wasi.table.get(fd)?, Place::root(guest));
-            self.files.nodes.insert(fd.rep(), node);
+            if let Some(node) = Node::new(self.wasi.table.get(fd)?, Place::root(guest)) {
+                self.files.nodes.insert(fd.rep(), node);
+            }
         }
         Ok(dirs)
     }
@@ -223,9 +224,18 @@ impl HostDescriptor for View<'_> {
         let creation = self.files.before_opening(&dir, found, create).map_err(|error| code(&error))?;
         let answer = self.wasi.open_at(fd, path_flags, path.clone(), open_flags, flags).await;
         self.files.after_making(creation, answer.is_ok());
+        let answer = match answer {
+            Ok(opened) => match Node::new(self.wasi.table.get(&opened)?, dir.place.below(&path)) {
+                Some(node) => Ok((opened, node)),
+                None => {
+                    HostDescriptor::drop(&mut self.wasi, opened).map_err(FsError::trap)?;
+                    Err(ErrorCode::NotPermitted.into())
+                }
+            },
+            Err(error) => Err(error),
+        };
         self.files.tell(&dir.place, &path, write, of(&answer));
-        let opened = answer?;
-        let node = Node::new(self.wasi.table.get(&opened)?, dir.place.below(&path));
+        let (opened, node) = answer?;
         self.files.nodes.insert(opened.rep(), node);
         Ok(opened)
     }

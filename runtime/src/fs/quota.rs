@@ -185,3 +185,39 @@ impl<T> Drop for Task<T> {
         self.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::outcome::Usage;
+    use crate::quantity::ByteSize;
+
+    // Red without the lock in `write`: a thread then sees room that another takes, and is refused a part that would fit.
+    #[test]
+    fn writers_at_once_fill_the_quota_exactly() {
+        const QUOTA: u64 = 10;
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("f")).unwrap();
+        let start = Barrier::new(4);
+        for _ in 0..300 {
+            file.set_len(0).unwrap();
+            let soft = SoftLimits::new(&Limits { disk: ByteSize::bytes(QUOTA), ..Limits::default() });
+            let disk = Disk::new(soft.clone());
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        start.wait();
+                        while disk.write(&file, &[b'x'; 7], At::End).is_ok() {}
+                        assert_eq!(disk.soft.disk_left(), 0, "refused while there was room");
+                    });
+                }
+            });
+            let mut usage = Usage::default();
+            soft.measure(&mut usage);
+            assert_eq!((file.metadata().unwrap().len(), usage.disk), (QUOTA, ByteSize::bytes(QUOTA)));
+        }
+    }
+}

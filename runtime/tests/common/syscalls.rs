@@ -333,6 +333,14 @@ impl Script {
         self.four_bytes(BUFFER)
     }
 
+    /// Adds to the output what kind of file [`Script::stat_of`] found: 4 is a regular one.
+    pub fn kind(&mut self) -> &mut Self {
+        self.body +=
+            &format!("(i32.store8 (i32.const {}) (i32.load8_u (i32.const {})))\n", self.steps, STAT + 16);
+        self.steps += 1;
+        self
+    }
+
     fn four_bytes(&mut self, at: usize) -> &mut Self {
         self.body += &format!("(i32.store (i32.const {}) (i32.load (i32.const {at})))\n", self.steps);
         self.steps += 4;

@@ -10,8 +10,9 @@ use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::common::syscalls::{CREATE, DIRECTORY, FIRST, FROM_END, FROM_HERE, FROM_START, Script, TRUNCATE};
+use crate::common::{module, run};
 use crate::{Place, answers};
-use strongroom_runtime::{ByteSize, Limits};
+use strongroom_runtime::{ByteSize, Grant, Limits, Outcome};
 
 const EXCLUSIVE: i32 = 4;
 const GIB: u64 = 1 << 30;
@@ -281,4 +282,15 @@ fn large_files() {
         .count();
     let (_, place) = alike(&script);
     assert_eq!(place.length("large"), 5 * GIB + 1);
+}
+
+// Red without: `proc_exit` by itself in `link` of `fs/preview1.rs`.
+#[test]
+fn a_module_without_memory_ends_with_its_status_too() {
+    // Here wasmtime differs: it calls this a trap, and a status above 125 too.
+    let wat = r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (func (export "_start") (call $exit (i32.const 200))))"#;
+    let ran = run(&module(wat), &Grant::none(), &Limits::default());
+    assert_eq!(ran.outcome(), &Outcome::Exited(200));
 }

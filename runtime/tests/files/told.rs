@@ -13,7 +13,7 @@ fn told(reached: &[Reached]) -> Vec<String> {
     reached.iter().map(line).collect()
 }
 
-// Red without: the call of `tell` in each of the functions of `fs/preview1.rs` that is called here.
+// Red without: the case of `Answer::Refused` in `fs/tell.rs`.
 #[test]
 fn a_change_in_a_read_only_directory_is_told_as_denied() {
     let place = Place::new();

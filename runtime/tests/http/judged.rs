@@ -1,18 +1,22 @@
 //! What is granted, and what is not.
 
-use strongroom_runtime::{Grant, HttpRule, Reach, Reached};
+use strongroom_runtime::{CancelToken, Grant, HttpRule, Reach, Reached, Stdio};
 
 use crate::common::bounded;
-use crate::guests::{NAME, Trusting, exactly, granted, rule, rule_by_name};
+use crate::guests::{Language, NAME, Trusting, exactly, granted, limits, rule, rule_by_name};
 use crate::server::Server;
 
-// Red when `Client::judge` takes every target for covered.
+// Red when `Client::judge` takes every target for covered and `wire::connect` does not ask the gate, which says no once more.
 #[test]
 fn nothing_is_granted_at_first_and_it_is_told() {
     bounded(async {
         let server = Server::start(None).await;
-        let ran = Trusting::shared().fetch(&[&server.url("http", "/hello")], Grant::none()).await;
-        ran.assert_denied("GET", &server.url("http", ""));
+        let (url, never) = (server.url("http", "/hello"), CancelToken::never());
+        for language in [Language::Rust, Language::JavaScript] {
+            let (grant, stdio) = (Grant::none(), Stdio::null());
+            let ran = Trusting::shared().run(language, &[&url], grant, &limits(), stdio, &never).await;
+            ran.assert_denied("GET", &server.url("http", ""));
+        }
         assert_eq!(server.connections(), 0);
     });
 }

@@ -122,7 +122,8 @@ fn a_request_takes_a_socket() {
     });
 }
 
-// Each is red when the connection is spawned as a task of its own instead of going with the answer.
+// Those that are never answered are red when `Client::send_request` makes the exchange a task of its own. Once there is an answer
+// its body holds the connection, and goes with the run's table: there is no guard to remove.
 #[test]
 fn a_server_that_never_answers_holds_nothing_past_the_deadline() {
     is_stopped("/silent", Stop::Deadline);

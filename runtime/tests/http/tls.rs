@@ -44,6 +44,18 @@ fn a_name_is_verified_too() {
     });
 }
 
+// Needs rustls' feature `tls12`; TLS 1.0 and 1.1 it does not know at all.
+#[test]
+fn a_server_may_be_one_version_behind() {
+    bounded(async {
+        let trusting = Trusting::shared();
+        let config = trusting.authority.server_with("127.0.0.1", FUTURE, &[&rustls::version::TLS12]);
+        let server = Server::start(Some(config)).await;
+        let url = server.url("https", "/hello");
+        trusting.fetch(&[&url], granted([rule(true, server.address)])).await.assert_hello();
+    });
+}
+
 // All three are red with a verifier that says yes to everything in `tls::client_config`.
 #[test]
 fn a_server_of_another_authority_is_not_trusted() {
