@@ -226,11 +226,18 @@ fn addresses_and_names_are_asked_for_one_by_one() {
     std::fs::copy(netcat, place.path().join("m.wasm")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let shown = at_a_terminal(&place, &format!("m.wasm -- connect {address} resolve localhost"), "y\n80\n");
+    let served = std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"heard\n").unwrap());
+    let arguments = format!("m.wasm --timeout 60s -- connect {address} resolve localhost");
+    let shown = at_a_terminal(&place, &arguments, "y\n80\n");
+    served.join().unwrap();
+    assert!(shown.contains("connect: heard"), "{shown}");
     assert!(shown.contains(&format!("The module wants to connect to tcp://{address}.")), "{shown}");
     assert!(shown.contains("To which port of localhost may it connect?"), "{shown}");
-    // The name was granted, and leads only to this machine: that takes the address itself.
-    assert!(shown.contains("# denied: look up localhost, which has only private"), "{shown}");
-    let command = format!("strongroom run m.wasm --connect tcp://{address} --deterministic -- connect");
+    let rules = format!("--connect tcp://{address} --connect tcp://localhost:80");
+    let command = format!("strongroom run m.wasm --timeout 60s {rules} --deterministic -- connect");
     assert!(shown.contains(&command), "{shown}");
+
+    // A name alone leads to no address of this machine: that takes the address itself.
+    let shown = at_a_terminal(&place, "m.wasm -- resolve localhost", "80\n");
+    assert!(shown.contains("# denied: look up localhost, which has only private"), "{shown}");
 }
