@@ -11,6 +11,7 @@
 mod fault;
 mod group;
 mod keys;
+mod leftovers;
 mod read;
 mod row;
 mod writer;
@@ -239,6 +240,8 @@ impl Store {
             .segment_size(SEGMENT_BYTES)
             // The writer flushes; a second flusher would only add writes.
             .flush_every_ms(None);
+        leftovers::remove(path)
+            .map_err(|error| OpenError::Sled { path: path.into(), error: sled::Error::Io(error) })?;
         let db = open_when_free(&config).map_err(|error| OpenError::Sled { path: path.into(), error })?;
         let damaged = |problem: String| OpenError::Damaged { path: path.into(), problem };
         let start = writer::Start::read(&db).map_err(|error| damaged(error.to_string()))?;
