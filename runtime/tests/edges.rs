@@ -294,18 +294,25 @@ const CHILD: &str = "an_engine_without_address_space";
 fn a_system_without_room_is_the_hosts_fault_and_not_the_guests() {
     let this = std::env::current_exe().unwrap();
     let child = Command::new("sh")
-        .args(["-c", r#"ulimit -v 3000000; exec "$0" --exact "$1" --nocapture --ignored --test-threads 1"#])
+        .args(["-c", r#"ulimit -v 3000000; exec "$0" --exact "$1" --nocapture --test-threads 1"#])
         .arg(this)
         .arg(CHILD)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    assert!(child.status.success() && said.contains(BLAMED), "{said}");
 }
 
+/// What the child says at its end.
+const BLAMED: &str = "the host was blamed";
+
+/// Where address space is short, as it is for the child, a run ends in a fault of the host's. Elsewhere there is nothing to see.
+#[cfg(target_os = "linux")]
 #[test]
-#[ignore = "the child of a_system_without_room_is_the_hosts_fault_and_not_the_guests"]
 fn an_engine_without_address_space() {
+    if rustix::process::getrlimit(rustix::process::Resource::As).current.is_none() {
+        return;
+    }
     let config = EngineConfig { allocation: Allocation::OnDemand, ..common::small() };
     let engine = Engine::new(config).unwrap();
     let module = engine.compile(&wat::parse_str(command("")).unwrap()).unwrap();
@@ -314,4 +321,5 @@ fn an_engine_without_address_space() {
         Sandbox::run(&module, &grant, &limits, Stdio::null(), &CancelToken::never()).await.unwrap_err()
     });
     assert!(matches!(fault, HostFault::Engine { .. }), "{fault:?}");
+    println!("{BLAMED}");
 }
