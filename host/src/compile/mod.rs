@@ -8,7 +8,7 @@
 //!             └ no ─► parent ═══ pipes ═══ child ─► FromChild ─┴─ vouch ─► Vouched ─► Engine::load ─► Module
 //! ```
 //!
-//! * [`Loader`] is that road, `message` what goes over the pipes, `parent` and `child` are the two ends of them;
+//! * `Loader` is that road, `message` what goes over the pipes, `parent` and `child` are the two ends of them;
 //! * [`confine()`] takes from the child what it does not need: files, sockets, other programs, memory and time past its bounds;
 //! * `cache` keeps what was compiled, under a key that only this host has; `vouch` is the one unsafe step.
 //!
