@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use strongroom_guest::Failure;
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    ErrorCode, Fields, FutureIncomingResponse, HeaderError, IncomingBody, IncomingResponse, Method, OutgoingBody,
-    OutgoingRequest, RequestOptions, Scheme,
+    ErrorCode, Fields, FutureIncomingResponse, HeaderError, IncomingBody, IncomingResponse, Method,
+    OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
 };
 
 /// Bytes that are in memory at a time, in either direction.
@@ -57,7 +57,8 @@ impl Url {
         let rest = rest.split('#').next().unwrap_or(rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = (rest[..end].to_owned(), rest[end..].to_owned());
-        let origin = text[..text.len() - text.split_once("://").map_or(0, |(_, rest)| rest.len()) + end].to_owned();
+        let origin =
+            text[..text.len() - text.split_once("://").map_or(0, |(_, rest)| rest.len()) + end].to_owned();
         Ok(Self { scheme, authority, path, origin })
     }
 }
@@ -77,7 +78,8 @@ fn send(ask: &Ask) -> Result<IncomingResponse, Failure> {
         headers.append(name, value).map_err(|error| bad_header(name, &error))?;
     }
     let request = OutgoingRequest::new(headers);
-    let wrong = |what: &'static str| move |()| Failure::usage(format!("the {what} is not one that HTTP knows"));
+    let wrong =
+        |what: &'static str| move |()| Failure::usage(format!("the {what} is not one that HTTP knows"));
     request.set_method(&method(&ask.method)).map_err(wrong("method"))?;
     request.set_scheme(Some(&ask.url.scheme)).map_err(wrong("scheme"))?;
     request.set_authority(Some(&ask.url.authority)).map_err(wrong("host"))?;
@@ -134,7 +136,8 @@ fn upload(body: OutgoingBody, pending: &FutureIncomingResponse) -> Result<(), Fa
             }
         }
     }
-    OutgoingBody::finish(body, None).map_err(|code| Failure::failed(format!("the request was not sent whole: {code:?}")))
+    OutgoingBody::finish(body, None)
+        .map_err(|code| Failure::failed(format!("the request was not sent whole: {code:?}")))
 }
 
 fn answer(pending: &FutureIncomingResponse) -> Result<IncomingResponse, ErrorCode> {
