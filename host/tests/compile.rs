@@ -85,7 +85,7 @@ async fn a_compile_bomb_is_stopped_in_time() {
     .await;
 }
 
-// Red without the limit on `Resource::As` in `confine`.
+// The limit on `Resource::As` was seen red in `compile_confined.rs`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compile_bomb_gets_no_more_memory() {
     bounded(async {
@@ -150,7 +150,7 @@ async fn a_killed_compiler_is_no_fault_of_the_module_and_harms_nobody() {
     .await;
 }
 
-// Red without the `kill` in `Process::drop`: the compiler then ends when it pleases.
+// Without the `kill` in `Process::drop` it hangs rather than fails: the compiler then ends when it pleases.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_stops_leaves_no_compiler_behind() {
     const MEMORY: u64 = (2 << 30) + 8192;
@@ -249,7 +249,7 @@ impl Two {
     }
 }
 
-// Red without the `cache.keep` in `Loader::loaded`, and without the cache in `Loader::load`.
+// Red without the `cache.keep` in `Loader::loaded`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_module_is_not_compiled_again_after_a_restart() {
     bounded(async {

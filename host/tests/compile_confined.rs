@@ -86,8 +86,8 @@ fn confined_process() {
     drop(listener);
 }
 
-// Red without `close_calls` in `confine` (sockets, programs, metadata), without its filter of clone3 or its condition on clone
-// (forks), and without the limit on `Resource::As` (memory).
+// Red without the filter of clone3 and the condition on clone in `close_calls`, taken out together (forks), and without the limit
+// on `Resource::As` (memory). `close_calls` as a whole was not taken out.
 #[test]
 fn a_confined_process_computes_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();

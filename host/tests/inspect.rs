@@ -144,7 +144,7 @@ fn number(mut number: usize) -> Vec<u8> {
     bytes
 }
 
-// Red without `cut` in the command's `inspect.rs` and in the runtime's; and without `line`.
+// Red without `cut` in the command's `inspect.rs`, and without `line`.
 #[test]
 fn a_hostile_file_fills_no_screen_and_steers_no_terminal() {
     let place = Place::new();

@@ -67,7 +67,6 @@ fn the_same_is_refused_for_the_same_reason() {
     }
 }
 
-// Red without the pool in the engine that loads: another engine would find room for it.
 #[test]
 fn what_does_not_fit_the_pool_is_refused_when_it_is_loaded() {
     let wasm = wat::parse_str(r#"(module (memory 20000) (func (export "_start")))"#).unwrap();

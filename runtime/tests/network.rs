@@ -350,7 +350,7 @@ fn full() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
     panic!("the queue never filled");
 }
 
-// Red with the deadline, or the cancel, taken out of the driver: the run never ends.
+// The deadline and the cancel themselves were seen red in `kill.rs`.
 #[test]
 fn a_connect_or_a_read_that_is_never_answered_is_stopped() {
     let (_full, _waiting, unanswered) = full();

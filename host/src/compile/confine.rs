@@ -248,7 +248,6 @@ mod tests {
         assert!(dir.path().join("file").exists());
     }
 
-    // Red with `SYS_openat` or `SYS_socketpair` among the allowed.
     #[test]
     fn seccomp_alone_closes_files_and_sockets_and_leaves_threads() {
         let dir = tempfile::tempdir().unwrap();

@@ -305,7 +305,7 @@ mod tests {
         "3ffe::1",
     ];
 
-    // Red with any line of SPECIAL_V4 or SPECIAL_V6 taken out that GLOBAL_V6 does not stand in for.
+    // Red with `is_special` answering no. Its lines were not taken out one by one.
     #[test]
     fn what_is_no_ordinary_address_is_special() {
         for address in SPECIAL {
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    // Red with `canonical_net` or `canonical` an identity; without the comparison of prefixes.
+    // Red with `canonical_net` an identity.
     #[test]
     fn a_single_address_is_named_exactly_whatever_it_is() {
         for address in SPECIAL.iter().chain(PUBLIC) {
