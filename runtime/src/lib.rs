@@ -35,6 +35,7 @@
 mod quantity;
 
 mod config;
+mod direct;
 mod engine;
 mod probe;
 mod ticker;

@@ -34,7 +34,13 @@ pub(crate) struct ModuleInner {
 
 /// The program with its imports resolved.
 pub(crate) enum Entry {
-    Core(wasmtime::InstancePre<Guest>),
+    Core {
+        program: wasmtime::InstancePre<Guest>,
+        /// `_start`, looked up once.
+        start: wasmtime::ModuleExport,
+        /// The memory that host calls read and write.
+        memory: Option<wasmtime::ModuleExport>,
+    },
     Component(CommandPre<Guest>),
 }
 
@@ -105,6 +111,8 @@ impl fmt::Display for Import {
 
 /// The export that makes a core module a program.
 pub(crate) const START: &str = "_start";
+/// The memory of a core module that preview 1 works on.
+const MEMORY: &str = "memory";
 /// The export that makes a component a program, any 0.2 version of it.
 const RUN: &str = "wasi:cli/run@0.2";
 /// The same without a version, as a refusal names it.
@@ -211,10 +219,17 @@ impl Code {
 }
 
 impl Entry {
+    pub(crate) fn memory(&self) -> Option<wasmtime::ModuleExport> {
+        match self {
+            Self::Core { memory, .. } => *memory,
+            Self::Component(_) => None,
+        }
+    }
+
     /// The code as wasmtime writes it down: native, and only for an engine of the same configuration.
     pub(crate) fn native(&self) -> wasmtime::Result<Vec<u8>> {
         match self {
-            Self::Core(linked) => linked.module().serialize(),
+            Self::Core { program, .. } => program.module().serialize(),
             Self::Component(linked) => linked.instance_pre().component().serialize(),
         }
     }
@@ -225,7 +240,11 @@ fn link_core(half: &Half, module: &wasmtime::Module) -> Result<Entry, ModuleErro
     if !start.is_some_and(|ty| ty.params().len() == 0 && ty.results().len() == 0) {
         return Err(ModuleError::NotACommand { kind: ModuleKind::Core, missing: START });
     }
-    half.core.instantiate_pre(module).map(Entry::Core).map_err(|error| {
+    let no_start = ModuleError::NotACommand { kind: ModuleKind::Core, missing: START };
+    let start = module.get_export_index(START).ok_or(no_start)?;
+    let memory = module.get_export_index(MEMORY);
+    let linked = half.core.instantiate_pre(module);
+    linked.map(|program| Entry::Core { program, start, memory }).map_err(|error| {
         match error.downcast_ref::<wasmtime::UnknownImportError>() {
             Some(unknown) => {
                 ModuleError::UnknownImport { import: format!("{}::{}", unknown.module(), unknown.name()) }

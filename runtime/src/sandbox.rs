@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use wasmtime::Store;
+use wasmtime::{Extern, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::cancel::CancelToken;
+use crate::direct::Direct;
 use crate::drive::{Cpu, Ended, drive, panic_text};
 use crate::fs::{Files, granted};
 use crate::grant::Grant;
@@ -111,6 +112,7 @@ impl Sandbox {
 /// The state behind one guest's host calls.
 pub(crate) struct Guest {
     wasi: WasiP1Ctx,
+    direct: Direct,
     files: Files,
     meter: Meter,
     net: Sockets,
@@ -120,6 +122,10 @@ pub(crate) struct Guest {
 impl Guest {
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
         &mut self.wasi
+    }
+
+    pub(crate) fn direct(&mut self) -> &mut Direct {
+        &mut self.direct
     }
 
     pub(crate) fn net(&self) -> &Sockets {
@@ -174,7 +180,7 @@ fn furnish(
     let mut wasi = wasi.build_p1();
     let mut files = Files::new(soft, ledger);
     let inner = &*module.inner;
-    if matches!(inner.entry, Entry::Core(_)) && !grant.dirs.is_empty() {
+    if matches!(inner.entry, Entry::Core { .. }) && !grant.dirs.is_empty() {
         files.know(&mut wasi).map_err(|error| HostFault::Engine { message: error.to_string() })?;
     }
     wasi.ctx().table.set_max_capacity(usize::try_from(limits.handles).unwrap_or(usize::MAX));
@@ -182,6 +188,7 @@ fn furnish(
     let gate = Gate::new(grant, ledger, &inner.engine.config.resolver);
     let guest = Guest {
         wasi,
+        direct: Direct::new(pipes, inner.entry.memory(), limits.host_buffer),
         files,
         meter: Meter::new(limits),
         http: Http::new(gate.clone(), soft.clone(), &inner.engine.tls),
@@ -202,10 +209,11 @@ fn furnish(
 /// Instantiates the program and calls its entry point.
 async fn start_guest(store: &mut Store<Guest>, entry: &Entry) -> wasmtime::Result<i32> {
     match entry {
-        Entry::Core(program) => {
+        Entry::Core { program, start, .. } => {
             let instance = program.instantiate_async(&mut *store).await?;
-            let start = instance.get_typed_func::<(), ()>(&mut *store, START)?;
-            start.call_async(&mut *store, ()).await?;
+            let start = instance.get_module_export(&mut *store, start).and_then(Extern::into_func);
+            let start = start.ok_or_else(|| wasmtime::format_err!("the program has no {START}"))?;
+            start.typed::<(), ()>(&mut *store)?.call_async(&mut *store, ()).await?;
             Ok(0)
         }
         Entry::Component(program) => {

@@ -44,7 +44,7 @@ impl Stdin {
     }
 
     /// Up to `size` bytes that are there already; empty when there are none yet.
-    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+    pub(crate) fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let bytes = match &mut self.source {
             Source::Bytes(bytes) if bytes.is_empty() => return Err(StreamError::Closed),
             Source::Bytes(bytes) => bytes.split_to(size.min(bytes.len())),
@@ -60,7 +60,7 @@ impl Stdin {
     }
 
     /// Ready when a `read` would say something: bytes, the end, or a failure.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Source::Reader(reader) = &mut self.source else {
             return Poll::Ready(());
         };

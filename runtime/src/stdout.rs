@@ -99,7 +99,7 @@ impl Stdout {
     }
 
     /// Ready when nothing waits and the sink takes more, or when there is a failure to report.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_drain(cx));
         if self.failed.is_none() && !self.room {
             match ready!(self.sink.poll_ready(cx)) {
@@ -147,7 +147,7 @@ impl Stdout {
     }
 
     /// Takes bytes from the guest: those within the limit go on, the first beyond it ends the run.
-    fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
+    pub(crate) fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
         self.check()?;
         let asked = bytes.len() as u64;
         let left = self.limit - self.accepted;

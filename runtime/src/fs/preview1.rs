@@ -9,6 +9,7 @@ use wasmtime_wasi::p1::types;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 use wiggle::{GuestMemory, GuestPtr};
 
+use crate::direct;
 use crate::sandbox::Guest;
 
 use super::code;
@@ -27,6 +28,7 @@ pub(crate) fn link(linker: &mut wasmtime::Linker<Guest>) -> wasmtime::Result<()>
     wasi_snapshot_preview1::add_to_linker(linker, |guest| guest)?;
     // The generated one refuses a module that exports no memory. To end needs none.
     linker.allow_shadowing(true);
+    direct::link(linker)?;
     linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |status: i32| Err::<(), _>(exit(status)))?;
     linker.allow_shadowing(false);
     Ok(())
@@ -70,7 +72,6 @@ impl WasiSnapshotPreview1 for Guest {
         // It is always refused, so there is nothing to charge.
         fn fd_allocate(fd: types::Fd, offset: types::Filesize, length: types::Filesize) -> Result<()>;
         fn fd_fdstat_set_rights(fd: types::Fd, base: types::Rights, inheriting: types::Rights) -> Result<()>;
-        fn fd_prestat_get(fd: types::Fd) -> Result<types::Prestat>;
         fn fd_prestat_dir_name(fd: types::Fd, path: GuestPtr<u8>, most: types::Size) -> Result<()>;
         fn fd_tell(fd: types::Fd) -> Result<types::Filesize>;
         fn proc_raise(signal: types::Signal) -> Result<()>;
@@ -94,11 +95,19 @@ impl WasiSnapshotPreview1 for Guest {
         fn poll_oneoff(what: GuestPtr<types::Subscription>, events: GuestPtr<types::Event>, count: types::Size) -> Result<types::Size>;
     }
 
+    /// Every program asks at its start. Where there is nothing, wasmtime-wasi need not be asked.
+    fn fd_prestat_get(&mut self, memory: &mut GuestMemory<'_>, fd: types::Fd) -> Result<types::Prestat> {
+        let (wasi, files) = self.files();
+        files.nodes.dir(fd.into()).ok_or(types::Errno::Badf)?;
+        wasi.fd_prestat_get(memory, fd)
+    }
+
     fn proc_exit(&mut self, _: &mut GuestMemory<'_>, status: types::Exitcode) -> wasmtime::Error {
         exit(status.cast_signed())
     }
 
     async fn fd_close(&mut self, memory: &mut GuestMemory<'_>, fd: types::Fd) -> Result<()> {
+        self.direct().touch(fd.into());
         let (wasi, files) = self.files();
         files.nodes.remove(fd.into());
         wasi.fd_close(memory, fd).await
@@ -110,6 +119,8 @@ impl WasiSnapshotPreview1 for Guest {
         from: types::Fd,
         to: types::Fd,
     ) -> Result<()> {
+        self.direct().touch(from.into());
+        self.direct().touch(to.into());
         let (wasi, files) = self.files();
         wasi.fd_renumber(memory, from, to).await?;
         if from != to {
@@ -127,6 +138,7 @@ impl WasiSnapshotPreview1 for Guest {
         fd: types::Fd,
         flags: types::Fdflags,
     ) -> Result<()> {
+        self.direct().touch(fd.into());
         let (wasi, files) = self.files();
         wasi.fd_fdstat_set_flags(memory, fd, flags)?;
         if let Some(node) = files.nodes.get_mut(fd.into()) {
