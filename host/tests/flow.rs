@@ -210,6 +210,7 @@ async fn a_stop_lets_finish_what_was_accepted() {
     }
 }
 
+// Red with the end of the guests' threads taken for an end of the guest (`on_guest_thread`), and those threads ended first.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_queued_at_a_stop_runs_after_the_next_start() {
     let live = Live::with(|config| config.bounds.max_running = 1).await;

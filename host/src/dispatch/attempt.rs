@@ -6,6 +6,8 @@ use std::time::Duration;
 use strongroom_job::{Denial, Input, Limit, MAX_DENIALS, Outcome, SCRATCH_PATH, SECRETS_PATH, Usage};
 use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{Kept, Outputs, Spool};
 use super::{Places, Shared};
@@ -90,7 +92,9 @@ async fn attempt(
     let (stdout, stdout_remains) = Spool::new(&outputs.stdout, &shared.blobs);
     let (stderr, stderr_remains) = Spool::new(&outputs.stderr, &shared.blobs);
     let stdio = input(shared, &task.input).await?.stdout(stdout).stderr(stderr);
-    let report = Sandbox::run(&module, &grant, &limits, stdio, cancel).await;
+    let cancel = cancel.clone();
+    let guest = async move { Sandbox::run(&module, &grant, &limits, stdio, &cancel).await };
+    let report = on_guest_thread(&shared.guests, guest).await;
     secrets.remove().await;
     let report = report?;
     let mut ended = ended(report, stdout_remains.keep().await?, stderr_remains.keep().await?);
@@ -101,6 +105,19 @@ async fn attempt(
         left?;
     }
     Ok(ended)
+}
+
+/// Runs a guest among the other guests; it is stopped when this is dropped.
+async fn on_guest_thread<E: std::error::Error + Send + 'static>(
+    guests: &Handle,
+    guest: impl Future<Output = Result<sandbox::Report, E>> + Send + 'static,
+) -> Result<sandbox::Report, Fault> {
+    match AbortOnDropHandle::new(guests.spawn(guest)).await {
+        Ok(report) => Ok(report?),
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        // The host is being stopped and this attempt with it: that is no end of the job, and the next start judges it.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// A new scratch directory with a place for artifacts.
@@ -115,6 +132,9 @@ async fn scratch(shared: &Shared, job: &AdmittedJob) -> io::Result<Room> {
 }
 
 async fn secrets(shared: &Shared, job: &AdmittedJob) -> Result<Given, Fault> {
+    if job.task().capabilities.secrets.is_empty() {
+        return Ok(Given::default());
+    }
     let Places { vault, memory, .. } = shared.places.clone();
     let (job, asked) = (job.id(), job.task().capabilities.secrets.clone());
     let given = tokio::task::spawn_blocking(move || Given::prepare(&vault, &memory, job, &asked));

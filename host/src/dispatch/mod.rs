@@ -96,7 +96,9 @@ struct Shared {
     running: Mutex<HashMap<JobId, Running>>,
     /// Told when an attempt is gone.
     idle: Notify,
-    /// Where guests run.
+    /// Where attempts run, so that no commit waits for a guest.
+    attempts: Handle,
+    /// Where their guests do.
     guests: Handle,
 }
 
@@ -115,7 +117,7 @@ impl Dispatcher {
         places: Places,
         policy: Arc<OwnPolicy>,
         loader: Loader,
-        guests: Handle,
+        (attempts, guests): (Handle, Handle),
     ) -> Self {
         let bounds = &policy.config.bounds;
         let modules = modules::Modules::new(loader, blobs.clone(), bounds.max_module_bytes);
@@ -131,6 +133,7 @@ impl Dispatcher {
             slots,
             running: Mutex::default(),
             idle: Notify::new(),
+            attempts,
             guests,
         };
         Self { shared: Arc::new(shared) }
@@ -149,7 +152,7 @@ impl Dispatcher {
             let taken = |job| drop(self.shared.running().insert(job, running.clone()));
             let job = self.shared.queue.pop(taken).await;
             let shared = Arc::clone(&self.shared);
-            self.shared.guests.spawn(async move { shared.attempt(job, running, slot).await });
+            self.shared.attempts.spawn(async move { shared.attempt(job, running, slot).await });
         }
     }
 

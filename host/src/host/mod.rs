@@ -4,8 +4,8 @@
 //! *Crash:* a start after a crash is an ordinary start: jobs that were running are handed to `lifecycle` as `Recover`
 //! before the first connection is taken.
 
-mod guests;
 mod service;
+mod threads;
 mod upload;
 mod view;
 
@@ -32,8 +32,8 @@ use crate::lifecycle;
 use crate::publisher::{self, JoinError, Publisher};
 use crate::store::{Closing, CommitError, Fault, NoFault, OpenError, ReadError, Store, Transition};
 
-use guests::Guests;
 use service::HostService;
+use threads::Threads;
 
 /// How long the last answers may take after the last attempt is over.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ pub struct Host {
     address: SocketAddr,
     key: PublicKey,
     service: Arc<HostService>,
-    guests: Guests,
+    threads: Threads,
     publisher: Publisher,
     closing: Closing,
     dispatching: JoinHandle<()>,
@@ -159,7 +159,7 @@ impl Host {
             config: config.digest,
         };
         store.commit(Transition::Log(started)).await?;
-        let guests = Guests::start().map_err(StartError::Threads)?;
+        let threads = Threads::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
         let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
         let dispatcher = Dispatcher::new(
@@ -168,7 +168,7 @@ impl Host {
             places,
             Arc::clone(&policy),
             loader,
-            guests.handle(),
+            threads.handles(),
         );
         recover(&store, &dispatcher).await?;
 
@@ -192,7 +192,7 @@ impl Host {
             address,
             key,
             service,
-            guests,
+            threads,
             publisher,
             closing,
             dispatching,
@@ -231,7 +231,8 @@ impl Host {
 
     /// Takes no more requests, ends as `how` says, publishes the log up to its last record, closes everything.
     pub async fn stop(self, how: Stop) {
-        let Self { service, guests, publisher, closing, dispatching, serving, drain, close, home, .. } = self;
+        let Self { service, threads, publisher, closing, dispatching, serving, drain, close, home, .. } =
+            self;
         // Whoever looks for a host from now on waits for the lock.
         if let Err(error) = home.forget() {
             tracing::warn!(%error, "the host's address cannot be taken back");
@@ -259,7 +260,7 @@ impl Host {
         drop(dispatching.await);
         let finished = tokio::task::spawn_blocking(move || {
             publisher.stop();
-            guests.stop(GUEST_THREADS);
+            threads.stop(GUEST_THREADS);
             drop(dispatcher);
             drop(service);
             closing.wait();

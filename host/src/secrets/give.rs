@@ -26,7 +26,8 @@ pub(crate) struct Memory {
     rooms: Rooms,
 }
 
-/// The secrets of one attempt. The files are there until it is removed or dropped.
+/// The secrets of one attempt; none by default. The files are there until it is removed or dropped.
+#[derive(Default)]
 pub(crate) struct Given {
     variables: Vec<(String, Zeroizing<String>)>,
     files: Option<Room>,

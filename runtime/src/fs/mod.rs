@@ -7,6 +7,7 @@
 //! *Owns:* every byte that a guest writes to a file (`quota`, `stream`). *Never:* stdout and stderr, which go past it.
 //! *Bound:* as many notes as the guest has handles, and the ledger's own bound.
 
+mod arguments;
 mod creation;
 pub(crate) mod granted;
 mod look;

@@ -12,6 +12,7 @@ use wiggle::{GuestMemory, GuestPtr};
 use crate::direct;
 use crate::sandbox::Guest;
 
+use super::arguments::{first_buffer, text};
 use super::code;
 use super::look::look;
 use super::nodes::{Node, next_slot, opened};
@@ -19,9 +20,6 @@ use super::quota::{At, off_thread};
 use super::tell::Answer;
 
 type Result<T, E = types::Error> = std::result::Result<T, E>;
-
-/// Longest path that is looked at: the kernel takes none that is longer.
-const MAX_PATH: u32 = 4096;
 
 /// Adds preview 1 to `linker`.
 pub(crate) fn link(linker: &mut wasmtime::Linker<Guest>) -> wasmtime::Result<()> {
@@ -484,27 +482,4 @@ fn of<T>(answer: &Result<T>) -> Answer {
 
 fn follows(lookup: types::Lookupflags) -> bool {
     lookup.contains(types::Lookupflags::SYMLINK_FOLLOW)
-}
-
-fn text(memory: &GuestMemory<'_>, path: GuestPtr<str>) -> Result<String> {
-    if path.len() > MAX_PATH {
-        return Err(types::Errno::Nametoolong.into());
-    }
-    Ok(memory.as_cow_str(path)?.into_owned())
-}
-
-/// A copy of the first buffer that is not empty, if the host may be made to hold that much.
-fn first_buffer(memory: &GuestMemory<'_>, from: types::CiovecArray, budget: usize) -> Result<Vec<u8>> {
-    let list = usize::try_from(from.len())?.saturating_mul(size_of::<types::Ciovec>());
-    let budget = budget.checked_sub(list).ok_or(types::Errno::Nomem)?;
-    for one in from.iter() {
-        let one = memory.read(one?)?;
-        if one.buf_len > 0 {
-            if usize::try_from(one.buf_len)? > budget {
-                return Err(types::Errno::Nomem.into());
-            }
-            return Ok(memory.to_vec(one.buf.as_array(one.buf_len))?);
-        }
-    }
-    Ok(Vec::new())
 }
