@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::bomb::bomb;
 use common::live::{Live, assert_succeeded, push_wat, run, says, start_with};
 use common::patience::bounded;
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,23 +17,6 @@ use strongroom::config::Config;
 use strongroom::host::Stop;
 use strongroom_job::{ModuleRef, Outcome, RefusalCode};
 use strongroom_sdk::{Client, Error, Job, Retry};
-
-/// Nested loops over many variables: each loop's head joins all of them, so the compiler's work is their product. Small to send.
-fn bomb(loops: usize, variables: usize) -> Vec<u8> {
-    let mut wat = String::from(r#"(module (func (export "_start") (local"#);
-    wat.push_str(&" i32".repeat(variables));
-    wat.push(')');
-    wat.push_str(&" (loop".repeat(loops));
-    for variable in 0..variables {
-        wat.push_str(&format!(
-            " (local.set {variable} (i32.add (local.get {variable}) (local.get {})))",
-            (variable + 1) % variables
-        ));
-    }
-    wat.push_str(&" (br_if 0 (local.get 0)))".repeat(loops));
-    wat.push_str("))");
-    wat::parse_str(&wat).unwrap()
-}
 
 /// The host's refusal, in its words.
 async fn refused(client: &Client, wasm: Vec<u8>) -> (RefusalCode, String) {

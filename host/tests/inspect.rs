@@ -1,12 +1,16 @@
 //! `strongroom module inspect`: every prebuilt example, and files that want to harm whoever looks at them.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "common/bomb.rs"]
+#[allow(unreachable_pub, reason = "a module of several test crates")]
+mod bomb;
 mod cli_support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cli_support::{Place, Said};
+use cli_support::{Place, Said, start};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 fn prebuilt() -> PathBuf {
@@ -175,5 +179,45 @@ fn a_hostile_file_fills_no_screen_and_steers_no_terminal() {
             assert!(said.out().contains("and 2040 more"), "imports that are not shown are counted");
             assert!(said.stderr.lines().count() < 70, "a name with newlines is one line");
         }
+    }
+}
+
+/// The children of a process.
+fn children(of: u32) -> Vec<Pid> {
+    let parent = format!("PPid:\t{of}\n");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap() {
+        let path = entry.unwrap().path();
+        if std::fs::read_to_string(path.join("status")).is_ok_and(|status| status.contains(&parent)) {
+            found.extend(path.file_name().and_then(|pid| Pid::from_raw(pid.to_str()?.parse().ok()?)));
+        }
+    }
+    found
+}
+
+// Red with the module compiled by the command itself: there is no compiler to kill then, and it compiles for minutes.
+#[test]
+fn who_inspects_a_module_does_not_compile_it_in_his_own_process() {
+    let place = Place::new();
+    let file = place.file("bomb.wasm", bomb::bomb(1000, 8000));
+    for arguments in [&["module", "inspect"][..], &["run", "--learn"]] {
+        let mut arguments = arguments.to_vec();
+        arguments.push(file.to_str().unwrap());
+        let mut running = start(&mut place.command(&arguments));
+        let mut killed = 0;
+        for _ in 0..6_000 {
+            if !running.is_running() {
+                break;
+            }
+            // One that has just gone needs no signal.
+            killed += children(running.pid())
+                .into_iter()
+                .filter(|pid| kill_process(*pid, Signal::KILL).is_ok())
+                .count();
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(killed > 0, "{arguments:?}");
+        let said = running.finish().exits(125);
+        assert!(said.stderr.contains("killed by signal 9"), "{said:?}");
     }
 }

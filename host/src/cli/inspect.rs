@@ -9,12 +9,14 @@ use std::path::Path;
 
 use serde::Serialize;
 use strongroom_job::{Digest, RefusalCode};
-use strongroom_runtime::{Allocation, Area, Engine, EngineConfig, Inspection, ModuleError, examine};
+use strongroom_runtime::{Allocation, Area, Engine, EngineConfig, Inspection, Metering, examine};
 
 use super::amount::show_size;
 use super::console::Console;
 use super::escape::line;
 use super::exit::{Exit, Failure};
+use super::with_runtime;
+use crate::compile::{LoadError, Loader};
 
 /// Imports, and exports, that are shown.
 const MAX_SHOWN: usize = 1_000;
@@ -53,12 +55,12 @@ struct Made {
 }
 
 pub(super) fn inspect(path: &Path, bytes: &[u8], console: &Console) -> Result<Exit, Failure> {
-    let mut found = examine(bytes);
-    if found.refusals.is_empty() {
+    let found = examine(bytes);
+    let mut report = report(&found, bytes);
+    if report.refusals.is_empty() {
         // Whether every import is of the right type, and fits, is known only when it is compiled.
-        found.refusals.extend(compile(bytes).err());
+        report.refusals.extend(compile(bytes)?.map(|reason| reason_line(&reason)));
     }
-    let report = report(&found, bytes);
     if console.json() {
         console.document(&report)?;
     } else {
@@ -75,12 +77,22 @@ pub(super) fn inspect(path: &Path, bytes: &[u8], console: &Console) -> Result<Ex
     }
 }
 
-/// Compiles as a host does, with the smallest engine.
-fn compile(bytes: &[u8]) -> Result<(), ModuleError> {
+/// Compiles as a host does, with the smallest engine: what would be refused.
+fn compile(bytes: &[u8]) -> Result<Option<LoadError>, Failure> {
     let config =
         EngineConfig { max_concurrent: 1, allocation: Allocation::OnDemand, ..EngineConfig::default() };
-    let engine = Engine::new(config).map_err(|error| ModuleError::Engine { message: error.to_string() })?;
-    engine.compile(bytes).map(drop)
+    let engine = Engine::new(config).map_err(|error| Failure::fault(format_args!("no sandbox: {error}")))?;
+    let compiled = with_runtime(async { Ok(Loader::once(engine, Metering::None, bytes).await) })?;
+    match compiled {
+        Ok(_) => Ok(None),
+        Err(LoadError::Host(reason)) => Err(Failure::fault(reason)),
+        Err(error) => Ok(Some(error)),
+    }
+}
+
+/// One line, whatever a name in it holds.
+fn reason_line(reason: &impl std::fmt::Display) -> String {
+    line(&cut(&reason.to_string(), MAX_REASON))
 }
 
 fn report(found: &Inspection, bytes: &[u8]) -> Report {
@@ -89,9 +101,7 @@ fn report(found: &Inspection, bytes: &[u8]) -> Report {
         let items = imports.entry(cut(&import.interface, MAX_NAME)).or_default();
         items.extend(import.item.as_deref().map(|item| cut(item, MAX_NAME)));
     }
-    // One line each, whatever a name in it holds.
-    let mut refusals: Vec<String> =
-        found.refusals.iter().map(|reason| line(&cut(&reason.to_string(), MAX_REASON))).collect();
+    let mut refusals: Vec<String> = found.refusals.iter().map(reason_line).collect();
     if found.more_refusals > 0 {
         refusals.push(format!("and {} more reasons", found.more_refusals));
     }

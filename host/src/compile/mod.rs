@@ -96,7 +96,8 @@ pub enum LoadError {
 pub(crate) struct Loader {
     engine: Engine,
     compiler: Compiler,
-    cache: Arc<Cache>,
+    /// None where nothing is to be remembered.
+    cache: Option<Arc<Cache>>,
     bounds: parent::Bounds,
     turns: Arc<Semaphore>,
     /// Whether the log has been told what this kernel cannot confine.
@@ -130,11 +131,24 @@ impl Loader {
         Self {
             engine,
             compiler,
-            cache: Arc::new(cache),
+            cache: Some(Arc::new(cache)),
             bounds: parent::Bounds::of(bounds),
             turns: Arc::new(Semaphore::new(most)),
             told: AtomicBool::new(false),
         }
+    }
+
+    /// Compiles one module where there is no host: as a host does it, in a process of this program under a host's usual bounds,
+    /// but without a cache.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub(crate) async fn once(engine: Engine, metering: Metering, wasm: &[u8]) -> Result<Module, LoadError> {
+        let compiler = Compiler::this_program().map_err(|error| host(&error))?;
+        let turns = Arc::new(Semaphore::new(1));
+        let bounds = parent::Bounds::usual();
+        let loader = Self { engine, compiler, cache: None, bounds, turns, told: AtomicBool::new(false) };
+        loader.load(&Digest::of(wasm), metering, std::future::ready(Ok(wasm.to_vec()))).await
     }
 
     /// The module of this digest: from the cache, or else compiled from `wasm`, which is awaited only then, when it is this
@@ -154,10 +168,12 @@ impl Loader {
             wasm.await.map_err(|error| host(&format_args!("the module's file cannot be used: {error}")))?;
         match &self.compiler {
             Compiler::InProcess => {
-                let (engine, cache, digest) = (self.engine.clone(), Arc::clone(&self.cache), *digest);
+                let (engine, cache, digest) = (self.engine.clone(), self.cache.clone(), *digest);
                 blocking(move || {
                     let module = engine.compile_with(&wasm, metering)?;
-                    cache.keep(&digest, &engine.compatibility(metering)?, &module.artifact()?);
+                    if let Some(cache) = cache {
+                        cache.keep(&digest, &engine.compatibility(metering)?, &module.artifact()?);
+                    }
                     drop(turn);
                     Ok(module)
                 })
@@ -183,7 +199,8 @@ impl Loader {
     }
 
     async fn cached(&self, digest: Digest, metering: Metering) -> Result<Option<Module>, LoadError> {
-        let (engine, cache) = (self.engine.clone(), Arc::clone(&self.cache));
+        let Some(cache) = self.cache.clone() else { return Ok(None) };
+        let engine = self.engine.clone();
         blocking(move || {
             let compatibility = engine.compatibility(metering)?;
             let Some(verified) = cache.find(&digest, &compatibility) else { return Ok(None) };
@@ -201,7 +218,7 @@ impl Loader {
     }
 
     async fn loaded(&self, digest: Digest, metering: Metering, made: Vouched) -> Result<Module, LoadError> {
-        let (engine, cache) = (self.engine.clone(), Arc::clone(&self.cache));
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
         blocking(move || {
             let module = engine.load(&made).map_err(|error| match error {
                 ArtifactError::Module(error) => LoadError::Module(error),
@@ -210,8 +227,10 @@ impl Loader {
                 )),
                 other => host(&other),
             })?;
-            let compatibility: Compatibility = engine.compatibility(metering)?;
-            cache.keep(&digest, &compatibility, made.bytes());
+            if let Some(cache) = cache {
+                let compatibility: Compatibility = engine.compatibility(metering)?;
+                cache.keep(&digest, &compatibility, made.bytes());
+            }
             Ok(module)
         })
         .await

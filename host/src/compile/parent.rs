@@ -70,10 +70,20 @@ pub(super) enum Failed {
 }
 
 impl Bounds {
+    /// Those of a host whose configuration says nothing.
+    pub(super) fn usual() -> Self {
+        let (memory, time) = config::compile_defaults();
+        Self::new(memory, time)
+    }
+
     pub(super) fn of(bounds: &config::Bounds) -> Self {
+        Self::new(bounds.compile_memory_bytes, bounds.compile_time)
+    }
+
+    fn new(memory: u64, time: Duration) -> Self {
         Self {
-            memory: ByteSize::bytes(bounds.compile_memory_bytes),
-            time: bounds.compile_time,
+            memory: ByteSize::bytes(memory),
+            time,
             threads: available_parallelism().map_or(1, |cores| cores.get().min(MAX_THREADS)),
         }
     }

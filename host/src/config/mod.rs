@@ -119,6 +119,12 @@ pub struct Bounds {
     pub compile_cache_bytes: u64,
 }
 
+/// Most memory (bytes) and time of a compilation where no configuration says anything.
+pub(crate) fn compile_defaults() -> (u64, Duration) {
+    let usual = |knob: &Knob| knob.default.unwrap_or(u64::MAX);
+    (usual(&knobs::COMPILE_MEMORY_BYTES), Duration::from_millis(usual(&knobs::COMPILE_MS)))
+}
+
 /// Why a configuration is not used. Always the fault of the file's author, or of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unreachable_pub, reason = "a module of several test crates")]
 
+pub mod bomb;
 pub mod dsse;
 pub mod guests;
 pub mod live;

@@ -78,13 +78,17 @@ impl Learn<'_> {
         let module = ModuleRef { digest: Digest::of(&wasm), length: wasm.len() as u64 };
         let task = self.task.job(module, None).task(Input::Empty)?;
         task.check().map_err(|error| Failure::usage(format_args!("the job was not run: {error}")))?;
-        let trial = Trial::new(&wasm, &task, self.task.input()?, self.tmp)?;
+        let input = self.task.input()?;
         let asks = !self.console.json() && self.console.stderr_is_terminal() && io::stdin().is_terminal();
         let cancel = CancelToken::new();
         let (last, needs, rounds) = with_runtime(async {
             let mut stop = Stop::listen()?;
+            let tried = async {
+                let trial = Trial::new(&wasm, &task, input, self.tmp).await?;
+                rounds(&trial, task, asks, self.console, &cancel).await
+            };
             tokio::select! {
-                done = rounds(&trial, task, asks, self.console, &cancel) => done,
+                done = tried => done,
                 () = stop.asked() => Err(Failure::cancelled("cancelled")),
             }
         })?;

@@ -17,6 +17,7 @@ use strongroom_runtime::{
 
 use crate::admission::trial;
 use crate::cli::exit::Failure;
+use crate::compile::{LoadError, Loader};
 use crate::dispatch::limits;
 
 /// Bytes of each of the guest's output streams that are shown.
@@ -45,8 +46,13 @@ pub(super) struct Tried {
 }
 
 impl Trial {
-    /// Compiles the module, here: it is the user's own.
-    pub(super) fn new(wasm: &[u8], task: &Task, input: Option<File>, tmp: &Path) -> Result<Self, Failure> {
+    /// Compiles the module, as a host would.
+    pub(super) async fn new(
+        wasm: &[u8],
+        task: &Task,
+        input: Option<File>,
+        tmp: &Path,
+    ) -> Result<Self, Failure> {
         let default = EngineConfig::default();
         let memory = ByteSize::bytes(task.limits.memory_bytes);
         let config = EngineConfig {
@@ -59,9 +65,10 @@ impl Trial {
         let engine =
             Engine::new(config).map_err(|error| Failure::fault(format_args!("no sandbox: {error}")))?;
         let metering = if task.limits.fuel.is_some() { Metering::Fuel } else { Metering::None };
-        let module = engine
-            .compile_with(wasm, metering)
-            .map_err(|error| Failure::refused(RefusalCode::BadModule, error))?;
+        let module = Loader::once(engine, metering, wasm).await.map_err(|error| match error {
+            LoadError::Host(_) => Failure::fault(error),
+            _ => Failure::refused(RefusalCode::BadModule, error),
+        })?;
         let imports = &module.info().imports;
         let has_seed = imports.iter().any(|import| import.interface.starts_with(SEED));
         let nothing = tempfile::tempdir_in(tmp).map_err(|error| no_directory(tmp, &error))?;
