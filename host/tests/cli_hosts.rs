@@ -289,3 +289,25 @@ fn the_log_of_a_daemon_is_json_when_asked() {
     let first: Value = serde_json::from_str(said.stderr.lines().next().unwrap()).unwrap();
     assert_eq!((&first["level"], &first["message"]), (&"INFO".into(), &"serving".into()));
 }
+
+/// What the system calls the limit of open files: soft and hard.
+fn open_files(pid: u32) -> (String, String) {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut words = line.split_whitespace().map(str::to_owned);
+    (words.next().unwrap(), words.next().unwrap())
+}
+
+// Red without `open_many_files` in `serve`.
+#[test]
+fn a_host_may_open_as_many_files_as_the_system_allows() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(512), maximum }).unwrap();
+    let place = Place::new();
+    let serving = place.serve();
+    let (soft, hard) = open_files(serving.pid());
+    assert_ne!(hard, "512");
+    assert_eq!(soft, hard);
+    assert_eq!(serving.stop().code, 0);
+}

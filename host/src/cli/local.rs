@@ -19,7 +19,7 @@ use super::console::Console;
 use super::directory::config;
 use super::exit::{Exit, Failure};
 use super::remote::{RemoteArgs, try_local};
-use super::serve::compiler;
+use super::serve::{compiler, open_many_files};
 use super::signal::Stop;
 use super::{Common, with_runtime};
 
@@ -100,6 +100,7 @@ impl Local {
     async fn embed(locked: LockedHome, mut config: Config, identity: &Identity) -> Result<Self, Failure> {
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let home = locked.clone();
+        open_many_files();
         let host = Box::pin(Host::start(locked, config, compiler()?)).await.map_err(Failure::from)?;
         let live =
             home.live()?.ok_or_else(|| Failure::fault("the embedded host did not say where it listens"))?;

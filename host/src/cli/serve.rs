@@ -58,10 +58,21 @@ pub(super) fn compiler() -> Result<Compiler, Failure> {
         .map_err(|error| Failure::fault(format_args!("cannot find this program: {error}")))
 }
 
+/// Lets this process open as many files as it may: each guest has some, and each of its sockets is one. What the system allows
+/// by default is from a time when programs could not deal with more.
+pub(super) fn open_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
     let drain = config.bounds.drain;
     let dir = home.dir().to_owned();
+    open_many_files();
     let host = Box::pin(Host::start(home, config, compiler()?)).await?;
     let (address, key) = (host.local_addr(), *host.public_key());
     tracing::info!(%address, host_key = %key, dir = %dir.display(), "serving");
