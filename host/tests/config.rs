@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use strongroom::config::{Config, KNOBS};
+use strongroom::config::{Config, KNOBS, Setting};
 use strongroom_job::{Access, Limits, Name, PublicKey};
 
 const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
@@ -88,11 +88,9 @@ fn every_knob_does_something() {
     }
 }
 
-#[test]
-fn a_full_file_means_what_it_says() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().canonicalize().unwrap();
-    let text = format!(
+/// A file with every kind of key in it.
+fn full(path: &std::path::Path) -> String {
+    format!(
         r#"
 listen = "[::1]:9000"
 log_origin = "example.com/log"
@@ -121,7 +119,14 @@ key = "{OTHER}"
 [principals.volumes]
 data = "write"
 "#
-    );
+    )
+}
+
+#[test]
+fn a_full_file_means_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().canonicalize().unwrap();
+    let text = full(&path);
     let config = parse(&text);
     assert_eq!(config.listen.to_string(), "[::1]:9000");
     let queues: Vec<&str> = config.queues.iter().map(Name::as_str).collect();
@@ -269,4 +274,50 @@ fn the_example_of_the_reference_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     let config = parse(&example.replace("/srv/papers", dir.path().to_str().unwrap()));
     assert_eq!(config.principals[0].tenant.as_str(), "research");
+}
+
+/// The file as `config show` writes it.
+fn shown(text: &str) -> String {
+    Config::explained(&Config::settings(text.as_bytes()).unwrap())
+}
+
+// Red with any key left out of `settings`, and with any other default there.
+#[test]
+fn what_is_shown_is_the_whole_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = [
+        full(&dir.path().canonicalize().unwrap()),
+        ORIGIN.to_owned(),
+        Config::example(&key(), "example.com/log"),
+        format!("{ORIGIN}bounds.max_running = 0x10 # hex\n[max_limits]\nfuel = 7\n"),
+    ];
+    for file in files {
+        let shown = shown(&file);
+        let mut again = parse(&shown);
+        let read = parse(&file);
+        again.digest = read.digest;
+        assert_eq!(again, read, "{file}\n{shown}");
+        for knob in KNOBS {
+            assert!(shown.contains(&format!("{}.{}", knob.section, knob.key)), "{}", knob.key);
+        }
+        assert!(shown.contains("http.ca_file: none"), "{shown}");
+    }
+}
+
+#[test]
+fn each_value_says_where_it_comes_from() {
+    let text =
+        format!("{ORIGIN}\n[bounds]\nmax_running = 3\n\n[[principals]]\nname = \"ab\"\nkey = \"{KEY}\"\n");
+    let settings = Config::settings(text.as_bytes()).unwrap();
+    let of = |key: &str| {
+        let Setting { value, line, .. } = settings.iter().find(|setting| setting.key == key).unwrap();
+        (value.as_deref(), *line)
+    };
+    assert_eq!(of("log_origin"), (Some("\"example.com/log\""), Some(1)));
+    assert_eq!(of("bounds.max_running"), (Some("3"), Some(4)));
+    assert_eq!(of("max_limits.fuel"), (None, None));
+    assert_eq!(of("principals[0].name"), (Some("\"ab\""), Some(7)));
+    assert_eq!(of("principals[0].any_directory"), (Some("false"), None));
+    assert_eq!(of("listen"), (Some("\"127.0.0.1:7433\""), None));
+    assert!(Config::settings(b"nonsense = 1").is_err());
 }

@@ -11,6 +11,7 @@
 mod amount;
 mod audit;
 mod bounds;
+mod config;
 mod console;
 mod directory;
 mod escape;
@@ -94,6 +95,9 @@ enum Command {
     /// Store, list and forget secrets that jobs may ask for
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Check a host's configuration, and show what is in force
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -131,6 +135,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Job(command) => job::job(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),
         Command::Secret(command) => secret::secret(&common, command, console),
+        Command::Config(command) => config::config(&common, &command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
     }
 }

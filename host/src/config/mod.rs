@@ -13,6 +13,7 @@ mod example;
 mod knobs;
 mod raw;
 mod roots;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use strongroom_runtime::TlsRoots;
 
 pub use knobs::{KNOBS, Knob};
 pub use raw::Fault;
+pub use settings::Setting;
 
 /// Longest configuration file, in bytes: room for ten thousand principals.
 pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -170,6 +172,29 @@ impl Config {
     /// The first fault, with its line.
     pub fn parse(text: &[u8]) -> Result<Self, Fault> {
         checked::check(text)
+    }
+
+    /// Every value that the bytes of a configuration file put in force, by a line of theirs or by default.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn settings(text: &[u8]) -> Result<Vec<Setting>, Fault> {
+        Self::parse(text)?;
+        settings::of(text)
+    }
+
+    /// A configuration file of these settings, with a note at each where it came from.
+    #[must_use]
+    pub fn explained(settings: &[Setting]) -> String {
+        settings::file(settings)
+    }
+
+    /// The bytes of the file at `path`, which may be no configuration.
+    ///
+    /// # Errors
+    /// When it cannot be read or is longer than any configuration.
+    pub fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+        read(path)
     }
 
     /// The commented file that `strongroom init` writes: every key with its default, and one principal, `owner`.

@@ -57,9 +57,12 @@ impl<'t> Source<'t> {
     }
 
     fn fault(self, span: &Range<usize>, problem: impl fmt::Display) -> Fault {
+        Fault { line: self.line(span), problem: problem.to_string() }
+    }
+
+    fn line(self, span: &Range<usize>) -> usize {
         let before = self.0.as_bytes().get(..span.start).unwrap_or(self.0.as_bytes());
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        Fault { line, problem: problem.to_string() }
+        1 + before.iter().filter(|&&byte| byte == b'\n').count()
     }
 }
 
@@ -155,8 +158,9 @@ impl<'t> Section<'t> {
         Value { source: self.source, name: self.dotted(key.get_ref()), span, value: value.into_inner() }
     }
 
-    fn dotted(&self, key: &str) -> String {
-        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    /// The key with its section in front, as errors name it.
+    pub(super) fn dotted(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{}", self.name, written_key(key)) }
     }
 }
 
@@ -164,6 +168,16 @@ impl<'t> Value<'t> {
     /// What is wrong with this value, after its name.
     pub(super) fn fault(&self, problem: impl fmt::Display) -> Fault {
         self.source.fault(&self.span, format_args!("{}: {problem}", self.name))
+    }
+
+    /// The line that it stands in, from 1.
+    pub(super) fn line(&self) -> usize {
+        self.source.line(&self.span)
+    }
+
+    /// The value in TOML, on one line.
+    pub(super) fn written(&self) -> String {
+        written(&self.value)
     }
 
     pub(super) fn section(self) -> Result<Section<'t>, Fault> {
@@ -240,6 +254,48 @@ impl<'t> Value<'t> {
         };
         self.fault(format_args!("expected {expected}, found {found}"))
     }
+}
+
+fn written(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => written_text(text),
+        DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
+            .map_or_else(|_| number.to_string(), |number| number.to_string()),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(items) => {
+            let items: Vec<_> = items.iter().map(|item| written(item.get_ref())).collect();
+            format!("[{}]", items.join(", "))
+        }
+        DeValue::Table(table) => {
+            let entry = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                format!("{} = {}", written_key(key.get_ref()), written(value.get_ref()))
+            };
+            let entries: Vec<_> = table.iter().map(entry).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+    }
+}
+
+/// A text as TOML's basic string.
+pub(super) fn written_text(text: &str) -> String {
+    let mut written = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => written.extend(['\\', character]),
+            _ if character.is_control() => written.push_str(&format!("\\u{:04X}", u32::from(character))),
+            _ => written.push(character),
+        }
+    }
+    written.push('"');
+    written
+}
+
+/// A key as it may stand before an `=`.
+fn written_key(key: &str) -> Cow<'_, str> {
+    let bare = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if bare && !key.is_empty() { key.into() } else { written_text(key).into() }
 }
 
 fn quoted(text: &str) -> String {

@@ -1,0 +1,85 @@
+//! `strongroom config`: whether a host would start with a file, and what it would then do. *Never:* changes the file.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::Common;
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use crate::config::{Config, ConfigError, Setting};
+use crate::home::Home;
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say whether a host would start with it, and if not, which line is wrong
+    Check(FileArgs),
+    /// Show every value in force, and whether a line of the file or a default set it
+    Show(FileArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FileArgs {
+    /// Configuration file [default: that of the data directory]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Good<'a> {
+    file: &'a Path,
+    principals: usize,
+    volumes: usize,
+}
+
+#[derive(Serialize)]
+struct All<'a> {
+    file: &'a Path,
+    settings: Vec<One>,
+}
+
+#[derive(Serialize)]
+struct One {
+    key: String,
+    /// In TOML.
+    value: Option<String>,
+    /// None for a default.
+    line: Option<usize>,
+}
+
+pub(super) fn config(common: &Common, command: &ConfigCommand, console: &Console) -> Result<Exit, Failure> {
+    let (ConfigCommand::Check(FileArgs { file }) | ConfigCommand::Show(FileArgs { file })) = command;
+    let file = match file {
+        Some(file) => file.clone(),
+        None => Home::open(&common.directory()?)?.config(),
+    };
+    let text = Config::read(&file)?;
+    let wrong = |fault| ConfigError::Wrong { path: file.clone(), fault };
+    match command {
+        ConfigCommand::Check(_) => check(&file, &Config::parse(&text).map_err(wrong)?, console)?,
+        ConfigCommand::Show(_) => show(&file, Config::settings(&text).map_err(wrong)?, console)?,
+    }
+    Ok(Exit::Status(0))
+}
+
+fn check(file: &Path, config: &Config, console: &Console) -> Result<(), Failure> {
+    let (principals, volumes) = (config.principals.len(), config.volumes.len());
+    if console.json() {
+        return console.document(&Good { file, principals, volumes });
+    }
+    console.print(format_args!(
+        "{}: a host starts with it ({principals} principals, {volumes} volumes)",
+        file.display()
+    ))
+}
+
+fn show(file: &Path, settings: Vec<Setting>, console: &Console) -> Result<(), Failure> {
+    if console.json() {
+        let one = |Setting { key, value, line }| One { key, value, line };
+        return console.document(&All { file, settings: settings.into_iter().map(one).collect() });
+    }
+    let text = Config::explained(&settings);
+    console.print(format_args!("# {}\n{}", file.display(), text.trim_end()))
+}
