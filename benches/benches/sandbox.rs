@@ -6,19 +6,26 @@
 //!
 //! * `real program`: `fixtures/upper.wasm`, Rust on WASI preview 1, reads 300 bytes of stdin and prints them in capitals;
 //! * `empty module`: nothing but a `_start` that returns;
+//! * `bare wasmtime`: the same program in a loop over the bare crates with the same settings of the engine: streams in
+//!   memory, epochs, a timeout, and nothing else. What this project adds is the difference;
 //! * `on demand`: the same program without the pool, as wasmtime allocates by default;
+//! * `spawn /bin/true`: what people do instead, without any isolation, one round beside each of ours;
 //! * `computing guest`: a sieve, against plain `wasmtime` without any limit.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
 
 use std::hint::black_box;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group};
 use strongroom_runtime::{
     Allocation, ByteSize, CancelToken, Collect, Engine, EngineConfig, Grant, Limits, Metering, Module,
-    Outcome, Sandbox, Stdio,
+    ModuleError, Outcome, Sandbox, Stdio,
 };
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 
 const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
 const EMPTY: &str = r#"(module (memory 1) (func (export "_start")))"#;
@@ -46,6 +53,8 @@ const SIEVE: &str = r#"(module
 
 /// Rounds of each measurement; an odd number, for the median.
 const ROUNDS: usize = 25;
+/// Processes that are started beside each round.
+const SPAWNS: usize = 9;
 /// How long one round takes: short, so that some rounds have the processors to themselves.
 const ROUND: Duration = Duration::from_millis(60);
 
@@ -98,12 +107,7 @@ impl Took {
 }
 
 /// Runs jobs on `threads` threads, each with a runtime of its own, until each has done `enough`.
-fn jobs(
-    module: &Module,
-    output: usize,
-    threads: usize,
-    enough: impl Fn(u64, Instant) -> bool + Sync,
-) -> Took {
+fn jobs(program: &Program, threads: usize, enough: impl Fn(u64, Instant) -> bool + Sync) -> Took {
     let start = Instant::now();
     let work = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -113,7 +117,10 @@ fn jobs(
             let input = bytes::Bytes::from(input());
             let (mut done, before) = (0, thread_time());
             while !enough(done, start) {
-                job(module, &grant, &limits, &input, output).await;
+                match program {
+                    Program::Ours(module, output) => job(module, &grant, &limits, &input, *output).await,
+                    Program::Bare(bare) => bare.job(&input).await,
+                }
                 done += 1;
             }
             (done, thread_time().saturating_sub(before))
@@ -129,14 +136,88 @@ fn jobs(
     Took { jobs, wall: start.elapsed(), cpu }
 }
 
+/// What is run again and again.
+enum Program {
+    /// With how many bytes it prints.
+    Ours(Module, usize),
+    Bare(Bare),
+}
+
+/// The real program over the bare crates.
+struct Bare {
+    engine: wasmtime::Engine,
+    program: wasmtime::InstancePre<WasiP1Ctx>,
+    /// Ends the thread that ticks, when dropped.
+    _ticking: std::sync::mpsc::Sender<()>,
+}
+
+impl Bare {
+    fn new(pagemap_scan: bool) -> wasmtime::Result<Self> {
+        let ours = EngineConfig::default();
+        let mut pool = wasmtime::PoolingAllocationConfig::new();
+        pool.total_core_instances(ours.max_concurrent)
+            .total_memories(ours.max_concurrent)
+            .total_tables(ours.max_concurrent)
+            .total_stacks(ours.max_concurrent)
+            .max_memory_size(ours.max_memory.as_usize())
+            .max_unused_warm_slots(ours.warm_slots)
+            .linear_memory_keep_resident(ours.keep_resident.as_usize())
+            .table_keep_resident(16 << 10)
+            .pagemap_scan(if pagemap_scan { wasmtime::Enabled::Yes } else { wasmtime::Enabled::No });
+        let mut config = wasmtime::Config::new();
+        config
+            .epoch_interruption(true)
+            .memory_reservation(ours.memory_reservation.as_u64())
+            .memory_guard_size(ours.memory_guard.as_u64())
+            .allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool));
+        let engine = wasmtime::Engine::new(&config)?;
+        let mut linker = wasmtime::Linker::new(&engine);
+        p1::add_to_linker_async(&mut linker, |wasi: &mut WasiP1Ctx| wasi)?;
+        let program = linker.instantiate_pre(&wasmtime::Module::new(&engine, UPPER)?)?;
+        let (ticking, ticks) = std::sync::mpsc::channel();
+        let ticked = engine.clone();
+        std::thread::spawn(move || {
+            while ticks.recv_timeout(ours.tick) == Err(RecvTimeoutError::Timeout) {
+                ticked.increment_epoch();
+            }
+        });
+        Ok(Self { engine, program, _ticking: ticking })
+    }
+
+    async fn job(&self, input: &bytes::Bytes) {
+        let stdout = MemoryOutputPipe::new(1 << 20);
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.arg("upper").stdin(MemoryInputPipe::new(input.clone())).stdout(stdout.clone());
+        let mut store = wasmtime::Store::new(&self.engine, wasi.build_p1());
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        let ran = async {
+            let instance = self.program.instantiate_async(&mut store).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+            start.call_async(&mut store, ()).await
+        };
+        tokio::time::timeout(Duration::from_secs(60), ran).await.expect("in time").expect("it ends");
+        drop(store);
+        assert_eq!(black_box(stdout.contents()).len(), input.len());
+    }
+}
+
 /// This thread's processor time; zero where the system does not tell it this way.
 fn thread_time() -> Duration {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(told.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default())
 }
 
-fn round(module: &Module, output: usize, threads: usize) -> Took {
-    jobs(module, output, threads, |_, start| start.elapsed() >= ROUND)
+fn round(program: &Program, threads: usize) -> Took {
+    jobs(program, threads, |_, start| start.elapsed() >= ROUND)
+}
+
+/// One process, from start to end: seconds.
+fn spawned() -> f64 {
+    let begun = Instant::now();
+    let status = std::process::Command::new("/bin/true").status().expect("there is a /bin/true");
+    assert!(status.success());
+    begun.elapsed().as_secs_f64()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -150,21 +231,33 @@ fn promises() {
     let narrow = narrow();
     println!("freed memories are reset by PAGEMAP_SCAN: {}", pooled.resets_by_pagemap_scan());
     let empty = wat::parse_str(EMPTY).expect("valid text");
+    let ours =
+        |module: Result<Module, ModuleError>, output| Program::Ours(module.expect("a good module"), output);
+    let bare = Bare::new(pooled.resets_by_pagemap_scan()).expect("bare wasmtime starts");
+    let real = ours(pooled.compile(UPPER), 300);
     let cases = [
-        ("real program, pooled", pooled.compile(UPPER), 300),
-        ("real program, on demand", on_demand.compile(UPPER), 300),
-        ("real program, 64 MiB slots", narrow.compile(UPPER), 300),
-        ("empty module, pooled", pooled.compile(&empty), 0),
+        ("real program, pooled", &real),
+        ("real program, bare wasmtime", &Program::Bare(bare)),
+        ("real program, on demand", &ours(on_demand.compile(UPPER), 300)),
+        ("real program, 64 MiB slots", &ours(narrow.compile(UPPER), 300)),
+        ("empty module, pooled", &ours(pooled.compile(&empty), 0)),
     ];
     println!(
         "{:28} {:>9} {:>9} {:>9} {:>12} {:>7}",
         "", "µs", "µs best", "µs of CPU", "2 threads /s", "ratio"
     );
-    for (name, module, output) in cases {
-        let module = module.expect("a good module");
-        round(&module, output, 2);
-        let rounds: Vec<(Took, Took)> =
-            (0..ROUNDS).map(|_| (round(&module, output, 1), round(&module, output, 2))).collect();
+    let mut rounds: Vec<Vec<(Took, Took)>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut spawns = Vec::new();
+    // One round of each, then the next: what else the machine does hits all of them.
+    for _ in 0..=ROUNDS {
+        for ((_, program), rounds) in cases.iter().zip(&mut rounds) {
+            rounds.push((round(program, 1), round(program, 2)));
+        }
+        spawns.push(median((0..SPAWNS).map(|_| spawned()).collect()));
+    }
+    for ((name, _), rounds) in cases.iter().zip(&rounds) {
+        // The first is there to warm up.
+        let rounds = &rounds[1..];
         let of = |figure: &dyn Fn(&(Took, Took)) -> f64| median(rounds.iter().map(figure).collect());
         let best = |figure: &dyn Fn(&(Took, Took)) -> f64| rounds.iter().map(figure).fold(0.0, f64::max);
         let (one, cpu) = (of(&|(one, _)| one.rate()), of(&|(one, _)| one.cpu_each()));
@@ -176,6 +269,13 @@ fn promises() {
             best_two / best_one
         );
     }
+    let ratio = |pick: &dyn Fn(usize) -> f64| median((1..=ROUNDS).map(pick).collect());
+    println!(
+        "real program: {:.2} times bare wasmtime; spawn /bin/true: {:.0} µs, {:.0} times as long",
+        ratio(&|n| rounds[1][n].0.rate() / rounds[0][n].0.rate()),
+        1e6 * median(spawns.clone()),
+        ratio(&|n| spawns[n] * rounds[0][n].0.rate()),
+    );
     computing(&pooled, &narrow);
 }
 
@@ -192,10 +292,11 @@ fn computing(pooled: &Engine, narrow: &Engine) {
         start.call(&mut store, ()).expect("it ends");
         thread_time().saturating_sub(before).as_secs_f64()
     };
-    let ours = |module: &Module| jobs(module, 0, 1, |done, _| done == 1).cpu.as_secs_f64();
-    let unmetered = pooled.compile(&wasm).expect("a good module");
-    let metered = pooled.compile_with(&wasm, Metering::Fuel).expect("a good module");
-    let checked = narrow.compile(&wasm).expect("a good module");
+    let ours = |program: &Program| jobs(program, 1, |done, _| done == 1).cpu.as_secs_f64();
+    let program = |module: Result<Module, ModuleError>| Program::Ours(module.expect("a good module"), 0);
+    let unmetered = program(pooled.compile(&wasm));
+    let metered = program(pooled.compile_with(&wasm, Metering::Fuel));
+    let checked = program(narrow.compile(&wasm));
     let (mut free, mut fuel, mut small) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let bare = plain();
@@ -214,19 +315,20 @@ fn computing(pooled: &Engine, narrow: &Engine) {
 fn criterion_benches(criterion: &mut Criterion) {
     let pooled = engine(Allocation::Pooled);
     let on_demand = engine(Allocation::OnDemand);
-    let real = pooled.compile(UPPER).expect("a good module");
-    let slow = on_demand.compile(UPPER).expect("a good module");
-    let empty = pooled.compile(&wat::parse_str(EMPTY).expect("valid text")).expect("a good module");
+    let program =
+        |module: Result<Module, ModuleError>, output| Program::Ours(module.expect("a good module"), output);
+    let real = program(pooled.compile(UPPER), 300);
+    let slow = program(on_demand.compile(UPPER), 300);
+    let empty = program(pooled.compile(&wat::parse_str(EMPTY).expect("valid text")), 0);
     let mut group = criterion.benchmark_group("sandbox");
-    for (name, module, output, threads) in [
-        ("real program", &real, 300, 1),
-        ("real program, two threads", &real, 300, 2),
-        ("empty module", &empty, 0, 1),
-        ("real program, on demand", &slow, 300, 1),
+    for (name, program, threads) in [
+        ("real program", &real, 1),
+        ("real program, two threads", &real, 2),
+        ("empty module", &empty, 1),
+        ("real program, on demand", &slow, 1),
     ] {
         group.bench_function(name, |bencher| {
-            bencher
-                .iter_custom(|iterations| jobs(module, output, threads, |done, _| done >= iterations).wall);
+            bencher.iter_custom(|iterations| jobs(program, threads, |done, _| done >= iterations).wall);
         });
     }
     group.finish();
