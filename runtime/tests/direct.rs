@@ -380,7 +380,7 @@ impl AsyncRead for Slow {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.asked += 1;
-        if self.asked % 3 != 0 {
+        if !self.asked.is_multiple_of(3) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -402,7 +402,7 @@ struct Full {
 impl OutputSink for Full {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.asked += 1;
-        if self.asked % OFTEN != 0 {
+        if !self.asked.is_multiple_of(OFTEN) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
