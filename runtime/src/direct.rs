@@ -42,7 +42,7 @@ pub(crate) struct Direct {
     pipes: Arc<Pipes>,
     /// Where its memory is among what it exports.
     memory: Option<ModuleExport>,
-    /// None of the three was closed, renumbered or given other flags.
+    /// None of the three was closed or renumbered. Flags are for files: none of the three takes any.
     untouched: bool,
     /// Bytes that one call may make the host hold.
     budget: usize,

@@ -66,6 +66,7 @@ fn a_program_that_starts_at_its_memory_limit_is_within_it() {
     );
 }
 
+// Red with `set_fuel` given all there is in `sandbox.rs`.
 #[test]
 fn fuel_lasts_to_the_last_unit() {
     let module = metered(
@@ -102,6 +103,7 @@ fn writes(fd: u32) -> String {
     ))
 }
 
+// Red with `>=` for `>` in `write` of `stdout.rs`, without the cut, and without the note in `over`.
 #[test]
 fn output_ends_at_the_last_byte_of_its_limit() {
     for (fd, kind) in [(1, LimitKind::Stdout), (2, LimitKind::Stderr)] {
@@ -122,6 +124,7 @@ fn output_ends_at_the_last_byte_of_its_limit() {
     }
 }
 
+// Red as the one before it.
 #[test]
 fn output_of_a_component_ends_at_the_last_byte_of_its_limit() {
     let ran = |bytes| {
@@ -136,6 +139,7 @@ fn output_of_a_component_ends_at_the_last_byte_of_its_limit() {
     assert_eq!((kind, allowed, used, cut.stdout.len()), (LimitKind::Stdout, 4999, 5000, 4999));
 }
 
+// Red without `set_max_capacity` in `sandbox.rs`, and without the look for a full table in `verdict.rs`.
 #[test]
 fn the_last_handle_can_be_opened() {
     let dir = tempfile::tempdir().unwrap();
@@ -175,7 +179,7 @@ fn component(modules: usize, core: &str) -> Module {
     engine().compile(&wat::parse_str(&wat).unwrap()).unwrap()
 }
 
-// Red with the count of tables in `meter.rs` left to its default.
+// Red with the count of instances, of tables or of memories in `meter.rs` left to its default.
 #[test]
 fn the_last_instance_table_and_memory_fit() {
     let ends = |module: &Module, limits| run(module, &Grant::none(), &limits).report.outcome;
@@ -194,7 +198,9 @@ fn the_last_instance_table_and_memory_fit() {
     assert_eq!(exceeded(&ends(&memories, Limits { memories: 1, ..plain })), (LimitKind::Memories, 1, 2));
 }
 
-// Preview 1 answers ENOMEM and goes on; a component has nowhere to say so, and is stopped.
+// Preview 1 answers ENOMEM and goes on; a component has nowhere to say so, and is stopped. Red without `budget` in `direct.rs`, with
+// more than that for the long way (preview 1), without `set_hostcall_fuel` in `sandbox.rs` (components), and without the words that
+// `verdict.rs` knows it by.
 #[test]
 fn the_hosts_buffer_holds_what_its_limit_says() {
     const NOMEM: i32 = 48;
@@ -228,6 +234,7 @@ fn the_hosts_buffer_holds_what_its_limit_says() {
     assert_eq!(floods(1 << 20).0, LimitKind::Stdout);
 }
 
+// Red without `max_random_size` in `sandbox.rs`.
 #[test]
 fn one_call_gets_as_much_randomness_as_its_limit_says() {
     let ask = |bytes: u32| {

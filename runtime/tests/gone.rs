@@ -150,7 +150,8 @@ async fn stopped(module: &Module, ends: &Ends, stop: Stop) -> Option<Outcome> {
     Some(report.unwrap().outcome)
 }
 
-// `kill.rs` says which guard stops which of them, and has seen each missing.
+// Red with a store that is not dropped in `Sandbox::run` (its slot stays taken); and without the yield at each tick, the looks at the
+// deadline, or those at the cancel, as in `kill.rs`.
 #[test]
 fn its_slot_is_free_and_it_writes_nothing_more() {
     let engine = Engine::new(EngineConfig { max_concurrent: 1, ..small() }).unwrap();
@@ -183,7 +184,7 @@ fn its_slot_is_free_and_it_writes_nothing_more() {
     });
 }
 
-// Each subscription is an entry of the table of host resources.
+// Each subscription is an entry of the table of host resources. Red without `set_max_capacity` in `sandbox.rs`.
 #[test]
 fn more_subscriptions_than_handles_exceed_them() {
     let ran = run(&module(&command(&subscribes(1000))), &Grant::none(), &Limits::default());

@@ -86,6 +86,9 @@ pub enum LoadError {
         /// The signal, or what it said last.
         how: String,
     },
+    /// Nobody's fault.
+    #[error("the host is shutting down; try again when it is back")]
+    ShuttingDown,
     /// The host's fault.
     #[error("{0}")]
     Host(String),

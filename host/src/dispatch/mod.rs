@@ -100,6 +100,8 @@ struct Shared {
     attempts: Handle,
     /// Where their guests do.
     guests: Handle,
+    /// No module that is being registered is waited for any longer.
+    given_up: CancelToken,
 }
 
 #[derive(Clone, Debug)]
@@ -135,6 +137,7 @@ impl Dispatcher {
             idle: Notify::new(),
             attempts,
             guests,
+            given_up: CancelToken::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -234,9 +237,17 @@ impl Dispatcher {
     /// refused. The caller has held the file's bytes against the digest.
     ///
     /// # Errors
-    /// When it is no module that this host runs.
+    /// When it is no module that this host runs, or when the host is shutting down.
     pub async fn compile(&self, module: &Digest, file: &Path) -> Result<(), LoadError> {
-        self.shared.modules.register(module, file).await
+        tokio::select! {
+            compiled = self.shared.modules.register(module, file) => compiled,
+            () = self.shared.given_up.cancelled() => Err(LoadError::ShuttingDown),
+        }
+    }
+
+    /// Ends the compilations of modules that are being registered: each may take minutes, and many may wait for their turn.
+    pub(crate) fn give_up_registering(&self) {
+        self.shared.given_up.cancel();
     }
 }
 

@@ -252,6 +252,7 @@ impl Host {
         let mut serving = serving;
         if tokio::time::timeout(LAST_ANSWERS, &mut serving).await.is_err() {
             let _ = close.send(());
+            dispatcher.give_up_registering();
             drop(serving.await);
         }
         if let Err(error) = service.store().commit(Transition::Log(Event::HostStopped {})).await {

@@ -97,6 +97,7 @@ fn refuse_module(error: &LoadError) -> Refusal {
         LoadError::Module(_) | LoadError::TooCostly { .. } | LoadError::Crashed { .. } => {
             RefusalCode::BadModule
         }
+        LoadError::ShuttingDown => RefusalCode::ShuttingDown,
         LoadError::Host(_) => RefusalCode::HostFault,
     };
     Refusal::new(code, error)

@@ -136,7 +136,6 @@ impl WasiSnapshotPreview1 for Guest {
         fd: types::Fd,
         flags: types::Fdflags,
     ) -> Result<()> {
-        self.direct().touch(fd.into());
         let (wasi, files) = self.files();
         wasi.fd_fdstat_set_flags(memory, fd, flags)?;
         if let Some(node) = files.nodes.get_mut(fd.into()) {

@@ -146,11 +146,10 @@ const SPECIAL_V4: &[Ipv4Net] = &[
     v4([240, 0, 0, 0], 4),
 ];
 
+/// Without the IPv4-mapped ones, which [`canonical`] turns into IPv4.
 const SPECIAL_V6: &[Ipv6Net] = &[
     // Unspecified, loopback, IPv4-compatible.
     v6([0, 0, 0, 0, 0, 0, 0, 0], 96),
-    // IPv4-mapped.
-    v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96),
     // IPv4-translated.
     v6([0, 0, 0, 0, 0xffff, 0, 0, 0], 96),
     // NAT64.
@@ -305,7 +304,8 @@ mod tests {
         "3ffe::1",
     ];
 
-    // Red with `is_special` answering no. Its lines were not taken out one by one.
+    // Red with `is_special` answering no; and without each line of `SPECIAL_V4`, the public one of `METADATA`, those of `SPECIAL_V6`
+    // within `GLOBAL_V6`, and the look at `GLOBAL_V6`, taken out one by one.
     #[test]
     fn what_is_no_ordinary_address_is_special() {
         for address in SPECIAL {
@@ -348,6 +348,48 @@ mod tests {
         assert_eq!(by("8.8.8.0/24", "8.8.9.1"), Covers::Not);
     }
 
+    // Red without each line of `SPECIAL_V4` and `SPECIAL_V6`, and with each one bit wider or narrower, one by one.
+    #[test]
+    fn each_special_range_is_meant_by_itself_and_by_no_wider_net() {
+        for (range, address) in [
+            ("0.0.0.0/8", "0.1.2.3"),
+            ("10.0.0.0/8", "10.1.2.3"),
+            ("100.64.0.0/10", "100.64.1.2"),
+            ("127.0.0.0/8", "127.0.0.1"),
+            ("169.254.0.0/16", "169.254.1.1"),
+            ("172.16.0.0/12", "172.16.0.1"),
+            ("192.0.0.0/24", "192.0.0.8"),
+            ("192.0.2.0/24", "192.0.2.1"),
+            ("192.88.99.0/24", "192.88.99.1"),
+            ("192.168.0.0/16", "192.168.0.1"),
+            ("198.18.0.0/15", "198.18.0.1"),
+            ("198.51.100.0/24", "198.51.100.1"),
+            ("203.0.113.0/24", "203.0.113.1"),
+            ("224.0.0.0/4", "224.0.0.1"),
+            ("240.0.0.0/4", "240.0.0.1"),
+            ("::/96", "::8.8.8.8"),
+            ("::ffff:0:0:0/96", "::ffff:0:8.8.8.8"),
+            ("64:ff9b::/96", "64:ff9b::8.8.8.8"),
+            ("64:ff9b:1::/48", "64:ff9b:1:ffff::8.8.8.8"),
+            ("100::/64", "100::1"),
+            ("100:0:0:1::/64", "100:0:0:1::1"),
+            ("2001::/23", "2001:20::1"),
+            ("2001:db8::/32", "2001:db8::1"),
+            ("2002::/16", "2002:808:808::1"),
+            ("3fff::/20", "3fff::1"),
+            ("5f00::/16", "5f00::1"),
+            ("fc00::/7", "fd12::1"),
+            ("fe80::/10", "fe80::1"),
+            ("fec0::/10", "fec0::1"),
+            ("ff00::/8", "ff02::1"),
+        ] {
+            assert_eq!(by(range, address), Covers::Widely, "{range} {address}");
+            let range: IpNet = range.parse().unwrap();
+            let wider = range.supernet().unwrap();
+            assert_eq!(covers(wider, ip(address)), Covers::Not, "{wider} {address}");
+        }
+    }
+
     #[test]
     fn a_net_within_a_special_range_means_it() {
         for (net, address) in [
@@ -371,7 +413,7 @@ mod tests {
         assert_eq!(by("fe00::/8", "fe80::1"), Covers::Not);
     }
 
-    // Red without `is_metadata` and without `embedded` in `covers`.
+    // Red without `is_metadata`, without each line of `METADATA`, without `embedded` in `covers`, and without each pattern of it.
     #[test]
     fn a_net_never_means_the_metadata_service_or_what_a_translator_hides() {
         for (net, address) in [
@@ -385,6 +427,7 @@ mod tests {
             ("2002::/16", "2002:a00:1::"),
             ("2001::/32", "2001::80ff:fffe"),
             ("::/96", "::10.0.0.1"),
+            ("::ffff:0:0:0/96", "::ffff:0:127.0.0.1"),
         ] {
             assert_eq!(by(net, address), Covers::Not, "{net} opens {address}");
         }

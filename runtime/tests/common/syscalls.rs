@@ -300,6 +300,11 @@ impl Script {
         self.step(&format!("(call $fd_renumber {from} {to})"))
     }
 
+    /// `fd_prestat_get`.
+    pub fn prestat(&mut self, number: i32) -> &mut Self {
+        self.step(&format!("(call $fd_prestat_get (i32.const {number}) (i32.const {STAT}))"))
+    }
+
     /// `fd_fdstat_set_flags`: 1 is "append".
     pub fn set_flags(&mut self, fd: Fd, flags: i32) -> &mut Self {
         let fd = fd.wat();

@@ -9,7 +9,9 @@ use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use crate::common::syscalls::{CREATE, DIRECTORY, FIRST, FROM_END, FROM_HERE, FROM_START, Script, TRUNCATE};
+use crate::common::syscalls::{
+    BADF, CREATE, DIRECTORY, FIRST, FROM_END, FROM_HERE, FROM_START, Fd, Script, TRUNCATE,
+};
 use crate::common::{module, run};
 use crate::{Place, answers};
 use strongroom_runtime::{ByteSize, Grant, Limits, Outcome};
@@ -135,12 +137,7 @@ fn lengths() {
         .stat_of(file)
         .length()
         .set_size(file, 40);
-    script
-        .allocate(file, 100)
-        .stat_of(file)
-        .length()
-        .set_size(FIRST, 1)
-        .set_size(crate::common::syscalls::Fd::Number(1), 1);
+    script.allocate(file, 100).stat_of(file).length().set_size(FIRST, 1).set_size(Fd::Number(1), 1);
     let reading = script.open(FIRST, "old", 0, false);
     script.set_size(reading, 1).write(reading, "x").pwrite_at(reading, 1, 0).allocate(reading, 1);
     script
@@ -253,6 +250,43 @@ fn renumbering() {
     let three = script.open(FIRST, "three", CREATE, true);
     script.write(three, "three").write(two, "who?").close(three).close(two);
     alike(&script);
+}
+
+// Red without `remove` of the closed node, or of the one that another took the place of, in `fs/preview1.rs`: what was closed is then
+// written to.
+#[test]
+fn what_was_closed_or_taken_away_cannot_be_written() {
+    let mut script = Script::new();
+    let one = script.open(FIRST, "one", CREATE, true);
+    script.set_flags(one, 1).write(one, "one").close(one);
+    script.pwrite_at(one, 3, 0).write(one, "more").set_size(one, 1).set_times_of(one);
+    let two = script.open(FIRST, "two", CREATE, true);
+    let three = script.open(FIRST, "three", CREATE, true);
+    script.write(two, "two").renumber(two, three).pwrite_at(two, 9, 0).write(two, "more").set_size(two, 1);
+    script.renumber(Fd::Number(2), three).write(three, "to stderr").pwrite_at(three, 9, 0).set_size(three, 9);
+    let (_, place) = alike(&script);
+    assert_eq!((place.length("one"), place.length("two"), place.length("three")), (3, 3, 0));
+}
+
+// Red when a directory is not known by its new number.
+#[test]
+fn only_what_was_granted_is_a_granted_directory() {
+    let prestats = |script: &mut Script| {
+        for number in 0..6 {
+            script.prestat(number);
+        }
+    };
+    let mut script = Script::new();
+    prestats(&mut script);
+    assert_eq!(script.answers(&Grant::none()), [BADF; 6]);
+    let sub = script.open(FIRST, "sub", DIRECTORY, false);
+    prestats(&mut script);
+    script.renumber(FIRST, sub);
+    prestats(&mut script);
+    script.close(sub);
+    prestats(&mut script);
+    let (answers, _) = alike(&script);
+    assert_eq!(answers.iter().filter(|&&answer| answer == BADF).count(), 5 + 5 + 5 + 6);
 }
 
 #[test]

@@ -453,7 +453,7 @@ mod tests {
         }
     }
 
-    // Each line is red with the part of `covers` that it is about taken out.
+    // Each line is red with the part of `covers` that it is about taken out; all of them were, one by one.
     #[test]
     fn a_policy_covers_what_is_narrower() {
         let covers = |policy: &str, asked: &str| to(policy).covers(&to(asked));
@@ -468,6 +468,7 @@ mod tests {
         let covers = |policy: &str, asked: &str| http(policy).covers(&http(asked));
         assert!(covers("* https://a.b", "GET https://a.b/x"));
         assert!(covers("https://a.b/v1", "GET https://a.b/v1/x"));
+        assert!(covers("https://a.b/v1", "https://a.b/v1"));
         assert!(!covers("https://a.b/v1", "https://a.b/v10"));
         assert!(!covers("https://a.b/v1", "https://a.b/"));
         assert!(!covers("GET https://a.b", "* https://a.b"));

@@ -169,7 +169,7 @@ mod tests {
         Target::of(&method, &url.parse().unwrap()).is_covered_by(rule)
     }
 
-    // Each line is about one comparison; they were not taken out one by one.
+    // Red without each comparison of `is_covered_by`, taken out one by one, but the one with CONNECT, which the next test has.
     #[test]
     fn every_part_of_a_request_is_held_against_the_rule() {
         let rule = rule("/v1");
