@@ -4,11 +4,13 @@ use std::sync::OnceLock;
 
 use crate::common::{Ran, engine, run};
 use crate::{Place, disk, exceeded};
-use strongroom_runtime::{ByteSize, LimitKind, Limits, Module, Outcome};
+use strongroom_runtime::{ByteSize, Grant, LimitKind, Limits, Module, Outcome, Reached};
 
 /// "Quota exceeded" and "file too large", as a component's C library numbers them.
 const DQUOT: u32 = 19;
 const FBIG: u32 = 22;
+/// No such file or directory.
+const NOENT: u32 = 44;
 /// What it makes of any failure of a stream; it does not ask for the reason.
 const IO: u32 = 29;
 
@@ -110,7 +112,7 @@ fn one_file_of_a_component_grows_to_its_limit() {
     assert_eq!((place.length("f"), place.length("g"), place.length("h")), (9_999, 0, 9_999));
 }
 
-// Red without: `before_opening` in `open_at` of `fs/preview2.rs`, and `before_making` in its neighbours.
+// Red without: `before_opening` in `open_at` of `fs/preview2.rs`, and `before_making` in each of its neighbours.
 #[test]
 fn what_a_component_creates_is_counted() {
     let place = Place::new();
@@ -122,6 +124,7 @@ fn what_a_component_creates_is_counted() {
         "mkdir:/d/more",
         "mkdir:/d/new",
         "link:/d/many/0",
+        "symlink:/d/s",
         "create:/d/many:9",
     ];
     let lines = told(&place, &limits, &commands);
@@ -131,10 +134,77 @@ fn what_a_component_creates_is_counted() {
         format!("mkdir: 0, then error {DQUOT}"),
         "mkdir: 0, then error 20".to_owned(),
         format!("link: 0, then error {DQUOT}"),
+        format!("symlink: 0, then error {DQUOT}"),
         "create: 9".to_owned(),
     ];
     assert_eq!(lines, want);
     assert_eq!(std::fs::read_dir(place.path("many")).unwrap().count(), 9);
+}
+
+// Red without any one of the calls of `after_making` in `fs/preview2.rs`.
+#[test]
+fn what_a_component_failed_to_create_is_given_back() {
+    let place = Place::new();
+    let limits = Limits { files: 1, ..Limits::default() };
+    let failing = ["mkdir:/d/no/d", "symlink:/d/no/s", "link:/d/nothing", "hole:/d/no/f:1"];
+    for command in failing {
+        let lines = told(&place, &limits, &[command, command, "mkdir:/d/new"]);
+        let what = command.split(':').next().unwrap();
+        let failed = format!("{what}: 0, then error {NOENT}");
+        assert_eq!(lines, [failed.as_str(), failed.as_str(), "mkdir: 1"]);
+        std::fs::remove_dir(place.path("new")).unwrap();
+    }
+}
+
+/// What the commands were told of as denied or used, in a directory with a file, a link to it and a directory.
+fn reached(grant: impl FnOnce(&std::path::Path) -> Grant, commands: &[&str]) -> Vec<String> {
+    let place = Place::new();
+    std::fs::write(place.path("f"), "f").unwrap();
+    std::fs::create_dir(place.path("sub")).unwrap();
+    std::os::unix::fs::symlink("f", place.path("s")).unwrap();
+    let grant = grant(place.0.path()).arg("files").args(commands.iter().copied());
+    let ran = run(&files(), &grant, &Limits::default());
+    assert_eq!(ran.outcome(), &Outcome::Exited(0));
+    let line = |entry: &Reached| {
+        let how = if entry.granted { "granted" } else { "denied" };
+        format!("{how} {} x{}", entry.what, entry.count)
+    };
+    ran.report.reached.iter().map(line).collect()
+}
+
+// Red without any one of the calls of `tell` and `tell_both` in `fs/preview2.rs` that a change goes through.
+#[test]
+fn what_a_component_may_not_change_is_told() {
+    let commands = [
+        ("mkdir:/in/m", "write /in/m x1"),
+        ("symlink:/in/l", "write /in/l x1"),
+        ("unlink:/in/f", "write /in/f x1"),
+        ("rmdir:/in/sub", "write /in/sub x1"),
+        ("shrink:/in/f", "write /in/f x1"),
+        ("touch:/in/f", "write /in/f x1"),
+        ("touchat:/in/f", "write /in/f x1"),
+        ("overwrite:/in/f", "write /in/f x1"),
+    ];
+    for (command, what) in commands {
+        let told = reached(|dir| Grant::none().read_dir(dir, "/in"), &[command]);
+        assert_eq!(told, [format!("denied {what}")], "{command}");
+    }
+    for (command, new) in [("link:/in/f", "/in/f.link"), ("rename:/in/f", "/in/f.new")] {
+        let told = reached(|dir| Grant::none().read_dir(dir, "/in"), &[command]);
+        assert_eq!(told, ["denied write /in/f x1".to_owned(), format!("denied write {new} x1")], "{command}");
+    }
+}
+
+// Red without any one of the calls of `tell` in `fs/preview2.rs` that a look goes through.
+#[test]
+fn what_a_component_looks_at_is_told_when_asked_for() {
+    let uses = |command| reached(|dir| Grant::none().read_dir(dir, "/in").observe(), &[command]);
+    for (command, times) in [("readlink:/in/s", 1), ("length:/in/f", 2), ("list:/in/sub", 2)] {
+        assert_eq!(uses(command), [format!("granted read /in x{times}")], "{command}");
+    }
+    // One that is refused before it is opened.
+    let told = reached(|dir| Grant::none().read_dir(dir, "/in"), &["readlink:/in/../s"]);
+    assert_eq!(told, ["denied read /in/../s x1"]);
 }
 
 // Red without: `set_max_capacity` in `sandbox.rs`.
