@@ -141,6 +141,20 @@ fn each_feature_that_is_off_is_named() {
         ("legacy exceptions", program("(tag $t) (func try catch $t end)")),
         ("component-model async (WASI 0.3)", r#"(component (type (stream u8)))"#.to_owned()),
         ("component-model error contexts", r#"(component (type error-context))"#.to_owned()),
+        (
+            "memory control",
+            program("(memory 1) (func (memory.discard (i32.const 0) (i32.const 0)))"),
+        ),
+        (
+            "component-model threading",
+            r#"(component (core func (canon thread.index)))"#.to_owned(),
+        ),
+        ("component-model values", r#"(component (import "v" (value $v string)) (export "w" (value $v)))"#.to_owned()),
+        (
+            "component-model garbage collection",
+            r#"(component (import "f" (func $f)) (core type $t (func)) (core func (canon lower (func $f) gc (core-type $t))))"#
+                .to_owned(),
+        ),
     ];
     for (feature, wat) in cases {
         match refused(&wat) {
