@@ -122,7 +122,9 @@ fn help_names_what_there_is() {
         let first = |line: &str| Some(line.strip_prefix("  ")?.split_once(' ')?.0.to_owned());
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
-    assert_eq!(commands(&["--help"]), ["init", "serve", "run", "submit", "job", "module", "secret", "audit"]);
+    let all = ["init", "serve", "run", "submit", "job", "module", "secret", "config", "audit"];
+    assert_eq!(commands(&["--help"]), all);
+    assert_eq!(commands(&["config", "--help"]), ["check", "show"]);
     assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "fetch", "cancel"]);
     assert_eq!(commands(&["secret", "--help"]), ["set", "list", "remove"]);
     assert_eq!(commands(&["module", "--help"]), ["push", "list", "inspect"]);
