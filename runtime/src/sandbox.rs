@@ -33,6 +33,8 @@ use crate::verdict::judge;
 
 /// What the sinks of a stopped run get to store what they were given.
 const GRACE: Duration = Duration::from_millis(50);
+/// What the disk gets for a write that it has begun when the guest ends, so that nothing is written after the end is told.
+const DISK: Duration = Duration::from_secs(5);
 /// A deadline for a wall limit beyond what the clock can count to.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -43,8 +45,9 @@ pub struct Sandbox(());
 impl Sandbox {
     /// Runs `module` once.
     ///
-    /// Needs a tokio runtime with its timer on. Dropping the future stops the guest, too. A file operation that has already
-    /// been handed to the system is not undone by any stop: wait before reusing a granted directory.
+    /// Needs a tokio runtime with its timer on. Dropping the future stops the guest, too. No byte is written to a file after
+    /// the report, unless the disk takes seconds for a single write. A name that the system is making, moving or removing at
+    /// that moment is not waited for, nor is anything when the future is dropped.
     ///
     /// # Errors
     ///
@@ -83,10 +86,12 @@ impl Sandbox {
         let stopped = matches!(ended, Ended::Deadline | Ended::Spent | Ended::Cancelled);
         let outcome = conclude(ended, &store, limits, start, &cpu).map(|outcome| soft.explain(outcome));
         soft.measure(&mut usage);
+        let written = store.data().files.close(DISK);
         // The slot goes back before the sinks are waited for, which can take long.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(store))) {
             return Err(HostFault::Panic { message: panic_text(payload.as_ref()) });
         }
+        written.await;
         let mut outcome = outcome?;
 
         let late = if stopped {

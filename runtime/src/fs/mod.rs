@@ -20,6 +20,7 @@ mod sys;
 mod tell;
 
 use std::io;
+use std::time::Duration;
 
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 
@@ -51,6 +52,11 @@ impl Files {
             nodes: Nodes::default(),
             call_budget: 0,
         }
+    }
+
+    /// Ends all writing of the run, once its guest is gone. A write that the system has begun is waited for, at most `most`.
+    pub(crate) fn close(&self, most: Duration) -> impl Future<Output = ()> + Send + use<> {
+        self.disk.clone().close(most)
     }
 }
 

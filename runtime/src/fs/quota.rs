@@ -12,8 +12,10 @@
 use std::fs::File;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -57,11 +59,37 @@ pub(super) struct Disk {
     soft: SoftLimits,
     /// Held from the look at a file's length to the end of the write.
     writing: Arc<Mutex<()>>,
+    /// The run is over: nothing more is written.
+    closed: Arc<AtomicBool>,
 }
 
 impl Disk {
     pub(super) fn new(soft: SoftLimits) -> Self {
-        Self { soft, writing: Arc::default() }
+        Self { soft, writing: Arc::default(), closed: Arc::default() }
+    }
+
+    /// Ends all writing: what has begun is waited for, at most `most`, and what has not never begins.
+    pub(super) async fn close(self, most: Duration) {
+        self.closed.store(true, Ordering::SeqCst);
+        if !matches!(self.writing.try_lock(), Err(TryLockError::WouldBlock)) {
+            return;
+        }
+        let written = tokio::task::spawn_blocking(move || drop(self.lock()));
+        // A disk that takes longer is not the guest's doing, and its slot is not the disk's.
+        let _ = tokio::time::timeout(most, written).await;
+    }
+
+    /// It guards no data, so one poisoned by a panic is as good as any.
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    ///
+    /// `EPIPE` when the run is over.
+    fn begin(&self) -> io::Result<MutexGuard<'_, ()>> {
+        let writing = self.lock();
+        if self.closed.load(Ordering::SeqCst) { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(writing) }
     }
 
     /// Writes `bytes`, or the first part of them that fits. Blocks.
@@ -70,8 +98,7 @@ impl Disk {
     ///
     /// `EFBIG` or `EDQUOT` when nothing fits, and what the system says.
     pub(super) fn write(&self, file: &File, bytes: &[u8], at: At) -> io::Result<Wrote> {
-        // It guards no data, so one poisoned by a panic is as good as any.
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.begin()?;
         let length = file.metadata()?.len();
         let start = match at {
             At::Offset(offset) => offset,
@@ -103,7 +130,7 @@ impl Disk {
     ///
     /// As for [`Disk::write`].
     pub(super) fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.begin()?;
         let growth = length.saturating_sub(file.metadata()?.len());
         if growth > 0 && self.soft.file_size(length).is_err() {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -219,5 +246,39 @@ mod tests {
             soft.measure(&mut usage);
             assert_eq!((file.metadata().unwrap().len(), usage.disk), (QUOTA, ByteSize::bytes(QUOTA)));
         }
+    }
+
+    // Red without the look at `closed` in `begin`.
+    #[tokio::test]
+    async fn nothing_is_written_once_the_run_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("f")).unwrap();
+        let disk = Disk::new(SoftLimits::new(&Limits::default()));
+        disk.write(&file, b"in time", At::End).unwrap();
+        disk.clone().close(Duration::from_secs(60)).await;
+        assert_eq!(disk.write(&file, b"late", At::End).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(disk.set_length(&file, 0).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(file.metadata().unwrap().len(), 7);
+    }
+
+    // Red without the wait for the lock in `close`.
+    #[tokio::test]
+    async fn what_is_being_written_is_waited_for() {
+        let disk = Disk::new(SoftLimits::new(&Limits::default()));
+        let written = Arc::new(AtomicBool::new(false));
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn({
+            let (disk, written) = (disk.clone(), Arc::clone(&written));
+            move || {
+                let _writing = disk.begin().unwrap();
+                begun.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+                written.store(true, Ordering::SeqCst);
+            }
+        });
+        has_begun.recv().unwrap();
+        disk.close(Duration::from_secs(60)).await;
+        assert!(written.load(Ordering::SeqCst));
+        writer.join().unwrap();
     }
 }
