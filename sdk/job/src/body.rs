@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::expand::{MAX_EXPANDED_BYTES, expand};
 use crate::strict::{self, StrictError};
 use crate::task::{self, TaskError};
-use crate::{Input, JobId, Name, PublicKey, Task, Timestamp};
+use crate::{Capabilities, Input, JobId, Limits, ModuleRef, Name, Plan, PublicKey, Task, Timestamp};
 
 /// Longest signed body of one job, in bytes.
 pub const MAX_JOB_BODY_BYTES: usize = 64 << 10;
@@ -17,6 +17,9 @@ pub const MAX_JOB_BODY_BYTES: usize = 64 << 10;
 pub const MAX_BATCH_BODY_BYTES: usize = 4 << 20;
 /// Most jobs of a batch.
 pub const MAX_BATCH_JOBS: usize = 10_000;
+
+/// Most jobs that all jobs of a batch together wait for: a job counts once for each job that waits for it.
+pub const MAX_EDGES: usize = 100_000;
 
 /// The version that every body of this format carries.
 const VERSION: u64 = 1;
@@ -85,13 +88,26 @@ pub struct Variation {
     /// Replaces the template's input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
+    /// Replaces the template's module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<ModuleRef>,
+    /// Replaces the template's capabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Box<Capabilities>>,
+    /// Replaces the template's limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Box<Limits>>,
+    /// Replaces the template's plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<Plan>>,
 }
 
 impl Variation {
     /// A job that is the template itself.
     #[must_use]
     pub const fn of(id: JobId) -> Self {
-        Self { id, args: None, env: None, input: None }
+        let (args, env, input) = (None, None, None);
+        Self { id, args, env, input, module: None, capabilities: None, limits: None, plan: None }
     }
 }
 
@@ -142,6 +158,24 @@ pub enum BodyError {
          allowed: sign several smaller batches"
     )]
     BatchTooLarge(usize),
+    /// A job waits for a place that the batch does not have.
+    #[error("job {index} of the batch waits for job {place}, and the batch has only {count}, counted from 0")]
+    UnknownDependency {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// The place that it names.
+        place: u32,
+        /// Jobs of the batch.
+        count: usize,
+    },
+    /// Jobs wait for each other in a circle.
+    #[error(
+        "jobs of the batch wait for each other in a circle, job {0} among them: none of them could ever start"
+    )]
+    Cycle(usize),
+    /// All jobs together wait for too many.
+    #[error("the jobs of the batch wait for {0} others in all; at most {MAX_EDGES} are allowed")]
+    TooManyDependencies(usize),
 }
 
 impl JobBody {
@@ -155,6 +189,9 @@ impl JobBody {
         let body: Self = strict::parse(bytes, MAX_JOB_BODY_BYTES)?;
         check_version(body.version)?;
         body.task.check()?;
+        if !body.task.plan.after.is_empty() {
+            return Err(task::fault("plan.after", "only a job of a batch can wait for others").into());
+        }
         Ok(body)
     }
 }
@@ -179,22 +216,34 @@ impl Variation {
     pub(crate) fn check(&self) -> Result<(), TaskError> {
         self.args.as_deref().map_or(Ok(()), task::check_args)?;
         self.env.as_ref().map_or(Ok(()), task::check_env)?;
-        self.input.as_ref().map_or(Ok(()), task::check_input)
+        self.input.as_ref().map_or(Ok(()), task::check_input)?;
+        self.capabilities.as_ref().map_or(Ok(()), |asked| asked.check())?;
+        self.limits.as_ref().map_or(Ok(()), |limits| limits.check())?;
+        self.plan.as_ref().map_or(Ok(()), |plan| plan.check())
+    }
+
+    /// Checks the rules between parts, of which some are the template's.
+    pub(crate) fn check_with(&self, template: &Task) -> Result<(), TaskError> {
+        let asked = self.capabilities.as_deref().unwrap_or(&template.capabilities);
+        asked.check_env(self.env.as_ref().unwrap_or(&template.env))?;
+        let input = self.input.as_ref().unwrap_or(&template.input);
+        task::check_sources(input, self.plan.as_deref().unwrap_or(&template.plan))
     }
 
     pub(crate) fn apply_to(self, template: &Task) -> Task {
         Task {
-            module: template.module,
+            module: self.module.unwrap_or(template.module),
             entry: template.entry,
             args: self.args.unwrap_or_else(|| template.args.clone()),
             env: self.env.unwrap_or_else(|| template.env.clone()),
             input: self.input.unwrap_or_else(|| template.input.clone()),
-            capabilities: template.capabilities.clone(),
-            limits: template.limits.clone(),
+            capabilities: self.capabilities.map_or_else(|| template.capabilities.clone(), |asked| *asked),
+            limits: self.limits.map_or_else(|| template.limits.clone(), |limits| *limits),
             queue: template.queue.clone(),
             priority: template.priority,
             idempotent: template.idempotent,
             labels: template.labels.clone(),
+            plan: self.plan.map_or_else(|| template.plan.clone(), |plan| *plan),
         }
     }
 }

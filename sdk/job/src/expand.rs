@@ -15,7 +15,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::body::{BatchBody, BodyError, JobBody, MAX_BATCH_JOBS, MAX_JOB_BODY_BYTES, Variation};
-use crate::{Capabilities, Context, Input, JobId, Task};
+use crate::{Capabilities, Context, Input, JobId, Limits, ModuleRef, Plan, Task, flow};
 
 /// Most memory that the jobs of one batch may take once each has its own copy of the template, in bytes.
 pub const MAX_EXPANDED_BYTES: usize = 32 << 20;
@@ -28,9 +28,15 @@ const ARG_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 128;
 /// What one mount takes besides its paths.
 const MOUNT_BYTES: usize = 192;
+/// What one range of jobs that are waited for takes.
+const AFTER_BYTES: usize = 16;
+/// The name of a plan and what stands around it: `,"plan":`.
+const PLAN_NAME_BYTES: usize = 8;
 /// What one destination, listener, HTTP rule or secret takes besides its text.
 const RULE_BYTES: usize = 192;
 
+const _: () =
+    assert!(size_of::<crate::After>() <= AFTER_BYTES, "a range must not take more than it is counted for");
 const _: () = assert!(size_of::<JobBody>() <= JOB_BYTES, "a job must not take more than it is counted for");
 
 /// All jobs of `batch`, each checked and with its own copy of the template.
@@ -48,9 +54,10 @@ pub(crate) fn expand(batch: BatchBody) -> Result<Vec<JobBody>, BodyError> {
     }
     template.check()?;
     for (index, job) in jobs.iter().enumerate() {
-        let env = job.env.as_ref().map_or(Ok(()), |env| template.capabilities.check_env(env));
-        job.check().and(env).map_err(|error| BodyError::BatchTask { index, id: job.id, error })?;
+        let checked = job.check().and_then(|()| job.check_with(&template));
+        checked.map_err(|error| BodyError::BatchTask { index, id: job.id, error })?;
     }
+    flow::check(&template, &jobs)?;
     check_sizes(version, &context, &template, &jobs)?;
     let body = |job: Variation| JobBody {
         version,
@@ -71,12 +78,18 @@ fn check_sizes(
         JobBody { version, id: JobId::from_bytes([0; 16]), context: context.clone(), task: template.clone() };
     let whole = Size { json: json_bytes(&alone), memory: task_memory(template) };
     let (args, env, input) = (of_args(&template.args), of_env(&template.env), of_input(&template.input));
+    let (module, asked) = (of_module(&template.module), of_capabilities(&template.capabilities));
+    let (limits, plan) = (of_limits(&template.limits), of_plan(&template.plan));
     let mut total: usize = 0;
     for (index, job) in jobs.iter().enumerate() {
         let size = whole
             .replace(args, job.args.as_deref().map(of_args))
             .replace(env, job.env.as_ref().map(of_env))
-            .replace(input, job.input.as_ref().map(of_input));
+            .replace(input, job.input.as_ref().map(of_input))
+            .replace(module, job.module.as_ref().map(of_module))
+            .replace(asked, job.capabilities.as_deref().map(of_capabilities))
+            .replace(limits, job.limits.as_deref().map(of_limits))
+            .replace(plan, job.plan.as_deref().map(of_plan));
         if size.json > MAX_JOB_BODY_BYTES {
             return Err(BodyError::JobTooLong { index, id: job.id, length: size.json });
         }
@@ -115,9 +128,33 @@ fn of_env(env: &BTreeMap<String, String>) -> Size {
 fn of_input(input: &Input) -> Size {
     let memory = match input {
         Input::Inline(bytes) => bytes.0.len(),
+        Input::Outputs { artifact } => artifact.as_ref().map_or(0, String::len),
         Input::Empty | Input::Blob { .. } => 0,
     };
     Size { json: json_bytes(input), memory }
+}
+
+fn of_module(module: &ModuleRef) -> Size {
+    Size { json: json_bytes(module), memory: 0 }
+}
+
+fn of_capabilities(asked: &Capabilities) -> Size {
+    let mounts = asked.mounts.iter();
+    let mounts: usize = mounts.map(|mount| MOUNT_BYTES + mount.path.len() + mount.source.len()).sum();
+    Size { json: json_bytes(asked), memory: mounts + rules_memory(asked) }
+}
+
+fn of_limits(limits: &Limits) -> Size {
+    Size { json: json_bytes(limits), memory: 0 }
+}
+
+/// A plan that says nothing is left out, with its name.
+fn of_plan(plan: &Plan) -> Size {
+    let texts = plan.unique.as_ref().map_or(0, |unique| unique.key.len())
+        + plan.group.as_ref().map_or(0, String::len);
+    let memory = texts + entries_memory(&plan.requires) + plan.after.len() * AFTER_BYTES;
+    let json = if plan.is_default() { 0 } else { PLAN_NAME_BYTES + json_bytes(plan) };
+    Size { json, memory }
 }
 
 fn entries_memory(entries: &BTreeMap<String, String>) -> usize {
@@ -126,9 +163,8 @@ fn entries_memory(entries: &BTreeMap<String, String>) -> usize {
 
 fn task_memory(task: &Task) -> usize {
     let parts = of_args(&task.args).memory + of_env(&task.env).memory + of_input(&task.input).memory;
-    let mounts = task.capabilities.mounts.iter();
-    let mounts: usize = mounts.map(|mount| MOUNT_BYTES + mount.path.len() + mount.source.len()).sum();
-    JOB_BYTES + parts + mounts + rules_memory(&task.capabilities) + entries_memory(&task.labels)
+    let more = of_capabilities(&task.capabilities).memory + of_plan(&task.plan).memory;
+    JOB_BYTES + parts + more + entries_memory(&task.labels)
 }
 
 fn rules_memory(asked: &Capabilities) -> usize {

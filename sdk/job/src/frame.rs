@@ -15,7 +15,7 @@ pub const ALPN: &[u8] = b"strongroom/1";
 /// Longest header of a request, in bytes: what a stranger with a known key can make the host allocate per stream.
 pub const MAX_REQUEST_BYTES: usize = 16 << 10;
 /// Longest header of an answer, in bytes: room for the receipt of the largest batch.
-pub const MAX_RESPONSE_BYTES: usize = 1 << 20;
+pub const MAX_RESPONSE_BYTES: usize = 2 << 20;
 /// Bytes of the length in front of a header.
 pub const PREFIX_BYTES: usize = 4;
 

@@ -2,7 +2,7 @@
 //!
 //! The road of a job, and the module that holds each step:
 //!
-//! 1. [`Task`] says what to run, with which capabilities and limits (`task`);
+//! 1. [`Task`] says what to run, with which capabilities and limits (`task`), and [`Plan`] when (`plan`);
 //! 2. [`JobBody`] or [`BatchBody`] adds id, host, tenant and time window (`body`);
 //! 3. [`sign_job`] or [`sign_batch`] puts it in a DSSE envelope (`envelope`);
 //! 4. a [`Request`] frame carries it to the host, a [`Response`] comes back (`frame`, `message`, `refusal`);
@@ -20,6 +20,7 @@ mod close;
 mod digest;
 mod envelope;
 mod expand;
+mod flow;
 pub mod frame;
 mod id;
 mod key;
@@ -30,6 +31,7 @@ mod name;
 mod network;
 pub mod note;
 mod outcome;
+mod plan;
 mod record;
 mod refusal;
 mod spki;
@@ -42,8 +44,8 @@ pub mod tlog_proof;
 
 pub use base64_bytes::Base64Bytes;
 pub use body::{
-    BatchBody, BodyError, Context, JobBody, MAX_BATCH_BODY_BYTES, MAX_BATCH_JOBS, MAX_JOB_BODY_BYTES, Salt,
-    Variation,
+    BatchBody, BodyError, Context, JobBody, MAX_BATCH_BODY_BYTES, MAX_BATCH_JOBS, MAX_EDGES,
+    MAX_JOB_BODY_BYTES, Salt, Variation,
 };
 pub use capabilities::{
     ARTIFACTS_PATH, Access, Capabilities, MAX_MOUNTS, MAX_PATH_BYTES, MAX_PATHS_BYTES, MAX_RULES,
@@ -60,13 +62,18 @@ pub use id::{JobId, ParseJobIdError};
 pub use key::{PublicKey, PublicKeyError, SecretKey, Signature};
 pub use limits::Limits;
 pub use message::{
-    AcceptedJob, BlobKind, HostView, JobEnd, JobView, MAX_LIST, ModuleView, OutputStream, Request, Response,
+    AcceptedJob, BlobKind, HostView, JobEnd, JobView, MAX_LIST, MAX_RESULT_BYTES, ModuleView, OutputStream,
+    Progress, QueueMode, QueueView, Request, Response,
 };
 pub use name::{MAX_NAME_BYTES, Name, ParseNameError};
 pub use network::{Destination, Hosts, HttpRule, Listener, MAX_RULE_BYTES, ParseRuleError, Protocol};
 pub use outcome::{
-    Artifact, Denial, JobState, Limit, MAX_ARTIFACT_NAMES_BYTES, MAX_ARTIFACTS, MAX_DENIALS,
+    Artifact, DeadReason, Denial, JobState, Limit, MAX_ARTIFACT_NAMES_BYTES, MAX_ARTIFACTS, MAX_DENIALS,
     MAX_REASON_BYTES, Outcome, OutputSummary, Usage,
+};
+pub use plan::{
+    After, MAX_AFTER, MAX_ATTEMPTS, MAX_KEY_BYTES, MAX_PAUSE_MS, On, Plan, RetryOn, RetryPolicy, Taken,
+    Unique,
 };
 pub use record::{Event, GrantRecord, MAX_RECORD_BYTES, Record, RecordError};
 pub use refusal::{MAX_MESSAGE_BYTES, MAX_MISSING, Refusal, RefusalCode};

@@ -5,12 +5,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Artifact, Denial, Digest, JobId, JobState, Limits, ModuleRef, Name, Outcome, OutputSummary, PublicKey,
-    Refusal, Timestamp, Usage,
+    Artifact, DeadReason, Denial, Digest, JobId, JobState, Limits, ModuleRef, Name, Outcome, OutputSummary,
+    PublicKey, Refusal, Timestamp, Usage, text,
 };
 
 /// Most jobs in one answer to [`Request::List`].
 pub const MAX_LIST: u32 = 500;
+/// Longest result that a guest may give, in bytes.
+pub const MAX_RESULT_BYTES: usize = 64 << 10;
+/// Longest text of a progress, in bytes.
+const MAX_PROGRESS_BYTES: usize = 200;
 
 /// A request: the first and only header that a client sends on a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +89,20 @@ pub enum Request {
         /// Bytes to leave out at the beginning.
         offset: u64,
     },
+    /// The task of a job as it was signed, so that it can be signed again. → [`Response::Output`], then the task in JSON.
+    Task {
+        /// Which job.
+        job: JobId,
+    },
+    /// The queues, and how many jobs of my tenant are in each. → [`Response::Queues`].
+    Queues {},
+    /// Pause, drain or open a queue; for operators. → [`Response::Queues`], with this queue alone.
+    SetQueue {
+        /// Which.
+        queue: Name,
+        /// What it does from now on.
+        mode: QueueMode,
+    },
 }
 
 /// An answer: the first header that a host sends on a stream.
@@ -128,8 +146,46 @@ pub enum Response {
         /// In the order of their digests.
         modules: Vec<ModuleView>,
     },
+    /// Queues.
+    Queues {
+        /// In the order of their names.
+        queues: Vec<QueueView>,
+    },
     /// Not done, and why.
     Refused(Refusal),
+}
+
+/// What a queue does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueMode {
+    /// Takes jobs and starts them.
+    #[default]
+    Open,
+    /// Takes jobs and starts none.
+    Paused,
+    /// Takes no jobs and starts those that it has.
+    Draining,
+}
+
+/// A queue, as one tenant sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Its name.
+    pub queue: Name,
+    /// What it does.
+    pub mode: QueueMode,
+    /// Jobs that wait for other jobs.
+    pub accepted: u64,
+    /// Jobs that wait for their time.
+    pub scheduled: u64,
+    /// Jobs that are ready.
+    pub queued: u64,
+    /// Jobs that run.
+    pub running: u64,
+    /// Since when the oldest of the ready ones is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Timestamp>,
 }
 
 /// What a blob is for.
@@ -150,6 +206,8 @@ pub enum OutputStream {
     Stdout,
     /// Standard error.
     Stderr,
+    /// What the guest gave as its result; there once the job is over.
+    Result,
 }
 
 /// A host and what it allows the asking principal.
@@ -178,8 +236,11 @@ pub struct HostView {
 pub struct AcceptedJob {
     /// Which.
     pub job: JobId,
-    /// The index of its `admitted` record in the audit log.
+    /// The index of its `admitted` record in the audit log; of its `merged` record when `existing` is there.
     pub log_index: u64,
+    /// The job is not run, because this one has its unique key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<JobId>,
 }
 
 /// How a job stands.
@@ -209,8 +270,30 @@ pub struct JobView {
     pub finished_at: Option<Timestamp>,
     /// Index of the `admitted` record.
     pub log_index: u64,
+    /// While it is `scheduled`: when it becomes ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<Timestamp>,
+    /// While it is `accepted`: how many jobs it still waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<u32>,
+    /// While it is `running`: how far it says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// What is only known when it is over.
     pub end: Option<JobEnd>,
+}
+
+/// How far a guest says it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: u8,
+    /// The guest's own words, which may be empty. Written and read without control characters, at most 200 bytes.
+    #[serde(
+        serialize_with = "text::write::<MAX_PROGRESS_BYTES, _>",
+        deserialize_with = "text::read::<'de, MAX_PROGRESS_BYTES, _>"
+    )]
+    pub text: String,
 }
 
 impl JobView {
@@ -242,6 +325,12 @@ pub struct JobEnd {
     /// Files that it left, by name; none in a list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
+    /// What it gave as its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<OutputSummary>,
+    /// Why it is not tried again; then its state is `dead`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead: Option<DeadReason>,
     /// Index of the `finished` record.
     pub log_index: u64,
 }

@@ -6,16 +6,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, MAX_PATH_BYTES, text};
+use crate::{Digest, JobId, MAX_PATH_BYTES, text};
 
 /// Longest reason that is written or read, in bytes: 480 jobs with the longest reasons fit one answer.
 pub const MAX_REASON_BYTES: usize = 480;
 
-/// Where a job is in its life. Everything after `Running` is terminal: it is reached once and never left.
+/// Where a job is in its life. Everything from `Succeeded` on is terminal: it is reached once and never left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobState {
-    /// Durable, waiting for a slot.
+    /// Durable, waiting for other jobs of its batch.
+    Accepted,
+    /// Waiting for its time: the one that it asked for, or the end of the pause before its next attempt.
+    Scheduled,
+    /// Ready, waiting for a slot.
     Queued,
     /// A guest is running, or was when the host went down.
     Running,
@@ -33,19 +37,25 @@ pub enum JobState {
     Interrupted,
     /// The host could not run it, for a reason of its own.
     Faulted,
+    /// It still waited when its time was up.
+    Expired,
+    /// It was tried as often, or for as long, as its plan allows, and never succeeded.
+    Dead,
 }
 
 impl JobState {
     /// Whether the job will never change again.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running)
+        !matches!(self, Self::Accepted | Self::Scheduled | Self::Queued | Self::Running)
     }
 }
 
 impl fmt::Display for JobState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Accepted => "accepted",
+            Self::Scheduled => "scheduled",
             Self::Queued => "queued",
             Self::Running => "running",
             Self::Succeeded => "succeeded",
@@ -55,6 +65,27 @@ impl fmt::Display for JobState {
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
             Self::Faulted => "faulted",
+            Self::Expired => "expired",
+            Self::Dead => "dead",
+        })
+    }
+}
+
+/// Why a job that may be tried again is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadReason {
+    /// It had all its attempts.
+    Attempts,
+    /// The next attempt would begin later than its plan allows.
+    Age,
+}
+
+impl fmt::Display for DeadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Attempts => "it had all its attempts",
+            Self::Age => "the next attempt would begin later than its plan allows",
         })
     }
 }
@@ -99,6 +130,18 @@ pub enum Outcome {
         )]
         reason: String,
     },
+    /// It still waited when its time was up.
+    Expired,
+    /// It never started: a job that it waits for did not end as its plan wants.
+    Unmet {
+        /// That job.
+        job: JobId,
+    },
+    /// It never started: another job with its unique key took its place.
+    Replaced {
+        /// That job.
+        by: JobId,
+    },
 }
 
 impl Outcome {
@@ -110,9 +153,10 @@ impl Outcome {
             Self::Exited { .. } => JobState::Failed,
             Self::Trapped { .. } => JobState::Trapped,
             Self::Exceeded { .. } => JobState::Exceeded,
-            Self::Cancelled => JobState::Cancelled,
+            Self::Cancelled | Self::Unmet { .. } | Self::Replaced { .. } => JobState::Cancelled,
             Self::Interrupted => JobState::Interrupted,
             Self::Faulted { .. } => JobState::Faulted,
+            Self::Expired => JobState::Expired,
         }
     }
 }
@@ -129,6 +173,11 @@ impl fmt::Display for Outcome {
             Self::Cancelled => f.write_str("cancelled"),
             Self::Interrupted => f.write_str("interrupted: the host went down while it ran"),
             Self::Faulted { reason } => write!(f, "the host could not run it: {reason}"),
+            Self::Expired => f.write_str("expired: it still waited when its time was up"),
+            Self::Unmet { job } => {
+                write!(f, "cancelled: job {job}, which it waits for, did not end as it must")
+            }
+            Self::Replaced { by } => write!(f, "cancelled: job {by} with the same unique key took its place"),
         }
     }
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::strict::{self, StrictError};
 use crate::{
-    Artifact, Denial, Destination, Digest, HttpRule, JobId, Limits, Listener, ModuleRef, Mount, Name,
-    Outcome, OutputSummary, PublicKey, RefusalCode, SecretUse, Timestamp, Usage,
+    Artifact, DeadReason, Denial, Destination, Digest, HttpRule, JobId, Limits, Listener, ModuleRef, Mount,
+    Name, Outcome, OutputSummary, PublicKey, QueueMode, RefusalCode, SecretUse, Timestamp, Usage,
 };
 
 /// Longest leaf that a log entry bundle can hold, in bytes.
@@ -128,6 +128,44 @@ pub enum Event {
         /// The attempt that was cut off.
         attempt: u32,
     },
+    /// Every job that this one waits for is over: it is ready.
+    Released {
+        /// Which job.
+        job: JobId,
+    },
+    /// An attempt ended in a way that the job's plan tries again.
+    Retried {
+        /// Which job.
+        job: JobId,
+        /// The attempt that ended.
+        attempt: u32,
+        /// How.
+        outcome: Outcome,
+        /// What it used.
+        usage: Usage,
+        /// The next attempt does not begin earlier.
+        ready_at: Timestamp,
+    },
+    /// A job was not run because another one has its unique key; whoever sent it was told of that one.
+    Merged {
+        /// The job that is not run.
+        job: JobId,
+        /// Who signed it.
+        principal: PublicKey,
+        /// SHA-256 of the signed body.
+        envelope: Digest,
+        /// The job that has the key.
+        into: JobId,
+    },
+    /// A queue was paused, drained or opened.
+    QueueSet {
+        /// Which.
+        queue: Name,
+        /// What it does from now on.
+        mode: QueueMode,
+        /// Who said so.
+        principal: PublicKey,
+    },
     /// The job is over: it is in its one terminal state.
     Finished {
         /// Which job.
@@ -148,6 +186,12 @@ pub enum Event {
         /// Files that the last attempt left, by name.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         artifacts: Vec<Artifact>,
+        /// What the last attempt gave as its result, when it gave one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        result: Option<OutputSummary>,
+        /// Why it is not tried again, when its plan tries such an outcome again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dead: Option<DeadReason>,
     },
 }
 
@@ -216,9 +260,15 @@ impl Record {
             | Event::Started { job, .. }
             | Event::CancelRequested { job, .. }
             | Event::Requeued { job, .. }
+            | Event::Released { job }
+            | Event::Retried { job, .. }
+            | Event::Merged { job, .. }
             | Event::Finished { job, .. } => Some(job),
             Event::Refused { job, .. } => job.as_ref(),
-            Event::HostStarted { .. } | Event::HostStopped {} | Event::ModuleRegistered { .. } => None,
+            Event::HostStarted { .. }
+            | Event::HostStopped {}
+            | Event::ModuleRegistered { .. }
+            | Event::QueueSet { .. } => None,
         }
     }
 }

@@ -84,6 +84,16 @@ pub enum RefusalCode {
     UnknownQueue,
     /// The queue is full; try again later.
     QueueFull,
+    /// The queue takes no jobs now.
+    QueueClosed,
+    /// Another job has the unique key.
+    NotUnique,
+    /// The tenant has used up what it may have.
+    QuotaReached,
+    /// The host does not have the labels that the job requires.
+    LabelMismatch,
+    /// The job could never run.
+    NeverRuns,
     /// The module was not given to the host.
     UnknownModule,
     /// The input was not given to the host.

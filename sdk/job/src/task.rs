@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base64_bytes::Base64Bytes;
 use crate::text::shown;
-use crate::{Capabilities, Digest, Limits, Name};
+use crate::{Artifact, Capabilities, Digest, Limits, Name, Plan};
 
 /// Most arguments of a job.
 pub const MAX_ARGS: usize = 1024;
@@ -50,6 +50,9 @@ pub struct Task {
     pub idempotent: bool,
     /// Free words for the people who look at the job later.
     pub labels: BTreeMap<String, String>,
+    /// When it runs, how often, and what it waits for.
+    #[serde(default, skip_serializing_if = "Plan::is_default")]
+    pub plan: Plan,
 }
 
 /// A module by the SHA-256 and the length of its bytes.
@@ -86,6 +89,14 @@ pub enum Input {
         /// Length in bytes.
         length: u64,
     },
+    /// What the jobs that this one waits for left, one after the other in the order of its plan: their standard outputs, or
+    /// their artifacts of one name. It is known when they are over.
+    #[serde(rename_all = "kebab-case")]
+    Outputs {
+        /// The artifact's name; none: standard output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        artifact: Option<String>,
+    },
 }
 
 /// What is wrong in a task that has the right shape.
@@ -109,14 +120,24 @@ impl Task {
         check_args(&self.args)?;
         check_env(&self.env)?;
         check_input(&self.input)?;
-        check_labels(&self.labels)?;
+        check_labels("labels", &self.labels)?;
         if !(-100..=100).contains(&self.priority) {
             return Err(fault("priority", "must be from -100 to 100"));
         }
         self.capabilities.check()?;
         self.capabilities.check_env(&self.env)?;
-        self.limits.check()
+        self.limits.check()?;
+        self.plan.check()?;
+        check_sources(&self.input, &self.plan)
     }
+}
+
+/// Outputs of other jobs can only be had from jobs that are waited for.
+pub(crate) fn check_sources(input: &Input, plan: &Plan) -> Result<(), TaskError> {
+    if matches!(input, Input::Outputs { .. }) && plan.after.is_empty() {
+        return Err(fault("input.outputs", "the job waits for no other job: name some in plan.after"));
+    }
+    Ok(())
 }
 
 pub(crate) fn at_most(field: &str, count: usize, max: usize) -> Result<(), TaskError> {
@@ -151,17 +172,20 @@ pub(crate) fn check_env(env: &BTreeMap<String, String>) -> Result<(), TaskError>
 pub(crate) fn check_input(input: &Input) -> Result<(), TaskError> {
     match input {
         Input::Inline(bytes) => at_most("input.inline", bytes.0.len(), MAX_INLINE_INPUT_BYTES),
-        Input::Empty | Input::Blob { .. } => Ok(()),
+        Input::Outputs { artifact: Some(name) } if !Artifact::is_name(name) => {
+            Err(fault("input.outputs.artifact", format_args!("\"{}\" cannot name an artifact", quoted(name))))
+        }
+        Input::Empty | Input::Blob { .. } | Input::Outputs { .. } => Ok(()),
     }
 }
 
 /// Labels are shown to people: they must be short and must not move a cursor.
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), TaskError> {
-    at_most("labels", labels.len(), MAX_LABELS)?;
+pub(crate) fn check_labels(list: &str, labels: &BTreeMap<String, String>) -> Result<(), TaskError> {
+    at_most(list, labels.len(), MAX_LABELS)?;
     for (name, value) in labels {
-        let field = format!("labels.{}", quoted(name));
+        let field = format!("{list}.{}", quoted(name));
         if name.is_empty() {
-            return Err(fault("labels", "a label needs a name"));
+            return Err(fault(list, "a label needs a name"));
         }
         at_most(&format!("{field}, bytes of the name"), name.len(), MAX_LABEL_BYTES)?;
         at_most(&format!("{field}, bytes of the value"), value.len(), MAX_LABEL_BYTES)?;
@@ -194,6 +218,7 @@ mod tests {
             priority: 0,
             idempotent: false,
             labels: BTreeMap::new(),
+            plan: Plan::default(),
         }
     }
 
@@ -233,6 +258,14 @@ mod tests {
             refused(|t| t.input = Input::Inline(Base64Bytes(vec![0; 16385])))
                 .starts_with("input.inline: 16385")
         );
+        let outputs = |artifact: Option<&str>| Input::Outputs { artifact: artifact.map(Into::into) };
+        assert!(refused(|t| t.input = outputs(None)).starts_with("input.outputs: the job waits for no"));
+        let after = |t: &mut Task| t.plan.after = vec![crate::After::success_of(0)];
+        let bad = |t: &mut Task| {
+            after(t);
+            t.input = outputs(Some("../x"));
+        };
+        assert_eq!(refused(bad), "input.outputs.artifact: \"../x\" cannot name an artifact");
         let label = |name: &str, value: &str| {
             let (name, value) = (name.to_owned(), value.to_owned());
             refused(|t| drop(t.labels.insert(name, value)))

@@ -205,7 +205,7 @@ proptest! {
         // What a variable of one job clashes with is another test's.
         template.capabilities.secrets.clear();
         let jobs: Vec<Variation> = (0..).zip(changes).map(|(number, (args, env, input))| {
-            Variation { id: fixtures::id(number), args, env, input }
+            Variation { args, env, input, ..Variation::of(fixtures::id(number)) }
         }).collect();
         let expected: Vec<JobBody> = jobs.iter().map(|job| {
             let mut task = template.clone();

@@ -5,10 +5,10 @@ mod fixtures;
 
 use std::collections::BTreeMap;
 
-use fixtures::{batch, context, full_task, id, principal, small_task};
+use fixtures::{batch, context, flow, full_task, id, module, plan, principal, small_task, wide_task};
 use strongroom_job::{
-    BatchBody, BodyError, Envelope, EnvelopeError, Input, JobBody, MAX_BATCH_JOBS, MAX_EXPANDED_BYTES,
-    MAX_JOB_BODY_BYTES, Task, Variation, VerifiedJob, sign_batch, sign_job,
+    After, BatchBody, BodyError, Envelope, EnvelopeError, Input, JobBody, MAX_BATCH_JOBS, MAX_EXPANDED_BYTES,
+    MAX_JOB_BODY_BYTES, ModuleRef, Plan, Task, Variation, VerifiedJob, sign_batch, sign_job,
 };
 
 fn expand(body: &BatchBody) -> Result<Vec<JobBody>, BodyError> {
@@ -42,6 +42,68 @@ fn each_job_is_the_template_with_its_own_parts() {
             expected(4, Task { input: jobs[3].input.clone().unwrap(), ..template }),
         ]
     );
+}
+
+#[test]
+fn a_flow_gives_each_job_its_own_module_rights_and_plan() {
+    let jobs = expand(&flow()).unwrap();
+    let wide = wide_task();
+    assert_eq!(jobs[0].task, small_task());
+    assert_eq!((jobs[1].task.module.length, &jobs[1].task.capabilities), (9, &small_task().capabilities));
+    assert_eq!((jobs[2].task.module.length, &jobs[2].task.capabilities), (8, &wide.capabilities));
+    assert_eq!(jobs[3].task.limits, wide.limits);
+    let after: Vec<Vec<_>> =
+        jobs.iter().map(|job| job.task.plan.after.iter().flat_map(After::places).collect()).collect();
+    assert_eq!(after, [vec![], vec![0], vec![0], vec![1, 2], vec![3, 0]]);
+}
+
+// Red without `flow::check` in `expand`, and without the test of `after` in `JobBody::parse`.
+#[test]
+fn what_nobody_can_wait_for_is_refused() {
+    let waits = |place| Plan { after: vec![After::success_of(place)], ..Plan::default() };
+    let on = |plan: Plan| Variation { plan: Some(Box::new(plan)), ..Variation::of(id(9)) };
+    let circle = of(small_task(), vec![Variation::of(id(1)), on(waits(1))]);
+    assert_eq!(expand(&circle), Err(BodyError::Cycle(1)));
+    let alone = JobBody::new(id(1), context(), Task { plan: waits(0), ..small_task() });
+    let error = sign_job(&alone, &principal()).expect_err("there is nobody to wait for");
+    assert!(error.to_string().ends_with("plan.after: only a job of a batch can wait for others"), "{error}");
+    // A template that waits makes each of its jobs wait, also the one that it waits for.
+    let template = Task { plan: waits(0), ..small_task() };
+    assert_eq!(expand(&of(template.clone(), many(3))), Err(BodyError::Cycle(0)));
+    let mut jobs = many(3);
+    jobs[0].plan = Some(Box::default());
+    assert_eq!(expand(&of(template, jobs)).map(|jobs| jobs.len()), Ok(3));
+}
+
+// Red without `check_with` in `expand`: each part is good alone.
+#[test]
+fn parts_of_a_job_are_held_against_each_other() {
+    let outputs = Variation { input: Some(Input::Outputs { artifact: None }), ..Variation::of(id(1)) };
+    let error = expand(&of(small_task(), vec![outputs])).expect_err("it waits for nobody");
+    assert!(error.to_string().contains("input.outputs: the job waits for no other job"), "{error}");
+    let asked = Some(Box::new(wide_task().capabilities));
+    let env = Some(BTreeMap::from([("API_TOKEN".to_owned(), String::new())]));
+    let both = Variation { capabilities: asked, env, ..Variation::of(id(1)) };
+    let error = expand(&of(small_task(), vec![both])).expect_err("a variable that is a secret, too");
+    assert!(error.to_string().contains("sets the variable API_TOKEN itself"), "{error}");
+}
+
+// Red without the sizes of the parts in `check_sizes`.
+#[test]
+fn every_part_that_a_job_replaces_counts() {
+    let labels = (0..32).map(|number| (format!("{number:0>256}"), "x".repeat(256))).collect();
+    let long = Plan { requires: labels, ..plan() };
+    let many = |count: u16| {
+        let one = |number| Variation { plan: Some(Box::new(long.clone())), ..Variation::of(id(number)) };
+        of(small_task(), (0..count).map(one).collect())
+    };
+    assert_eq!(expand(&many(200)).map(|jobs| jobs.len()), Ok(200));
+    // As a template the plan stands there once: what is copied is counted all the same.
+    let template = Task { plan: long, ..small_task() };
+    let Err(BodyError::BatchTooLarge(bytes)) = expand(&of(template, self::many(5_000))) else {
+        panic!("gigabytes were taken")
+    };
+    assert!(bytes > 5_000 * 32 * 512, "{bytes}");
 }
 
 // Red without the test of the count in `expand`.
@@ -101,6 +163,10 @@ fn a_job_of_a_batch_is_no_longer_than_a_job_alone() {
         let task = Task {
             env: extra.env.clone().unwrap_or_else(|| template.env.clone()),
             input: extra.input.clone().unwrap_or_else(|| template.input.clone()),
+            module: extra.module.unwrap_or(template.module),
+            capabilities: extra.capabilities.as_deref().unwrap_or(&template.capabilities).clone(),
+            limits: extra.limits.as_deref().unwrap_or(&template.limits).clone(),
+            plan: extra.plan.as_deref().unwrap_or(&template.plan).clone(),
             ..template.clone()
         };
         let body = JobBody::new(extra.id, context(), task);
@@ -110,6 +176,10 @@ fn a_job_of_a_batch_is_no_longer_than_a_job_alone() {
         Variation::of(id(7)),
         Variation { env: Some(BTreeMap::from([("A".into(), "ü\n".into())])), ..Variation::of(id(7)) },
         Variation { input: Some(Input::Empty), ..Variation::of(id(7)) },
+        Variation { module: Some(ModuleRef { length: 1 << 20, ..module() }), ..Variation::of(id(7)) },
+        Variation { capabilities: Some(Box::new(wide_task().capabilities)), ..Variation::of(id(7)) },
+        Variation { limits: Some(Box::new(wide_task().limits)), ..Variation::of(id(7)) },
+        Variation { plan: Some(Box::new(plan())), ..Variation::of(id(7)) },
     ];
     for variation in variations {
         // Each "\u0001\"" takes 8 bytes of JSON; the exact border is met from both sides.

@@ -10,7 +10,7 @@ use strongroom_job::frame::{
 };
 use strongroom_job::{
     AcceptedJob, JobEnd, JobState, JobView, MAX_BATCH_JOBS, MAX_LIST, MAX_MESSAGE_BYTES, MAX_MISSING,
-    Outcome, Refusal, RefusalCode, Request, Response, Timestamp, Usage,
+    Outcome, Progress, Refusal, RefusalCode, Request, Response, Timestamp, Usage,
 };
 
 // Red without the comparison in `header_length`.
@@ -22,8 +22,8 @@ fn a_length_over_the_bound_is_refused_before_anything_is_allocated() {
     for length in [(16 << 10) + 1, 1 << 20, 1 << 30, u32::MAX] {
         assert_eq!(announce(length), Err(FrameError::TooLong { length, max: MAX_REQUEST_BYTES }));
     }
-    assert_eq!(header_length([0, 0x10, 0, 0], MAX_RESPONSE_BYTES), Ok(1 << 20));
-    assert!(header_length([0, 0x10, 0, 1], MAX_RESPONSE_BYTES).is_err());
+    assert_eq!(header_length([0, 0x20, 0, 0], MAX_RESPONSE_BYTES), Ok(2 << 20));
+    assert!(header_length([0, 0x20, 0, 1], MAX_RESPONSE_BYTES).is_err());
     let text = announce(1 << 30).expect_err("1 GiB").to_string();
     assert_eq!(text, "a header of 1073741824 bytes is announced; at most 16384 are allowed");
 }
@@ -116,6 +116,8 @@ fn longest_view() -> JobView {
         stderr: output,
         denied: longest_denials(),
         artifacts: longest_artifacts(),
+        result: Some(output),
+        dead: Some(strongroom_job::DeadReason::Attempts),
         log_index: u64::MAX,
     };
     JobView {
@@ -128,6 +130,9 @@ fn longest_view() -> JobView {
         started_at: Some(time),
         finished_at: Some(time),
         log_index: u64::MAX,
+        ready_at: Some(time),
+        waits_for: Some(u32::MAX),
+        progress: Some(Progress { percent: u8::MAX, text: "\"".repeat(1 << 20) }),
         end: Some(end),
         ..messages::queued()
     }
@@ -143,7 +148,7 @@ fn fits(response: &Response) {
 // Red with a `MAX_REASON_BYTES` of 600, a `MAX_MISSING` of 200, without `serialize_with` on a reason, and without `brief`.
 #[test]
 fn the_longest_answers_fit_their_frame() {
-    let accepted = AcceptedJob { job: id(1), log_index: u64::MAX };
+    let accepted = AcceptedJob { job: id(1), log_index: u64::MAX, existing: Some(id(2)) };
     fits(&Response::Accepted { jobs: vec![accepted; MAX_BATCH_JOBS] });
     fits(&Response::Job(Box::new(longest_view())));
     // A host shortens a page that is still too long; with the longest of everything that is one of more than 480.

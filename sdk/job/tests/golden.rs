@@ -10,12 +10,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fixtures::{
-    batch, context, full_task, id, job, messages, mounts, principal, records, small_task, wide_task,
+    batch, context, flow, full_task, id, job, messages, mounts, plan, principal, records, small_task, unique,
+    wide_task,
 };
 use serde::Serialize;
 use strongroom_job::{
-    Access, BatchBody, Entry, Envelope, Input, JobBody, MountSource, Record, Refusal, Request, Response,
-    SecretForm, frame, sign_batch, sign_job,
+    Access, BatchBody, Entry, Envelope, Input, JobBody, MountSource, On, Plan, Record, Refusal, Request,
+    Response, RetryOn, SecretForm, Taken, Task, frame, sign_batch, sign_job,
 };
 
 /// What one directory of golden files should hold.
@@ -62,8 +63,10 @@ impl Golden {
 
 #[test]
 fn job_bodies() {
-    let inputs = covers!(vec![Input::Empty, full_task().input, batch().jobs[3].input.clone().unwrap()];
-        Input::Empty, Input::Inline(_), Input::Blob { .. });
+    let outputs = flow().jobs[3].input.clone().unwrap();
+    let inputs = covers!(vec![Input::Empty, full_task().input, batch().jobs[3].input.clone().unwrap(), outputs];
+        Input::Empty, Input::Inline(_), Input::Blob { .. }, Input::Outputs { .. });
+    covers!(plan().retry.unwrap().on; RetryOn::Failed, RetryOn::Trapped, RetryOn::Exceeded, RetryOn::Faulted);
     let wide = wide_task().capabilities;
     let sources = mounts().into_iter().chain(wide.mounts).map(|mount| mount.source).collect::<Vec<_>>();
     covers!(sources; MountSource::Volume(_), MountSource::VolumePath { .. }, MountSource::Directory(_));
@@ -80,7 +83,16 @@ fn job_bodies() {
     ];
     for (file, input) in ["input-empty.json", "input-inline.json", "input-blob.json"].into_iter().zip(inputs)
     {
-        bodies.push((file, job(strongroom_job::Task { input, ..small_task() })));
+        bodies.push((file, job(Task { input, ..small_task() })));
+    }
+    let planned = |plan| job(Task { plan, ..small_task() });
+    bodies.push(("planned.json", planned(plan())));
+    let takens = covers!(vec![Taken::Refuse, Taken::Existing, Taken::Replace];
+        Taken::Refuse, Taken::Existing, Taken::Replace);
+    for (file, taken) in
+        ["unique-refuse.json", "unique-existing.json", "unique-replace.json"].into_iter().zip(takens)
+    {
+        bodies.push((file, planned(Plan { unique: Some(unique(taken)), ..Plan::default() })));
     }
     for (file, body) in bodies {
         let bytes = golden.json(file, &body);
@@ -93,7 +105,9 @@ fn job_bodies() {
 fn batch_bodies() {
     let mut golden = Golden::new("batch");
     let same = BatchBody::new(context(), small_task(), vec![strongroom_job::Variation::of(id(1))]);
-    for (file, body) in [("one.json", same), ("varied.json", batch())] {
+    let edges = flow().jobs.into_iter().filter_map(|job| job.plan).flat_map(|plan| plan.after);
+    covers!(edges.map(|after| after.on).collect::<Vec<_>>(); On::Success, On::Failure, On::End);
+    for (file, body) in [("one.json", same), ("varied.json", batch()), ("flow.json", flow())] {
         let bytes = golden.json(file, &body);
         assert_eq!(serde_json::from_slice::<BatchBody>(&bytes).unwrap(), body, "{file}");
     }
@@ -131,8 +145,14 @@ fn frames() {
         let bytes = golden.holds(&format!("response-{name}.frame"), &frame::encode_header(&response));
         assert_eq!(read_frame::<Response>(&bytes, frame::MAX_RESPONSE_BYTES), response, "{name}");
     }
-    let words = (messages::blob_kinds(), messages::output_streams(), messages::job_states());
-    golden.json("words.json", &words);
+    let (streams, states) = (messages::output_streams(), messages::job_states());
+    let (first_streams, more_streams) = streams.split_at(messages::FIRST_STREAMS);
+    let (first_states, more_states) = states.split_at(messages::FIRST_STATES);
+    golden.json("words.json", &(messages::blob_kinds(), first_streams, first_states));
+    golden.json(
+        "words-more.json",
+        &(more_streams, more_states, messages::queue_modes(), messages::dead_reasons()),
+    );
     golden.done();
 }
 
@@ -165,8 +185,10 @@ fn refusals() {
         .map(|code| (code, code.is_temporary(), code.is_host_fault(), code.to_string()))
         .collect();
     let (first, more) = table.split_at(messages::FIRST_CODES);
+    let (second, queues) = more.split_at(messages::SECOND_CODES);
     golden.json("codes.json", &first);
-    golden.json("codes-more.json", &more);
+    golden.json("codes-more.json", &second);
+    golden.json("codes-queues.json", &queues);
     let short = Refusal::new(
         strongroom_job::RefusalCode::QueueFull,
         "the queue \"reports\" is full; try again later",

@@ -15,12 +15,18 @@ use strongroom_job::{
 fn a_record_is_about_its_job() {
     for (name, record) in records::records() {
         let expected = match &record.event {
-            Event::HostStarted { .. } | Event::HostStopped {} | Event::ModuleRegistered { .. } => None,
+            Event::HostStarted { .. }
+            | Event::HostStopped {}
+            | Event::ModuleRegistered { .. }
+            | Event::QueueSet { .. } => None,
             Event::Refused { job, .. } => job.as_ref(),
             Event::Admitted { .. }
             | Event::Started { .. }
             | Event::CancelRequested { .. }
             | Event::Requeued { .. }
+            | Event::Released { .. }
+            | Event::Retried { .. }
+            | Event::Merged { .. }
             | Event::Finished { .. } => Some(&id(1)),
         };
         assert_eq!(record.job(), expected, "{name}");
