@@ -11,7 +11,7 @@ use strongroom_job::frame::{self, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, PREFIX_
 use strongroom_job::note::VerifierKey;
 use strongroom_job::tlog_proof::TlogProof;
 use strongroom_job::{
-    BATCH_PAYLOAD_TYPE, Base64Bytes, Envelope, JOB_PAYLOAD_TYPE, PublicKey, Record, Request, Response,
+    BATCH_PAYLOAD_TYPE, Base64Bytes, Envelope, Input, JOB_PAYLOAD_TYPE, PublicKey, Record, Request, Response,
     SecretKey, sign_job,
 };
 use zeroize::Zeroizing;
@@ -63,11 +63,17 @@ pub fn body(bytes: &[u8]) {
         Err(error) => is_safe_to_show(&error),
         Ok(jobs) => {
             for job in jobs {
+                let mut body = job.body().clone();
+                // Only a job of a batch can wait for others and read what they left.
+                body.task.plan.after.clear();
+                if matches!(body.task.input, Input::Outputs { .. }) {
+                    body.task.input = Input::Empty;
+                }
                 let alone =
-                    sign_job(job.body(), &principal()).expect("each job is one that could be signed alone");
+                    sign_job(&body, &principal()).expect("each job is one that could be signed alone");
                 let again = verify(alone.as_bytes()).expect("what is signed verifies");
                 assert_eq!(again.len(), 1);
-                assert_eq!(again[0].body(), job.body());
+                assert_eq!(again[0].body(), &body);
             }
         }
     }
