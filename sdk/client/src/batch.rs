@@ -61,10 +61,10 @@ impl Batch {
 
     pub(crate) fn variations(&self, ids: &[JobId]) -> Vec<Variation> {
         let vary = |(job, id): (&BatchJob, &JobId)| Variation {
-            id: *id,
             args: job.args.clone(),
             env: job.env.clone(),
             input: job.input.clone(),
+            ..Variation::of(*id)
         };
         self.jobs.iter().zip(ids).map(vary).collect()
     }

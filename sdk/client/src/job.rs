@@ -10,7 +10,7 @@ use std::time::Duration;
 use asks::Asks;
 use strongroom_job::{
     Access, Base64Bytes, Capabilities, Entry, Input, Limits, MAX_INLINE_INPUT_BYTES, ModuleRef, Mount,
-    MountSource, Name, Task,
+    MountSource, Name, Plan, Task,
 };
 
 use crate::{Error, Source};
@@ -232,6 +232,7 @@ impl Job {
             priority: self.priority,
             idempotent: self.idempotent,
             labels: self.labels.clone(),
+            plan: Plan::default(),
         })
     }
 }

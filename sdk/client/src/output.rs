@@ -209,6 +209,7 @@ impl OutputReader {
                 match stream {
                     OutputStream::Stdout => end.stdout,
                     OutputStream::Stderr => end.stderr,
+                    OutputStream::Result => end.result.unwrap_or_else(OutputSummary::nothing),
                 }
             }
         };

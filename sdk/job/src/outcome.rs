@@ -367,6 +367,14 @@ pub struct OutputSummary {
     pub digest: Digest,
 }
 
+impl OutputSummary {
+    /// A stream without a byte.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { length: 0, digest: Digest::of(b"") }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
