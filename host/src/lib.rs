@@ -6,7 +6,7 @@
 //! 2. [`host`] reads the envelope, which gives a [`VerifiedJob`](strongroom_job::VerifiedJob), and asks
 //! 3. [`admission`] for an [`AdmittedJob`](admission::AdmittedJob) or a refusal;
 //! 4. [`store`] commits it, with its audit record, durably, before the client is told;
-//! 5. [`dispatch`] starts it when a slot is free and runs it in the sandbox of `strongroom-runtime`;
+//! 5. [`dispatch`] starts it when [`schedule`] says that it is its turn, and runs it in the sandbox of `strongroom-runtime`;
 //! 6. [`lifecycle`] says which state follows, and [`store`] commits that, again with its record;
 //! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints.
 //!
@@ -32,5 +32,6 @@ pub mod lifecycle;
 mod publisher;
 mod refusals;
 mod rooms;
+pub mod schedule;
 pub mod secrets;
 pub mod store;

@@ -1,25 +1,26 @@
 //! The life of a job as one pure function: (state, event) → (state, what the log says), or illegal.
 //!
 //! ```text
-//!            Start                 Finish, under the attempt's own fence
-//!   Queued ─────────► Running ───────────────────────────────────────────► Over
-//!     │  ▲               │ ├─ Cancel: noted; the attempt is told to stop       ▲
-//!     │  └───────────────┘ └─ Recover: interrupted ─────────────────────────────┤
-//!     │   Recover, when idempotent and attempts are left                        │
-//!     └─ Cancel ────────────────────────────────────────────────────────────────┘
+//!   Accepted ──Met──► Queued, Scheduled ──Start──► Running ──Finish, under the attempt's own fence──► Over
+//!      │                  │    ▲                     │  ├─ Finish, tried again: Scheduled               ▲
+//!      │                  │    └──── Recover ────────┘  ├─ Cancel: noted; the attempt is told to stop   │
+//!      │                  │  (idempotent, not too often) └─ Recover: interrupted ───────────────────────┤
+//!      └── Unmet, Cancel, Expire, Replace ─┴── Cancel, Expire, Replace ─────────────────────────────────┘
 //! ```
 //!
 //! *Owns:* which transitions exist. *Never:* I/O, clocks (`now` is passed in), who may ask for a transition.
 //! *Crash:* after a restart every job that was `Running` gets `Recover`, through this same function.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use strongroom_job::{
-    Artifact, Denial, Digest, Event as Said, JobId, JobState, Outcome, OutputSummary, PublicKey, Timestamp,
-    Usage,
+    Artifact, DeadReason, Denial, Event as Said, JobId, JobState, Outcome, OutputSummary, PublicKey,
+    RetryPolicy, Task, Timestamp, Usage,
 };
 
-/// Attempts after which even an idempotent job is not run again: it may be what brings the host down.
-pub const MAX_ATTEMPTS: u32 = 3;
+/// Times that the host may go down under an idempotent job before it is not run again: it may be what brings the host down.
+pub const MAX_CRASHES: u32 = 3;
 
 /// How one job stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,19 +28,52 @@ pub const MAX_ATTEMPTS: u32 = 3;
 pub struct Life {
     /// Whether it may be run again after a crash, as signed.
     pub idempotent: bool,
+    /// Which ends are tried again, as signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Box<Retrying>>,
+    /// Not started earlier, as signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Not started then or later, as signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
     /// Attempts begun so far. The number of the running attempt is its fence: a result under another number is void.
     pub attempt: u32,
+    /// Attempts that ended because the host went down.
+    #[serde(default, skip_serializing_if = "none")]
+    pub crashes: u32,
     /// When the last attempt began.
     pub started_at: Option<Timestamp>,
     /// Where it is.
     pub stage: Stage,
 }
 
+/// Which ends are tried again, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retrying {
+    /// As signed.
+    pub policy: RetryPolicy,
+    /// No attempt begins later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
 /// Where a job is in its life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// Durable, waiting for a slot.
+    /// Durable, waiting for other jobs.
+    Accepted {
+        /// How many of them are not over.
+        waits_for: u32,
+    },
+    /// Waiting for its time. The clock alone makes it ready: nothing is written then, so nothing can be late or happen twice.
+    Scheduled {
+        /// Ready from then on.
+        ready_at: Timestamp,
+    },
+    /// Ready, waiting for a slot.
     Queued,
     /// An attempt is running.
     Running {
@@ -70,11 +104,24 @@ pub struct End {
     /// Files that the last attempt left, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<Artifact>,
+    /// What the last attempt gave as its result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<OutputSummary>,
+    /// Why it is not tried again, when its plan tries such an outcome again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead: Option<DeadReason>,
 }
 
 /// What happens to a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A job that it waits for ended as it must.
+    Met,
+    /// A job that it waits for ended otherwise.
+    Unmet {
+        /// That job.
+        job: JobId,
+    },
     /// A slot is free: begin the next attempt.
     Start,
     /// The attempt with this number is over.
@@ -88,6 +135,13 @@ pub enum Event {
     Cancel {
         /// Who.
         by: PublicKey,
+    },
+    /// Its time is up.
+    Expire,
+    /// Another job takes its unique key.
+    Replace {
+        /// That job.
+        by: JobId,
     },
     /// The host was down while the job ran.
     Recover,
@@ -108,6 +162,8 @@ pub struct Finished {
     pub denied: Vec<Denial>,
     /// Files that it left, by name.
     pub artifacts: Vec<Artifact>,
+    /// What it gave as its result.
+    pub result: Option<OutputSummary>,
 }
 
 /// An event that does not fit the state.
@@ -127,22 +183,56 @@ pub enum Illegal {
         /// The attempt that runs.
         attempt: u32,
     },
+    /// It is not its time yet.
+    #[error("the job is not ready before {0}")]
+    TooEarly(Timestamp),
+    /// Its time is not up yet.
+    #[error("the job does not expire yet")]
+    NotExpired,
+}
+
+const fn none(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Life {
-    /// A job that was just accepted.
+    /// The life of a job that is accepted now and waits for `waits_for` others.
     #[must_use]
-    pub const fn queued(idempotent: bool) -> Self {
-        Self { idempotent, attempt: 0, started_at: None, stage: Stage::Queued }
+    pub fn accepted(task: &Task, waits_for: u32, now: Timestamp) -> Self {
+        let plan = &task.plan;
+        let retry = plan.retry.clone().map(|policy| {
+            let age = policy.max_age_ms.map(|age| now.saturating_add(Duration::from_millis(age)));
+            // An attempt may not begin when the job has expired.
+            let last =
+                plan.expires.map(|expires| Timestamp::from_millis(expires.as_millis().saturating_sub(1)));
+            let until = [age, last].into_iter().flatten().min();
+            Box::new(Retrying { policy, until })
+        });
+        let stage = match waits_for {
+            0 => ready(plan.at, now),
+            waits_for => Stage::Accepted { waits_for },
+        };
+        Self {
+            idempotent: task.idempotent,
+            retry,
+            at: plan.at,
+            expires: plan.expires,
+            attempt: 0,
+            crashes: 0,
+            started_at: None,
+            stage,
+        }
     }
 
-    /// The state as clients see it.
+    /// The state as clients see it at `now`.
     #[must_use]
-    pub fn state(&self) -> JobState {
+    pub fn state(&self, now: Timestamp) -> JobState {
         match &self.stage {
-            Stage::Queued => JobState::Queued,
+            Stage::Accepted { .. } => JobState::Accepted,
+            Stage::Scheduled { ready_at } if now < *ready_at => JobState::Scheduled,
+            Stage::Scheduled { .. } | Stage::Queued => JobState::Queued,
             Stage::Running { .. } => JobState::Running,
-            Stage::Over(end) => end.outcome.state(),
+            Stage::Over(end) => end.state(),
         }
     }
 
@@ -151,37 +241,105 @@ impl Life {
     pub fn end(&self) -> Option<&End> {
         match &self.stage {
             Stage::Over(end) => Some(end),
-            Stage::Queued | Stage::Running { .. } => None,
+            _ => None,
+        }
+    }
+
+    /// Whether no other attempt can follow the one that runs, unless the host goes down.
+    #[must_use]
+    pub fn is_last_attempt(&self) -> bool {
+        self.retry.as_deref().is_none_or(|retrying| self.attempt >= retrying.policy.attempts)
+    }
+
+    /// Whether it has not begun: others may still take its place.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Accepted { .. } | Stage::Scheduled { .. } | Stage::Queued)
+    }
+}
+
+impl End {
+    /// The terminal state.
+    #[must_use]
+    pub const fn state(&self) -> JobState {
+        match self.dead {
+            Some(_) => JobState::Dead,
+            None => self.outcome.state(),
         }
     }
 }
 
-/// The one transition function: the state after `event`, and the record that is committed with it.
+/// The stage of a job that waits for nobody.
+fn ready(at: Option<Timestamp>, now: Timestamp) -> Stage {
+    match at {
+        Some(ready_at) if now < ready_at => Stage::Scheduled { ready_at },
+        _ => Stage::Queued,
+    }
+}
+
+/// The one transition function: the state after `event`, and the record that is committed with it. Only a job that still waits
+/// for others has none: the ends of those are in the log.
 ///
 /// # Errors
 /// When the event does not fit the state; nothing changes then.
-pub fn step(job: JobId, life: &Life, event: Event, now: Timestamp) -> Result<(Life, Said), Illegal> {
-    match (&life.stage, event) {
-        (Stage::Over(end), _) => Err(Illegal::Over(end.outcome.state())),
-        (Stage::Queued, Event::Start) => Ok(start(job, life, now)),
-        (Stage::Running { .. }, Event::Finish { fence, end }) if fence == life.attempt => {
-            Ok(finish(job, life, *end, now))
+pub fn step(job: JobId, life: &Life, event: Event, now: Timestamp) -> Result<(Life, Option<Said>), Illegal> {
+    let over = |outcome| finish(job, life, Finished::without_run(outcome), None, now);
+    let (life, said) = match (&life.stage, event) {
+        (Stage::Over(end), _) => return Err(Illegal::Over(end.state())),
+        (Stage::Accepted { waits_for: 2.. }, Event::Met) => return Ok((met(life), None)),
+        (Stage::Accepted { .. }, Event::Met) => {
+            (Life { stage: ready(life.at, now), ..life.clone() }, Said::Released { job })
+        }
+        (Stage::Accepted { .. }, Event::Unmet { job: other }) => over(Outcome::Unmet { job: other }),
+        (Stage::Scheduled { ready_at }, Event::Start) if now < *ready_at => {
+            return Err(Illegal::TooEarly(*ready_at));
+        }
+        // The slot came too late: the job must not start, and need not wait for somebody to notice.
+        (Stage::Scheduled { .. } | Stage::Queued, Event::Start) if has_expired(life, now) => {
+            over(Outcome::Expired)
+        }
+        (Stage::Scheduled { .. } | Stage::Queued, Event::Start) => start(job, life, now),
+        (Stage::Running { cancelling }, Event::Finish { fence, end }) if fence == life.attempt => {
+            match again(job, life, *cancelling, &end.outcome, now) {
+                Again::No(dead) => finish(job, life, *end, dead, now),
+                Again::At(ready_at) => retry(job, life, *end, ready_at),
+            }
         }
         (Stage::Running { .. }, Event::Finish { fence, .. }) => {
-            Err(Illegal::Fenced { fence, attempt: life.attempt })
+            return Err(Illegal::Fenced { fence, attempt: life.attempt });
         }
-        (Stage::Queued, Event::Cancel { .. }) => {
-            Ok(finish(job, life, Finished::without_run(Outcome::Cancelled), now))
+        (Stage::Accepted { .. } | Stage::Scheduled { .. } | Stage::Queued, Event::Cancel { .. }) => {
+            over(Outcome::Cancelled)
+        }
+        (Stage::Accepted { .. } | Stage::Scheduled { .. } | Stage::Queued, Event::Expire) => {
+            if !has_expired(life, now) {
+                return Err(Illegal::NotExpired);
+            }
+            over(Outcome::Expired)
+        }
+        (Stage::Accepted { .. } | Stage::Scheduled { .. } | Stage::Queued, Event::Replace { by }) => {
+            over(Outcome::Replaced { by })
         }
         (Stage::Running { cancelling: false }, Event::Cancel { by }) => {
             let stage = Stage::Running { cancelling: true };
-            Ok((Life { stage, ..life.clone() }, Said::CancelRequested { job, principal: by }))
+            (Life { stage, ..life.clone() }, Said::CancelRequested { job, principal: by })
         }
-        (Stage::Running { cancelling }, Event::Recover) => Ok(recover(job, life, *cancelling, now)),
-        (Stage::Running { .. }, Event::Start | Event::Cancel { .. }) | (Stage::Queued, _) => {
-            Err(Illegal::WrongState(life.state()))
-        }
-    }
+        (Stage::Running { cancelling }, Event::Recover) => recover(job, life, *cancelling, now),
+        (_, _) => return Err(Illegal::WrongState(life.state(now))),
+    };
+    Ok((life, Some(said)))
+}
+
+fn has_expired(life: &Life, now: Timestamp) -> bool {
+    life.expires.is_some_and(|expires| expires <= now)
+}
+
+fn met(life: &Life) -> Life {
+    let waits_for = match life.stage {
+        Stage::Accepted { waits_for } => waits_for.saturating_sub(1),
+        _ => 0,
+    };
+    Life { stage: Stage::Accepted { waits_for }, ..life.clone() }
 }
 
 fn start(job: JobId, life: &Life, now: Timestamp) -> (Life, Said) {
@@ -190,8 +348,43 @@ fn start(job: JobId, life: &Life, now: Timestamp) -> (Life, Said) {
     (Life { attempt, started_at: Some(now), stage, ..life.clone() }, Said::Started { job, attempt })
 }
 
-fn finish(job: JobId, life: &Life, finished: Finished, now: Timestamp) -> (Life, Said) {
-    let Finished { outcome, usage, stdout, stderr, denied, artifacts } = finished;
+/// Whether an attempt is followed by another.
+enum Again {
+    /// Not before then.
+    At(Timestamp),
+    /// No; and why not, when the plan tries such an outcome again.
+    No(Option<DeadReason>),
+}
+
+fn again(job: JobId, life: &Life, cancelling: bool, outcome: &Outcome, now: Timestamp) -> Again {
+    let Some(Retrying { policy, until }) = life.retry.as_deref() else { return Again::No(None) };
+    if cancelling || !policy.covers(outcome) {
+        return Again::No(None);
+    }
+    if life.attempt >= policy.attempts {
+        return Again::No(Some(DeadReason::Attempts));
+    }
+    let ready_at = now.saturating_add(policy.pause(&job, life.attempt));
+    match until {
+        Some(until) if *until < ready_at => Again::No(Some(DeadReason::Age)),
+        _ => Again::At(ready_at),
+    }
+}
+
+fn retry(job: JobId, life: &Life, finished: Finished, ready_at: Timestamp) -> (Life, Said) {
+    let Finished { outcome, usage, .. } = finished;
+    let said = Said::Retried { job, attempt: life.attempt, outcome, usage, ready_at };
+    (Life { stage: Stage::Scheduled { ready_at }, ..life.clone() }, said)
+}
+
+fn finish(
+    job: JobId,
+    life: &Life,
+    finished: Finished,
+    dead: Option<DeadReason>,
+    now: Timestamp,
+) -> (Life, Said) {
+    let Finished { outcome, usage, stdout, stderr, denied, artifacts, result } = finished;
     let end = End {
         at: now,
         outcome: outcome.clone(),
@@ -200,30 +393,35 @@ fn finish(job: JobId, life: &Life, finished: Finished, now: Timestamp) -> (Life,
         stderr,
         denied: denied.clone(),
         artifacts: artifacts.clone(),
+        result,
+        dead,
     };
+    let attempt = life.attempt;
     let said =
-        Said::Finished { job, attempt: life.attempt, outcome, usage, stdout, stderr, denied, artifacts };
+        Said::Finished { job, attempt, outcome, usage, stdout, stderr, denied, artifacts, result, dead };
     (Life { stage: Stage::Over(Box::new(end)), ..life.clone() }, said)
 }
 
 fn recover(job: JobId, life: &Life, cancelling: bool, now: Timestamp) -> (Life, Said) {
     if cancelling {
-        return finish(job, life, Finished::without_run(Outcome::Cancelled), now);
+        return finish(job, life, Finished::without_run(Outcome::Cancelled), None, now);
     }
-    if life.idempotent && life.attempt < MAX_ATTEMPTS {
+    let crashes = life.crashes + 1;
+    if life.idempotent && crashes < MAX_CRASHES {
         let said = Said::Requeued { job, attempt: life.attempt };
-        return (Life { stage: Stage::Queued, ..life.clone() }, said);
+        return (Life { stage: Stage::Queued, crashes, ..life.clone() }, said);
     }
-    finish(job, life, Finished::without_run(Outcome::Interrupted), now)
+    finish(job, life, Finished::without_run(Outcome::Interrupted), None, now)
 }
 
 impl Finished {
     /// The end of a job of which nothing is left but the outcome.
     #[must_use]
     pub fn without_run(outcome: Outcome) -> Self {
-        let nothing = OutputSummary { length: 0, digest: Digest::of(b"") };
+        let nothing = OutputSummary::nothing();
         let (denied, artifacts) = (Vec::new(), Vec::new());
-        Self { outcome, usage: Usage::default(), stdout: nothing, stderr: nothing, denied, artifacts }
+        let usage = Usage::default();
+        Self { outcome, usage, stdout: nothing, stderr: nothing, denied, artifacts, result: None }
     }
 }
 

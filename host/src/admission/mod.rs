@@ -60,14 +60,23 @@ pub fn admit(
     let strongroom_job::JobBody { id, context, task, .. } = job.into_body();
     check_address(&context, who, policy.host)?;
     window::check(&context, &policy.config.bounds, now)?;
-    if !policy.config.queues.contains(&task.queue) {
-        let known: Vec<&str> = policy.config.queues.iter().map(Name::as_str).collect();
-        let text = format!("this host has no queue {:?}; it has: {}", task.queue, known.join(", "));
-        return Err(Refusal::new(RefusalCode::UnknownQueue, text));
-    }
+    check_queue(&task.queue, policy.config)?;
     check_limits(&task.limits, &policy.config.bounds)?;
     grant::resolve(&task.capabilities, who, policy.config)?;
     Ok(AdmittedJob { id, signer, envelope, context, task })
+}
+
+/// Whether the host has this queue.
+///
+/// # Errors
+/// The refusal, with the queues that it has.
+pub fn check_queue(queue: &Name, config: &Config) -> Result<(), Refusal> {
+    if config.queues.contains(queue) {
+        return Ok(());
+    }
+    let known: Vec<&str> = config.queues.iter().map(Name::as_str).collect();
+    let text = format!("this host has no queue {queue:?}; it has: {}", known.join(", "));
+    Err(Refusal::new(RefusalCode::UnknownQueue, text))
 }
 
 fn check_address(context: &Context, who: &Principal, host: &PublicKey) -> Result<(), Refusal> {

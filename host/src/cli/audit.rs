@@ -295,10 +295,21 @@ fn words(entry: &Entry) -> String {
             format!("cancel requested: job {job} by {}", principal.short())
         }
         Event::Requeued { job, attempt } => format!("requeued: job {job}, attempt {attempt} was cut off"),
-        Event::Finished { job, outcome, denied, artifacts, .. } => {
+        Event::Released { job } => format!("released: job {job} waits for no other job any more"),
+        Event::Retried { job, attempt, outcome, ready_at, .. } => {
+            format!("retried: job {job}, attempt {attempt} {outcome}; again at {}", time(*ready_at))
+        }
+        Event::Merged { job, principal, into, .. } => {
+            format!("merged: job {job} of {} into {into}, which has its unique key", principal.short())
+        }
+        Event::QueueSet { queue, mode, principal } => {
+            format!("queue {queue} is {mode}, by {}", principal.short())
+        }
+        Event::Finished { job, outcome, denied, artifacts, dead, .. } => {
+            let dead = dead.map_or_else(String::new, |why| format!("; dead: {why}"));
             let denied: String = denied.iter().map(|denial| format!("; {denial}")).collect();
             let artifacts: String = artifacts.iter().map(|left| format!("; left {}", left.name)).collect();
-            format!("finished: job {job} {outcome}{denied}{artifacts}")
+            format!("finished: job {job} {outcome}{dead}{denied}{artifacts}")
         }
     };
     format!("{:>8}  {}  {}", entry.index, entry.time, line(&about))

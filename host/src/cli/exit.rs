@@ -63,7 +63,8 @@ impl Exit {
             Outcome::Trapped { .. } => Self::Trapped,
             Outcome::Exceeded { limit: Limit::WallTime, .. } => Self::TimedOut,
             Outcome::Exceeded { .. } => Self::Limit,
-            Outcome::Cancelled => Self::Cancelled,
+            Outcome::Cancelled | Outcome::Unmet { .. } | Outcome::Replaced { .. } => Self::Cancelled,
+            Outcome::Expired => Self::TimedOut,
             Outcome::Interrupted | Outcome::Faulted { .. } => Self::Fault,
         }
     }

@@ -28,7 +28,19 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let principals = principals(&mut top, &volumes)?;
     top.finish()?;
     let digest = Digest::of(text);
-    Ok(Config { listen, log_origin, principals, volumes, queues, bounds, http_roots, digest })
+    let (queue_rules, tenants) = (BTreeMap::new(), BTreeMap::new());
+    Ok(Config {
+        listen,
+        log_origin,
+        principals,
+        volumes,
+        queues,
+        queue_rules,
+        tenants,
+        bounds,
+        http_roots,
+        digest,
+    })
 }
 
 fn http_roots(top: &mut Section<'_>) -> Result<TlsRoots, Fault> {
@@ -220,6 +232,7 @@ fn principal(
         name,
         key,
         tenant,
+        operator: any_directory,
         volumes: granted,
         any_directory,
         any_network,

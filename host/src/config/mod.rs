@@ -13,6 +13,7 @@ mod example;
 mod knobs;
 mod raw;
 mod roots;
+mod rules;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use strongroom_runtime::TlsRoots;
 
 pub use knobs::{KNOBS, Knob};
 pub use raw::Fault;
+pub use rules::{QueueRules, Rate, TenantRules};
 pub use settings::Setting;
 
 /// Longest configuration file, in bytes: room for ten thousand principals.
@@ -43,6 +45,10 @@ pub struct Config {
     pub volumes: BTreeMap<Name, Volume>,
     /// Queues that jobs may wait in; `default` is always one of them.
     pub queues: BTreeSet<Name>,
+    /// Rules of queues.
+    pub queue_rules: BTreeMap<Name, QueueRules>,
+    /// Rules of tenants.
+    pub tenants: BTreeMap<Name, TenantRules>,
     /// How much of everything.
     pub bounds: Bounds,
     /// Whom outgoing HTTPS of jobs trusts.
@@ -60,6 +66,8 @@ pub struct Principal {
     pub key: PublicKey,
     /// In whose name its jobs run.
     pub tenant: Name,
+    /// Whether it may pause, drain and open queues.
+    pub operator: bool,
     /// Volumes that its jobs may ask for, and how far at most.
     pub volumes: BTreeMap<Name, Access>,
     /// Whether its jobs may name any directory that the host's own user can open. For that user alone.

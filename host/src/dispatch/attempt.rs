@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::output::{Kept, Outputs, Spool};
-use super::{Places, Shared};
+use super::{Places, Shared, inputs};
 use crate::admission::AdmittedJob;
 use crate::blobs::Blobs;
 use crate::compile::LoadError;
@@ -91,7 +91,7 @@ async fn attempt(
     let limits = limits(&task.limits);
     let (stdout, stdout_remains) = Spool::new(&outputs.stdout, &shared.blobs);
     let (stderr, stderr_remains) = Spool::new(&outputs.stderr, &shared.blobs);
-    let stdio = input(shared, &task.input).await?.stdout(stdout).stderr(stderr);
+    let stdio = input(shared, job).await?.stdout(stdout).stderr(stderr);
     let cancel = cancel.clone();
     let guest = async move { Sandbox::run(&module, &grant, &limits, stdio, &cancel).await };
     let report = on_guest_thread(&shared.guests, guest).await;
@@ -180,8 +180,10 @@ fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
         stderr: stderr.summary,
         denied: denials(&reached),
         artifacts: Vec::new(),
+        result: None,
     };
-    Ended { finished, inline: Inline { stdout: stdout.inline, stderr: stderr.inline } }
+    let inline = Inline { stdout: stdout.inline, stderr: stderr.inline, result: None };
+    Ended { finished, inline }
 }
 
 /// What the guest was denied, most often first when there are too many to tell.
@@ -194,9 +196,13 @@ fn denials(reached: &[sandbox::Reached]) -> Vec<Denial> {
     denied.iter().map(|reached| Denial { what: reached.what.to_string(), count: reached.count }).collect()
 }
 
-async fn input(shared: &Shared, input: &Input) -> io::Result<Stdio> {
-    Ok(match input {
+async fn input(shared: &Shared, job: &AdmittedJob) -> Result<Stdio, Fault> {
+    Ok(match &job.task().input {
         Input::Empty => Stdio::null(),
+        Input::Outputs { artifact } => {
+            let left = inputs::outputs(&shared.store, &shared.blobs, &job.id(), artifact.as_ref())?;
+            Stdio::null().stdin(left)
+        }
         Input::Inline(bytes) => Stdio::null().stdin_bytes(bytes.0.clone()),
         Input::Blob { digest, .. } => Stdio::null().stdin(shared.blobs.read(digest).await?),
     })

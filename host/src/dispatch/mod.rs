@@ -1,15 +1,16 @@
 //! Dispatch: takes jobs from the queue when a slot is free, runs them, commits how they ended.
 //!
-//! *Owns:* the queue in memory, the slots, the compiled modules, the attempts that run. *Never:* decides what a job may
+//! *Owns:* the board of what waits, the slots, the compiled modules, the attempts that run. *Never:* decides what a job may
 //! do, or what state follows which; a guest's result reaches the store only under its attempt's fence.
 //! *Bound:* `max_running` attempts; guests run on threads of their own and yield to each other, so that a guest that spins
 //! keeps neither its neighbours nor the network waiting.
 //! *Crash:* an attempt that was running is judged anew by `lifecycle` at the next start.
 
 mod attempt;
+mod board;
+mod inputs;
 mod modules;
 mod output;
-mod queue;
 mod watchers;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use attempt::{limits, translate};
+pub use board::Board;
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
 
@@ -36,7 +38,7 @@ use crate::home::LockedHome;
 use crate::lifecycle::Event;
 use crate::rooms::Rooms;
 use crate::secrets::{Memory, Vault};
-use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition, Waiting};
+use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition};
 
 /// The host's own policy, owned.
 #[derive(Debug)]
@@ -89,8 +91,7 @@ struct Shared {
     places: Places,
     policy: Arc<OwnPolicy>,
     modules: modules::Modules,
-    queue: queue::Queue,
-    watchers: watchers::Watchers,
+    board: Arc<Board>,
     slots: Arc<Semaphore>,
     /// Attempts from before their start is committed until after their end is.
     running: Mutex<HashMap<JobId, Running>>,
@@ -117,6 +118,7 @@ impl Dispatcher {
         store: Store,
         blobs: Blobs,
         places: Places,
+        board: Arc<Board>,
         policy: Arc<OwnPolicy>,
         loader: Loader,
         (attempts, guests): (Handle, Handle),
@@ -130,8 +132,7 @@ impl Dispatcher {
             places,
             policy,
             modules,
-            queue: queue::Queue::default(),
-            watchers: watchers::Watchers::default(),
+            board,
             slots,
             running: Mutex::default(),
             idle: Notify::new(),
@@ -142,28 +143,45 @@ impl Dispatcher {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Puts admitted jobs into the queue. They are durable already.
-    pub fn enqueue(&self, jobs: impl IntoIterator<Item = Waiting>) {
-        self.shared.queue.push(jobs);
+    /// What waits and what runs.
+    pub(crate) fn board(&self) -> &Board {
+        &self.shared.board
     }
 
-    /// Starts jobs as slots become free, until it is dropped. Attempts that run then go on.
+    /// Starts jobs as slots become free, and ends those whose time is up, until it is dropped. Attempts that run then go on.
     pub async fn run(&self) {
+        tokio::join!(self.start_jobs(), self.expire_jobs());
+    }
+
+    async fn start_jobs(&self) {
         while let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await {
             let running = Running { cancel: CancelToken::new(), outputs: Arc::new(Outputs::new()) };
             // Before the start is committed: whoever sees the job running finds it here.
             let taken = |job| drop(self.shared.running().insert(job, running.clone()));
-            let job = self.shared.queue.pop(taken).await;
+            let job = self.shared.board.take(taken).await;
             let shared = Arc::clone(&self.shared);
             self.shared.attempts.spawn(async move { shared.attempt(job, running, slot).await });
         }
     }
 
-    /// Waits until nothing is queued or running.
+    async fn expire_jobs(&self) {
+        loop {
+            let job = self.shared.board.expired().await;
+            match self.shared.store.commit(Transition::Step { job, event: Event::Expire }).await {
+                Ok(_) => {}
+                // It ended in another way meanwhile.
+                Err(CommitError::Illegal(_)) => {}
+                Err(error) => tracing::error!(%job, %error, "a job that has expired cannot be ended"),
+            }
+            self.shared.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until nothing is ready or running. What is scheduled, or waits for that, stays durable.
     pub async fn drained(&self) {
         loop {
             let idle = self.shared.idle.notified();
-            if self.shared.queue.len() == 0 && self.running() == 0 {
+            if self.shared.board.ready() == 0 && self.running() == 0 {
                 return;
             }
             idle.await;
@@ -197,9 +215,9 @@ impl Dispatcher {
         let Committed::Stepped(row) = committed else {
             return Err(CommitError::Failed("a step was answered with something else".into()));
         };
-        if row.life.end().is_some() {
-            self.shared.watchers.over(&job);
-        } else if let Some(running) = self.shared.running().get(&job) {
+        if row.life.end().is_none()
+            && let Some(running) = self.shared.running().get(&job)
+        {
             running.cancel.cancel();
         }
         Ok(*row)
@@ -222,7 +240,7 @@ impl Dispatcher {
     /// Tells when the job changes, from now on.
     pub(crate) fn watch(&self, job: JobId) -> Watching {
         Watching {
-            receiver: Some(self.shared.watchers.subscribe(job)),
+            receiver: Some(self.shared.board.watchers.subscribe(job)),
             job,
             shared: Arc::clone(&self.shared),
         }
@@ -272,7 +290,7 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         self.receiver = None;
-        self.shared.watchers.release(&self.job);
+        self.shared.board.watchers.release(&self.job);
     }
 }
 
@@ -285,6 +303,8 @@ impl Shared {
     /// Start, run, finish: each durable before the next.
     async fn attempt(&self, job: JobId, running: Running, slot: OwnedSemaphorePermit) {
         match self.store.commit(Transition::Step { job, event: Event::Start }).await {
+            // Its time may have been up: then it is over already.
+            Ok(Committed::Stepped(row)) if row.life.end().is_some() => {}
             Ok(Committed::Stepped(row)) => self.run_started(job, row.life.attempt, &running).await,
             // Cancelled while it waited: its end is committed already.
             Ok(_) | Err(CommitError::Illegal(_)) => {}
@@ -292,13 +312,14 @@ impl Shared {
         }
         running.outputs.close();
         self.running().remove(&job);
-        self.watchers.over(&job);
+        // A follower of this attempt's output looks again: the job is over, or waits for its next attempt.
+        self.board.watchers.changed(&job);
         drop(slot);
         self.idle.notify_waiters();
     }
 
     async fn run_started(&self, job: JobId, fence: u32, running: &Running) {
-        self.watchers.changed(&job);
+        self.board.watchers.changed(&job);
         // A panic under one job fails that job only.
         let ended = match AssertUnwindSafe(self.run_guest(job, running)).catch_unwind().await {
             Ok(ended) => ended,

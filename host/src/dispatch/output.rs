@@ -49,7 +49,8 @@ impl Outputs {
     pub(crate) fn get(&self, stream: OutputStream) -> &Arc<Live> {
         match stream {
             OutputStream::Stdout => &self.stdout,
-            OutputStream::Stderr => &self.stderr,
+            // A result is there when the job is over, and then it is in the store.
+            OutputStream::Stderr | OutputStream::Result => &self.stderr,
         }
     }
 }

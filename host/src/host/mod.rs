@@ -25,12 +25,12 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::compile::{Cache, Compiler, Loader};
 use crate::config::Config;
-use crate::dispatch::{Dispatcher, OwnPolicy, Places};
+use crate::dispatch::{Board, Dispatcher, OwnPolicy, Places};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::intake::{BindError, Intake};
 use crate::lifecycle;
 use crate::publisher::{self, JoinError, Publisher};
-use crate::store::{Closing, CommitError, Fault, NoFault, OpenError, ReadError, Store, Transition};
+use crate::store::{Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition};
 
 use service::HostService;
 use threads::Threads;
@@ -150,7 +150,10 @@ impl Host {
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
         let log = publisher::join(&home.audit(), name, log_key, &opened)?;
         let clock = Arc::new(Clock::not_before(opened.latest()));
-        let (store, closing) = opened.start(Arc::clone(&clock), fault)?;
+        let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
+        let heard = Arc::clone(&board);
+        let listener = Box::new(move |effects| heard.hear(effects));
+        let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
         let publisher = Publisher::start(log, store.clone()).map_err(StartError::Threads)?;
 
         let started = Event::HostStarted {
@@ -166,11 +169,12 @@ impl Host {
             store.clone(),
             blobs.clone(),
             places,
+            Arc::clone(&board),
             Arc::clone(&policy),
             loader,
             threads.handles(),
         );
-        recover(&store, &dispatcher).await?;
+        recover(&store, &board).await?;
 
         let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
         let service = Arc::new(service);
@@ -279,23 +283,22 @@ async fn wait_for_reason(failed: &mut watch::Receiver<Option<String>>) -> String
     }
 }
 
-/// Judges every job that was running when the host went down, and queues every job that is to run.
-async fn recover(store: &Store, dispatcher: &Dispatcher) -> Result<(), StartError> {
-    let active: Vec<_> = store.active().collect::<Result<_, _>>()?;
-    for waiting in active {
-        let Some(row) = store.row(&waiting.job).await? else { continue };
-        let still_queued = match row.life.stage {
-            lifecycle::Stage::Queued => true,
-            lifecycle::Stage::Running { .. } => {
-                let event = lifecycle::Event::Recover;
-                let stepped = store.commit(Transition::Step { job: waiting.job, event }).await?;
-                matches!(stepped, crate::store::Committed::Stepped(row) if row.life.end().is_none())
-            }
-            lifecycle::Stage::Over(_) => false,
-        };
-        if still_queued {
-            dispatcher.enqueue([waiting]);
+/// Puts every queue and every job that is not over onto the board, and judges those that were running when the host went down.
+async fn recover(store: &Store, board: &Board) -> Result<(), StartError> {
+    let modes = store.queue_modes()?;
+    board.hear(modes.into_iter().map(|(queue, mode)| Effect::Queue(queue, mode)).collect());
+    let mut cut_off = Vec::new();
+    for active in store.active() {
+        let active = active?;
+        if active.running {
+            cut_off.push(active.entry.job);
+        } else {
+            board.hear(vec![Effect::Waits(active.entry)]);
         }
+    }
+    for job in cut_off {
+        let event = lifecycle::Event::Recover;
+        store.commit(Transition::Step { job, event }).await?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use strongroom_job::{
     AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, Event, HostView, Input, JobId, JobState, JobView,
-    ModuleView, OutputStream, PublicKey, Refusal, RefusalCode, VerifiedJob,
+    ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, VerifiedJob,
 };
 use tokio::sync::Semaphore;
 
@@ -120,10 +120,7 @@ impl HostService {
         let max_active = self.policy.config.bounds.max_queued;
         let transition = Transition::Admit { jobs, envelope: envelope.into(), max_active };
         match self.store.commit(transition).await.map_err(|error| refuse_commit(&error, first))? {
-            Committed::Admitted { jobs, fresh } => {
-                self.dispatcher.enqueue(fresh);
-                Ok(jobs)
-            }
+            Committed::Admitted { jobs } => Ok(jobs),
             Committed::Stepped(_) | Committed::Done => {
                 Err((Refusal::new(RefusalCode::HostFault, "a wrong answer of the store"), None))
             }
@@ -137,9 +134,16 @@ impl HostService {
         for job in jobs {
             match self.store.row(&job.body().id).await.map_err(|error| refuse_read(&error))? {
                 Some(row) if row.came_in(job.envelope(), job.signer()) => {
-                    answer.push(AcceptedJob { job: row.job, log_index: row.admitted });
+                    answer.push(AcceptedJob { job: row.job, log_index: row.admitted, existing: None });
                 }
-                Some(_) | None => return Ok(None),
+                Some(_) => return Ok(None),
+                None => match self.store.merged(&job.body().id).await.map_err(|error| refuse_read(&error))? {
+                    Some(merged) if merged.came_in(job.envelope(), job.signer()) => {
+                        let (job, existing) = (job.body().id, Some(merged.into));
+                        answer.push(AcceptedJob { job, log_index: merged.log_index, existing });
+                    }
+                    Some(_) | None => return Ok(None),
+                },
             }
         }
         Ok(Some(answer))
@@ -148,6 +152,13 @@ impl HostService {
     fn admit(&self, job: VerifiedJob, who: &Principal) -> Result<AdmittedJob, Refusal> {
         let admitted = admission::admit(job, who, &self.policy.policy(), self.clock.now())?;
         let task = admitted.task();
+        if self.dispatcher.board().is_draining(&task.queue) {
+            let text = format!(
+                "queue {} is draining: it takes no jobs until an operator opens it; use another queue, or wait",
+                task.queue
+            );
+            return Err(Refusal::new(RefusalCode::QueueClosed, text));
+        }
         if !self.has_blob(who, BlobKind::Module, &task.module.digest)? {
             let text = format!(
                 "tenant {} has not given this host the module {}: push it first",
@@ -167,6 +178,10 @@ impl HostService {
 
     fn has_blob(&self, who: &Principal, kind: BlobKind, digest: &Digest) -> Result<bool, Refusal> {
         self.store.has_blob(kind, &who.tenant, digest).map_err(|error| refuse_read(&error))
+    }
+
+    fn view(&self, row: &JobRow, spec: &AdmittedJob) -> JobView {
+        row.view(spec, self.clock.now())
     }
 
     /// A job of the principal's own tenant. Somebody else's job does not exist for him.
@@ -253,22 +268,22 @@ impl Service for HostService {
 
     async fn show(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
         let (row, spec) = self.own_row(who, job).await?;
-        Ok(row.view(&spec))
+        Ok(self.view(&row, &spec))
     }
 
     async fn wait(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
         let (row, spec) = self.own_row(who, job).await?;
         if row.life.end().is_some() {
-            return Ok(row.view(&spec));
+            return Ok(self.view(&row, &spec));
         }
         let over = self.dispatcher.wait(job).await.map_err(|error| refuse_read(&error))?;
-        Ok(over.unwrap_or(row).view(&spec))
+        Ok(self.view(&over.unwrap_or(row), &spec))
     }
 
     async fn cancel(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
         let (_, spec) = self.own_row(who, job).await?;
         match self.dispatcher.cancel(job, who.key).await {
-            Ok(row) => Ok(row.view(&spec)),
+            Ok(row) => Ok(self.view(&row, &spec)),
             // Asked for twice: the first request is on its way.
             Err(CommitError::Illegal(Illegal::WrongState(JobState::Running))) => self.show(who, job).await,
             Err(error) => Err(refuse_commit(&error, Some(job)).0),
@@ -290,13 +305,13 @@ impl Service for HostService {
         for job in self.store.tenant_jobs(&who.tenant, from).take(MAX_LOOKED_AT) {
             let job = job.map_err(|error| refuse_read(&error))?;
             let (row, spec) = self.own_row(who, job).await?;
-            if state.is_some_and(|state| state != row.life.state()) {
+            if state.is_some_and(|state| state != row.life.state(self.clock.now())) {
                 continue;
             }
             if views.len() == limit as usize {
                 return Ok((views, true));
             }
-            views.push(row.view(&spec).brief());
+            views.push(self.view(&row, &spec).brief());
         }
         Ok((views, false))
     }
@@ -333,6 +348,39 @@ impl Service for HostService {
         Output::of_artifact(&self.blobs, &row, &name, offset).await
     }
 
+    async fn task(&self, who: &Arc<Principal>, job: JobId) -> Result<Output, Refusal> {
+        let (_, spec) = self.own_row(who, job).await?;
+        let json = serde_json::to_vec(spec.task());
+        let json = json.map_err(|error| refuse_read(&error.into()))?;
+        Ok(Output::of_bytes(json))
+    }
+
+    fn queues(&self, who: &Arc<Principal>) -> Vec<QueueView> {
+        self.dispatcher.board().queues(&who.tenant)
+    }
+
+    async fn set_queue(
+        &self,
+        who: &Arc<Principal>,
+        queue: Name,
+        mode: QueueMode,
+    ) -> Result<QueueView, Refusal> {
+        if !who.operator {
+            let text = format!(
+                "{} is no operator of this host, and only operators change what a queue does: ask one",
+                who.name
+            );
+            return Err(Refusal::new(RefusalCode::Forbidden, text));
+        }
+        admission::check_queue(&queue, &self.policy.config)?;
+        let transition = Transition::SetQueue { queue: queue.clone(), mode, by: who.key };
+        self.store.commit(transition).await.map_err(|error| refuse_commit(&error, None).0)?;
+        let view = self.queues(who).into_iter().find(|view| view.queue == queue);
+        view.ok_or_else(|| {
+            Refusal::new(RefusalCode::HostFault, "the host's own fault: the queue is not there")
+        })
+    }
+
     async fn modules(&self, who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {
         let modules: Result<Vec<_>, _> = self.store.modules(&who.tenant).take(MAX_MODULES).collect();
         modules.map_err(|error| refuse_read(&error))
@@ -356,6 +404,7 @@ fn refuse_commit(error: &CommitError, job: Option<JobId>) -> (Refusal, Option<Jo
         CommitError::UnknownJob => (RefusalCode::UnknownJob, job),
         CommitError::Conflict(id) => (RefusalCode::Conflict, Some(*id)),
         CommitError::Full { .. } => (RefusalCode::QueueFull, job),
+        CommitError::NotUnique { job, .. } => (RefusalCode::NotUnique, Some(*job)),
         CommitError::Failed(_) => (RefusalCode::HostFault, job),
     };
     let text = match (error, job) {

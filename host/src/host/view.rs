@@ -65,6 +65,12 @@ impl Output {
         Ok(Self { source, offset, follow, length })
     }
 
+    /// Something that is in memory already.
+    pub(super) fn of_bytes(bytes: Vec<u8>) -> Self {
+        let length = Some(bytes.len() as u64);
+        Self { source: Source::Memory(bytes.into()), offset: 0, follow: false, length }
+    }
+
     pub(super) async fn of_artifact(
         blobs: &Blobs,
         row: &JobRow,
@@ -104,6 +110,10 @@ impl Places {
         let live = self.dispatcher.outputs(&self.job);
         let row = self.store.row(&self.job).await.map_err(|error| refuse_read(&error))?;
         let Some(end) = row.as_ref().and_then(|row| row.life.end()) else {
+            // What the job is told to have written in the end is what its last attempt wrote: as long as another attempt may follow,
+            // whoever wants the whole has to wait. A result is there at the end only.
+            let is_last = row.as_ref().is_some_and(|row| row.life.is_last_attempt());
+            let live = live.filter(|_| self.stream != OutputStream::Result && (is_last || !follow));
             return Ok(match live {
                 Some(outputs) => (Source::Live(Arc::clone(outputs.get(self.stream))), None),
                 None if follow => (Source::Waiting(Box::new(self)), None),
@@ -113,6 +123,7 @@ impl Places {
         let summary = match self.stream {
             OutputStream::Stdout => end.stdout,
             OutputStream::Stderr => end.stderr,
+            OutputStream::Result => end.result.unwrap_or_else(OutputSummary::nothing),
         };
         let source = self.kept(&summary, offset).await?;
         Ok((source, Some(summary.length.saturating_sub(offset))))
@@ -128,7 +139,7 @@ impl Places {
                 format!("the host's own fault: the output of job {} cannot be read: {error}", self.job),
             )
         };
-        if summary.length <= MAX_INLINE_BYTES as u64 {
+        if self.stream == OutputStream::Result || summary.length <= MAX_INLINE_BYTES as u64 {
             let bytes = self.store.output(&self.job, self.stream).map_err(|error| gone(&error))?;
             let mut bytes = Bytes::from(bytes.ok_or_else(|| gone(&"it is missing"))?);
             let skip = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, HostView, JobId, JobState, JobView, ModuleView, OutputStream, PublicKey,
-    Refusal,
+    AcceptedJob, BlobKind, Digest, HostView, JobId, JobState, JobView, ModuleView, Name, OutputStream,
+    PublicKey, QueueMode, QueueView, Refusal,
 };
 
 use crate::config::Principal;
@@ -18,9 +18,10 @@ use crate::config::Principal;
 /// The host, as intake sees it.
 ///
 /// Which futures intake drops before they are done: those of [`wait`](Self::wait), of [`list`](Self::list),
-/// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output), [`artifact`](Self::artifact) and of
+/// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output), [`artifact`](Self::artifact),
+/// [`task`](Self::task) and of
 /// [`OutputReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
-/// [`cancel`](Self::cancel), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
+/// [`cancel`](Self::cancel), [`set_queue`](Self::set_queue), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
 /// is still there.
 pub trait Service: Send + Sync + 'static {
     /// A blob on its way in.
@@ -105,6 +106,24 @@ pub trait Service: Send + Sync + 'static {
         name: String,
         offset: u64,
     ) -> impl Future<Output = Result<Self::Output, Refusal>> + Send;
+
+    /// The task of a job as it was signed, in JSON.
+    fn task(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+    ) -> impl Future<Output = Result<Self::Output, Refusal>> + Send;
+
+    /// The queues, with the jobs of the principal's tenant. Must be quick.
+    fn queues(&self, who: &Arc<Principal>) -> Vec<QueueView>;
+
+    /// Makes a queue do something else; answers once that is recorded.
+    fn set_queue(
+        &self,
+        who: &Arc<Principal>,
+        queue: Name,
+        mode: QueueMode,
+    ) -> impl Future<Output = Result<QueueView, Refusal>> + Send;
 
     /// The modules that the principal may run.
     fn modules(&self, who: &Arc<Principal>) -> impl Future<Output = Result<Vec<ModuleView>, Refusal>> + Send;

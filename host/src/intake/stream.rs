@@ -113,6 +113,16 @@ impl<S: Service> InRequest<'_, S> {
                 let modules = self.while_heard(service.modules(who)).await?;
                 self.reply(&Response::Modules { modules }).await
             }
+            Request::Task { job } => {
+                let opened = self.shared.service.task(self.who, job);
+                let output = self.while_heard(opened).await?;
+                self.output(job, output).await
+            }
+            Request::Queues {} => self.reply(&Response::Queues { queues: service.queues(who) }).await,
+            Request::SetQueue { queue, mode } => {
+                let queue = service.set_queue(who, queue, mode).await?;
+                self.reply(&Response::Queues { queues: vec![queue] }).await
+            }
         }
     }
 

@@ -1,32 +1,58 @@
 //! One group: transitions that are judged one after the other and committed together.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
-use strongroom_job::{AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, OutputStream, Record, Timestamp};
+use strongroom_job::{
+    AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, OutputStream, PublicKey, QueueMode, Record,
+    Timestamp,
+};
 
+use super::active::Active;
+use super::counts::Counts;
+use super::follow::Edges;
 use super::keys;
-use super::read::{self, Waiting};
-use super::row::JobRow;
-use super::{CommitError, Committed, ReadError, Transition};
+use super::read;
+use super::row::{JobRow, Slot};
+use super::unique::{Claim, Claims, Keys, Merged};
+use super::{CommitError, Committed, Effect, ReadError, Transition};
 use crate::admission::AdmittedJob;
-use crate::lifecycle::{self, Illegal, Life};
+use crate::lifecycle::{self, Illegal, Life, Stage};
 
 /// Longest value that an envelope is cut into: sled moves longer ones to files of their own.
 const ENVELOPE_PIECE_BYTES: usize = 48 << 10;
 
 /// What a group will write, and how the world looks to its later transitions.
 pub(super) struct Group<'a> {
-    db: &'a sled::Db,
-    now: Timestamp,
-    batch: sled::Batch,
+    pub(super) db: &'a sled::Db,
+    pub(super) now: Timestamp,
+    pub(super) batch: sled::Batch,
     /// Rows that this group has changed: later transitions must see them before the disk does.
     changed: HashMap<JobId, JobRow>,
     /// Blobs that this group has registered.
     registered: HashSet<Vec<u8>>,
+    /// Unique keys that this group has given or taken away.
+    pub(super) keys: Keys,
+    /// Jobs that this group has merged into others.
+    pub(super) merged: HashMap<JobId, Merged>,
+    /// Edges between jobs that this group has added.
+    pub(super) edges: Edges,
+    /// What all of it means for the schedule, in order.
+    effects: Vec<Effect>,
     /// Index of the next leaf.
     pub(super) log_size: u64,
-    /// Jobs queued or running.
-    pub(super) active: usize,
+    /// Jobs that are not over.
+    pub(super) counts: &'a mut Counts,
+}
+
+/// What one job of an envelope comes to, before anything is written.
+enum Verdict {
+    /// It was accepted before, with this answer.
+    Known(AcceptedJob),
+    /// It is new, and takes its unique key from this job.
+    New(Option<JobId>),
+    /// It is not run: this job has its unique key.
+    Existing(JobId),
 }
 
 /// A transition that did not happen; only the second kind is the store's own trouble.
@@ -56,15 +82,19 @@ impl From<Illegal> for Refused {
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn new(db: &'a sled::Db, now: Timestamp, log_size: u64, active: usize) -> Self {
+    pub(super) fn new(db: &'a sled::Db, now: Timestamp, log_size: u64, counts: &'a mut Counts) -> Self {
         Self {
             db,
             now,
             batch: sled::Batch::default(),
             changed: HashMap::new(),
             registered: HashSet::new(),
+            keys: Keys::default(),
+            merged: HashMap::new(),
+            edges: Edges::default(),
+            effects: Vec::new(),
             log_size,
-            active,
+            counts,
         }
     }
 
@@ -74,12 +104,25 @@ impl<'a> Group<'a> {
             Transition::Admit { jobs, envelope, max_active } => self.admit(&jobs, &envelope, max_active),
             Transition::Step { job, event } => self.step(job, event),
             Transition::Finish { job, event, outputs } => {
-                let done = self.step(job, event)?;
-                self.keep(job, OutputStream::Stdout, outputs.stdout);
-                self.keep(job, OutputStream::Stderr, outputs.stderr);
-                Ok(done)
+                let ran = match &event {
+                    lifecycle::Event::Finish { end, .. } => Duration::from_micros(end.usage.wall_us),
+                    _ => Duration::ZERO,
+                };
+                let at = self.effects.len();
+                let row = self.change(job, event)?;
+                // First it no longer runs, then it is over or waits again.
+                self.effects.insert(at, Effect::Ran(job, ran));
+                // What an attempt wrote that is followed by another is gone with it.
+                if let Some(end) = row.life.end() {
+                    self.tell_followers(job, end.state())?;
+                    self.keep(job, OutputStream::Stdout, outputs.stdout);
+                    self.keep(job, OutputStream::Stderr, outputs.stderr);
+                    self.keep(job, OutputStream::Result, outputs.result);
+                }
+                Ok(Committed::Stepped(Box::new(row)))
             }
             Transition::Register { kind, tenant, blob, event } => self.register(kind, &tenant, &blob, event),
+            Transition::SetQueue { queue, mode, by } => self.set_queue(&queue, mode, by),
             Transition::Log(event) => {
                 self.log(event);
                 Ok(Committed::Done)
@@ -92,55 +135,92 @@ impl<'a> Group<'a> {
     }
 
     /// Everything that the group writes, with the log's new size.
-    pub(super) fn finish(mut self) -> sled::Batch {
+    pub(super) fn finish(mut self) -> (sled::Batch, Vec<Effect>) {
         self.batch.insert(keys::LOG_SIZE, &self.log_size.to_be_bytes());
         self.batch.insert(keys::LATEST, &self.now.as_millis().to_be_bytes());
-        self.batch
+        (self.batch, self.effects)
     }
 
+    /// An envelope is taken as a whole: all of its jobs are judged before anything of it is written.
     fn admit(
         &mut self,
         jobs: &[AdmittedJob],
         envelope: &[u8],
         max_active: usize,
     ) -> Result<Committed, Refused> {
-        // Judge all jobs before writing any: an envelope is taken as a whole.
-        let mut known = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let row = self.row(&job.id())?;
-            if row.as_ref().is_some_and(|row| !row.came_in(job.envelope(), job.signer())) {
-                return Err(CommitError::Conflict(job.id()).into());
-            }
-            known.push(row);
-        }
-        let new = known.iter().filter(|row| row.is_none()).count();
-        if self.active + new > max_active {
-            return Err(CommitError::Full { active: self.active, max: max_active }.into());
+        let mut claims = Claims::default();
+        let verdicts: Vec<_> =
+            jobs.iter().map(|job| self.judge(job, &mut claims)).collect::<Result<_, _>>()?;
+        let new = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::New(_))).count();
+        let active = self.counts.active();
+        if active + new > max_active {
+            return Err(CommitError::Full { active, max: max_active }.into());
         }
         if let (Some(first), true) = (jobs.first(), new > 0) {
             for (piece, bytes) in (0u32..).zip(envelope.chunks(ENVELOPE_PIECE_BYTES)) {
                 self.batch.insert(keys::envelope(first.envelope(), piece), bytes);
             }
         }
+        // Whoever waits for a job that is not run waits for the one that has its key.
+        let stands_for = |(job, verdict): (&AdmittedJob, &Verdict)| match verdict {
+            Verdict::Existing(holder) => *holder,
+            Verdict::Known(_) | Verdict::New(_) => job.id(),
+        };
+        let ids: Vec<JobId> = jobs.iter().zip(&verdicts).map(stands_for).collect();
         let mut accepted = Vec::with_capacity(jobs.len());
-        let mut fresh = Vec::new();
-        for (job, row) in jobs.iter().zip(known) {
-            let log_index = match row {
-                Some(row) => row.admitted,
-                None => {
-                    let waiting = self.enqueue(job)?;
-                    fresh.push(waiting);
-                    waiting.admitted
+        let mut holders = Vec::new();
+        for (job, verdict) in jobs.iter().zip(verdicts) {
+            accepted.push(match verdict {
+                Verdict::Known(answer) => answer,
+                Verdict::Existing(holder) => {
+                    holders.push(holder);
+                    let log_index = self.merge(job, holder)?;
+                    AcceptedJob { job: job.id(), log_index, existing: Some(holder) }
                 }
-            };
-            accepted.push(AcceptedJob { job: job.id(), log_index });
+                Verdict::New(replaced) => {
+                    let log_index = self.accept(job, &ids)?;
+                    if let Some(replaced) = replaced {
+                        self.change_and_tell(replaced, lifecycle::Event::Replace { by: job.id() })?;
+                    }
+                    AcceptedJob { job: job.id(), log_index, existing: None }
+                }
+            });
         }
-        Ok(Committed::Admitted { jobs: accepted, fresh })
+        for holder in holders {
+            // One that is over tells nobody any more: those who wait for it from now on must hear it now.
+            let end = self.row(&holder)?.and_then(|row| row.life.end().map(lifecycle::End::state));
+            if let Some(state) = end {
+                self.tell_followers(holder, state)?;
+            }
+        }
+        Ok(Committed::Admitted { jobs: accepted })
     }
 
-    fn enqueue(&mut self, job: &AdmittedJob) -> Result<Waiting, ReadError> {
+    fn judge(&self, job: &AdmittedJob, claims: &mut Claims) -> Result<Verdict, Refused> {
+        if let Some(row) = self.row(&job.id())? {
+            if !row.came_in(job.envelope(), job.signer()) {
+                return Err(CommitError::Conflict(job.id()).into());
+            }
+            return Ok(Verdict::Known(AcceptedJob { job: row.job, log_index: row.admitted, existing: None }));
+        }
+        if let Some(merged) = self.merged(&job.id())? {
+            if !merged.came_in(job.envelope(), job.signer()) {
+                return Err(CommitError::Conflict(job.id()).into());
+            }
+            let (log_index, existing) = (merged.log_index, Some(merged.into));
+            return Ok(Verdict::Known(AcceptedJob { job: job.id(), log_index, existing }));
+        }
+        Ok(match self.claim(job, claims)? {
+            Claim::Takes(from) => Verdict::New(from),
+            Claim::Existing(holder) => Verdict::Existing(holder),
+        })
+    }
+
+    /// Writes down a new job; says where its record is.
+    fn accept(&mut self, job: &AdmittedJob, ids: &[JobId]) -> Result<u64, ReadError> {
         let admitted = self.log(job.record());
-        let task = job.task();
+        let waits_for = self.wait_for(job, ids);
+        let tenant = &job.context().tenant;
         let row = JobRow {
             job: job.id(),
             signer: *job.signer(),
@@ -149,30 +229,52 @@ impl<'a> Group<'a> {
             admitted_at: self.now,
             touched: admitted,
             finished: None,
-            life: Life::queued(task.idempotent),
+            slot: Some(Slot::of(job)),
+            life: Life::accepted(job.task(), waits_for, self.now),
         };
-        let waiting = Waiting { job: job.id(), priority: task.priority, admitted };
         self.batch.insert(keys::spec(&job.id()), serde_json::to_vec(job)?);
-        self.batch.insert(keys::tenant_job(&job.context().tenant, admitted), job.id().as_bytes().as_slice());
-        self.batch.insert(keys::active(admitted, &job.id()), &task.priority.to_be_bytes());
-        self.active += 1;
-        self.put(row)?;
-        Ok(waiting)
+        self.batch.insert(keys::tenant_job(tenant, admitted), job.id().as_bytes().as_slice());
+        if let Some(unique) = &job.task().plan.unique {
+            self.hold(tenant, unique, job.id());
+        }
+        self.counts.add(tenant);
+        self.put(row, true)?;
+        Ok(admitted)
     }
 
     fn step(&mut self, job: JobId, event: lifecycle::Event) -> Result<Committed, Refused> {
+        let row = self.change_and_tell(job, event)?;
+        Ok(Committed::Stepped(Box::new(row)))
+    }
+
+    fn change_and_tell(&mut self, job: JobId, event: lifecycle::Event) -> Result<JobRow, Refused> {
+        let row = self.change(job, event)?;
+        if let Some(end) = row.life.end() {
+            self.tell_followers(job, end.state())?;
+        }
+        Ok(row)
+    }
+
+    /// Changes one job, and nobody who waits for it.
+    pub(super) fn change(&mut self, job: JobId, event: lifecycle::Event) -> Result<JobRow, Refused> {
         let mut row = self.row(&job)?.ok_or(CommitError::UnknownJob)?;
         let (life, said) = lifecycle::step(job, &row.life, event, self.now)?;
-        let index = self.log(said);
         row.life = life;
-        row.touched = index;
-        if row.life.end().is_some() {
-            row.finished = Some(index);
-            self.batch.remove(keys::active(row.admitted, &job));
-            self.active = self.active.saturating_sub(1);
+        if let Some(said) = said {
+            row.touched = self.log(said);
         }
-        self.put(row.clone())?;
-        Ok(Committed::Stepped(Box::new(row)))
+        if row.life.end().is_some() {
+            row.finished = Some(row.touched);
+            self.batch.remove(keys::active(row.admitted, &job));
+            self.let_go(&row)?;
+            if let Some(slot) = row.slot.take() {
+                self.counts.remove(&slot.tenant);
+            }
+        }
+        // A start is the schedule's own doing, and a job that waits for one other less is where it was.
+        let moved = matches!(row.life.stage, Stage::Scheduled { .. } | Stage::Queued);
+        self.put(row.clone(), moved)?;
+        Ok(row)
     }
 
     fn keep(&mut self, job: JobId, stream: OutputStream, output: Option<Vec<u8>>) {
@@ -200,6 +302,19 @@ impl<'a> Group<'a> {
         Ok(Committed::Done)
     }
 
+    fn set_queue(&mut self, queue: &Name, mode: QueueMode, by: PublicKey) -> Result<Committed, Refused> {
+        match mode {
+            QueueMode::Open => self.batch.remove(keys::queue_mode(queue)),
+            QueueMode::Paused | QueueMode::Draining => {
+                let value = serde_json::to_vec(&mode).map_err(ReadError::from)?;
+                self.batch.insert(keys::queue_mode(queue), value);
+            }
+        }
+        self.effects.push(Effect::Queue(queue.clone(), mode));
+        self.log(Event::QueueSet { queue: queue.clone(), mode, principal: by });
+        Ok(Committed::Done)
+    }
+
     fn forget(&mut self, below: u64) -> Result<Committed, Refused> {
         for key in self.db.range(keys::leaf(0)..keys::leaf(below)).keys() {
             self.batch.remove(key.map_err(ReadError::from)?);
@@ -208,22 +323,32 @@ impl<'a> Group<'a> {
     }
 
     /// Adds a leaf and says at which index.
-    fn log(&mut self, event: Event) -> u64 {
+    pub(super) fn log(&mut self, event: Event) -> u64 {
         let index = self.log_size;
         self.batch.insert(keys::leaf(index), Record::new(self.now, event).to_leaf());
         self.log_size += 1;
         index
     }
 
-    fn row(&self, job: &JobId) -> Result<Option<JobRow>, ReadError> {
+    pub(super) fn row(&self, job: &JobId) -> Result<Option<JobRow>, ReadError> {
         match self.changed.get(job) {
             Some(row) => Ok(Some(row.clone())),
             None => read::row(self.db, job),
         }
     }
 
-    fn put(&mut self, row: JobRow) -> Result<(), ReadError> {
+    /// Writes a row, its place among those that wait and run, and what that means for the schedule.
+    fn put(&mut self, row: JobRow, moved: bool) -> Result<(), ReadError> {
         self.batch.insert(keys::life(&row.job), serde_json::to_vec(&row)?);
+        match Active::of(&row) {
+            Some(active) => {
+                self.batch.insert(active.key(), active.value());
+                if moved {
+                    self.effects.push(Effect::Waits(active.entry));
+                }
+            }
+            None => self.effects.push(Effect::Over(row.job)),
+        }
         self.changed.insert(row.job, row);
         Ok(())
     }

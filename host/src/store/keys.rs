@@ -15,7 +15,9 @@ pub(super) const LAYOUT: &[u8] = b"m/layout";
 
 /// Every leaf that is kept.
 pub(super) const LEAVES: &[u8] = b"l/";
-/// Every job that is queued or running.
+/// Every queue that is not simply open.
+pub(super) const QUEUE_MODES: &[u8] = b"q/";
+/// Every job that is not over.
 pub(super) const ACTIVE: &[u8] = b"a/";
 
 /// A leaf of the log.
@@ -33,9 +35,39 @@ pub(super) fn spec(job: &JobId) -> Vec<u8> {
     join(b"s/", &[job.as_bytes()])
 }
 
-/// A job that is queued or running, in the order of admission.
+/// A job that is not over, in the order of admission.
 pub(super) fn active(admitted: u64, job: &JobId) -> Vec<u8> {
     join(ACTIVE, &[&admitted.to_be_bytes(), job.as_bytes()])
+}
+
+/// A job that has a unique key, or had it a short time ago.
+pub(super) fn unique(tenant: &Name, key: &str) -> Vec<u8> {
+    join(b"u/", &[tenant.as_str().as_bytes(), &[0], key.as_bytes()])
+}
+
+/// A job that was not run because another one had its unique key.
+pub(super) fn merged(job: &JobId) -> Vec<u8> {
+    join(b"x/", &[job.as_bytes()])
+}
+
+/// All jobs that wait for this one.
+pub(super) fn followers(job: &JobId) -> Vec<u8> {
+    join(b"d/", &[job.as_bytes()])
+}
+
+/// A job that waits for another one.
+pub(super) fn follower(of: &JobId, job: &JobId) -> Vec<u8> {
+    join(&followers(of), &[job.as_bytes()])
+}
+
+/// A piece of the list of jobs whose outputs are a job's input.
+pub(super) fn source(job: &JobId, piece: u32) -> Vec<u8> {
+    join(b"p/", &[job.as_bytes(), &piece.to_be_bytes()])
+}
+
+/// What a queue does, when it is not simply open.
+pub(super) fn queue_mode(queue: &Name) -> Vec<u8> {
+    join(QUEUE_MODES, &[queue.as_str().as_bytes()])
 }
 
 /// All jobs of a tenant.
@@ -68,6 +100,7 @@ pub(super) fn output(job: &JobId, stream: OutputStream) -> Vec<u8> {
     let stream = match stream {
         OutputStream::Stdout => 1,
         OutputStream::Stderr => 2,
+        OutputStream::Result => 3,
     };
     join(b"o/", &[job.as_bytes(), &[stream]])
 }

@@ -8,12 +8,17 @@
 //! `sync_file_range`), so the writer adds `fdatasync` on sled's file through a descriptor held open since the start.
 //! *Spec:* `docs/formats/state.md`.
 
+mod active;
+mod counts;
 mod fault;
+mod follow;
 mod group;
 mod keys;
 mod leftovers;
+mod migrate;
 mod read;
 mod row;
+mod unique;
 mod writer;
 
 use std::fmt;
@@ -21,16 +26,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use strongroom_job::{AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, Timestamp};
+use strongroom_job::{AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, PublicKey, QueueMode, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use active::Active;
 pub use fault::{Fault, NoFault, Step};
-pub use read::{Cursor, Waiting};
-pub use row::JobRow;
+pub use read::Cursor;
+pub use row::{JobRow, Slot};
+pub use unique::Merged;
 
 use crate::admission::AdmittedJob;
 use crate::clock::Clock;
 use crate::lifecycle::{self, Illegal};
+use crate::schedule::Entry;
 
 /// sled's page cache. It uses several times this much memory while it writes.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -63,7 +71,7 @@ pub enum Transition {
         jobs: Vec<AdmittedJob>,
         /// The envelope as it came: the evidence behind the records.
         envelope: Arc<[u8]>,
-        /// Jobs that may be queued or running at once.
+        /// Jobs that may wait or run at once.
         max_active: usize,
     },
     /// Something happens to one job.
@@ -92,6 +100,15 @@ pub enum Transition {
         blob: ModuleRef,
         /// Logged for a module that the tenant did not have yet.
         event: Option<Event>,
+    },
+    /// A queue does something else from now on.
+    SetQueue {
+        /// Which.
+        queue: Name,
+        /// What it does.
+        mode: QueueMode,
+        /// Who said so.
+        by: PublicKey,
     },
     /// Nothing changes, but the log says it.
     Log(Event),
@@ -131,17 +148,33 @@ pub struct Outputs {
     pub stdout: Option<Vec<u8>>,
     /// Standard error.
     pub stderr: Option<Vec<u8>>,
+    /// What it gave as its result.
+    pub result: Option<Vec<u8>>,
 }
+
+/// What a committed group means for the schedule, told in the order in which it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// An attempt is over, and has run so long.
+    Ran(JobId, Duration),
+    /// The job waits from now on, in place of whatever was known of it.
+    Waits(Entry),
+    /// The job is over.
+    Over(JobId),
+    /// The queue does something else from now on.
+    Queue(Name, QueueMode),
+}
+
+/// Who is told what a group means, once it is durable and before anybody is answered. It must not block.
+pub type Listener = Box<dyn Fn(Vec<Effect>) + Send>;
 
 /// What a committed transition came to.
 #[derive(Debug)]
 pub enum Committed {
-    /// The jobs' places in the log, and which of them are new: a repeated envelope gets the first answer again.
+    /// The jobs' places in the log: a repeated envelope gets the first answer again.
     Admitted {
         /// In the order of the transition.
         jobs: Vec<AcceptedJob>,
-        /// Jobs to be queued now.
-        fresh: Vec<Waiting>,
     },
     /// The job as it stands now.
     Stepped(Box<JobRow>),
@@ -161,12 +194,24 @@ pub enum CommitError {
     /// A job id that was used before, for other bytes.
     #[error("job id {0} was used before for another job: draw a new id")]
     Conflict(JobId),
+    /// Another job has the unique key.
+    #[error(
+        "the unique key {key:?} is taken by job {holder}: wait until it is over, or sign the job to take its place or to be answered with it"
+    )]
+    NotUnique {
+        /// The job that was not taken.
+        job: JobId,
+        /// The key.
+        key: String,
+        /// Who has it.
+        holder: JobId,
+    },
     /// The queue is full.
     #[error(
-        "the queue is full: this host takes {max} jobs at once, queued or running, and has {active}; try again later"
+        "the queue is full: this host takes {max} jobs at once, waiting or running, and has {active}; try again later"
     )]
     Full {
-        /// Jobs queued or running.
+        /// Jobs waiting or running.
         active: usize,
         /// Jobs allowed.
         max: usize,
@@ -214,6 +259,9 @@ pub enum ReadError {
     /// A row that is not what this version writes.
     #[error("the store holds a damaged row: {0}")]
     Row(#[from] serde_json::Error),
+    /// A value that is not what this version writes.
+    #[error("the store holds a damaged value: {0}")]
+    Damaged(&'static str),
     /// The writer is gone, so what was read may never become durable.
     #[error("the store has stopped")]
     Stopped,
@@ -319,6 +367,19 @@ impl Opened {
     /// # Errors
     /// When sled's file cannot be opened a second time.
     pub fn start(self, clock: Arc<Clock>, fault: Box<dyn Fault>) -> Result<(Store, Closing), OpenError> {
+        self.start_telling(clock, fault, Box::new(drop))
+    }
+
+    /// [`Opened::start`] with somebody who hears what each group means.
+    ///
+    /// # Errors
+    /// As [`Opened::start`].
+    pub fn start_telling(
+        self,
+        clock: Arc<Clock>,
+        fault: Box<dyn Fault>,
+        listener: Listener,
+    ) -> Result<(Store, Closing), OpenError> {
         let file = self.path.join("db");
         let sync = std::fs::File::open(&file).map_err(|error| OpenError::Io { path: file, error })?;
         // sled syncs neither its settings nor the names of its files: without them a new state would not survive a power cut.
@@ -330,7 +391,8 @@ impl Opened {
         let (made_durable, durable) = watch::channel(self.start.log_size);
         let (failing, failed) = watch::channel(None);
         let store = Store { db: self.db.clone(), pending, durable, failed };
-        let writer = writer::Writer::new(self.db, sync, clock, fault, made_durable, &self.start);
+        let told = writer::Told { durable: made_durable, listener };
+        let writer = writer::Writer::new(self.db, sync, clock, fault, told, self.start);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || writer.run(requests, &failing))

@@ -1,22 +1,17 @@
 //! What the store can be asked. Reads go past the writer, so they could see a group that is not durable yet: how a job
 //! stands is therefore only told once the record that says so is durable.
 
-use strongroom_job::{BlobKind, Digest, JobId, ModuleRef, ModuleView, Name, OutputStream, Timestamp};
+use std::collections::BTreeMap;
 
+use strongroom_job::{
+    BlobKind, Digest, JobId, ModuleRef, ModuleView, Name, OutputStream, QueueMode, Timestamp,
+};
+
+use super::active::Active;
 use super::row::JobRow;
-use super::{ReadError, Store, keys};
+use super::unique::Merged;
+use super::{ReadError, Store, follow, keys};
 use crate::admission::AdmittedJob;
-
-/// A job in the queue: as little as it takes to order it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Which job.
-    pub job: JobId,
-    /// Higher starts earlier.
-    pub priority: i8,
-    /// Index of its `admitted` record: among equals, the lower starts earlier.
-    pub admitted: u64,
-}
 
 /// A place in a tenant's list of jobs, which runs from the newest to the oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +45,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn spec(&self, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
-        let bytes = self.db.get(keys::spec(job))?;
-        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+        spec(&self.db, job)
     }
 
     /// A tenant's jobs from `from` on, newest first.
@@ -63,9 +57,36 @@ impl Store {
         })
     }
 
-    /// Every job that is queued or running, in the order of admission.
-    pub fn active(&self) -> impl Iterator<Item = Result<Waiting, ReadError>> {
+    /// What became of a job that was not run because another one had its unique key, if that is so.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or can no longer make anything durable.
+    pub async fn merged(&self, job: &JobId) -> Result<Option<Merged>, ReadError> {
+        let Some(merged) = merged(&self.db, job)? else { return Ok(None) };
+        let mut durable = self.durable.clone();
+        durable.wait_for(|size| *size > merged.log_index).await.map_err(|_| ReadError::Stopped)?;
+        Ok(Some(merged))
+    }
+
+    /// Every job that is not over, in the order of admission.
+    pub fn active(&self) -> impl Iterator<Item = Result<Active, ReadError>> {
         active(&self.db)
+    }
+
+    /// The jobs whose outputs are this one's input, in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn sources(&self, job: &JobId) -> Result<Vec<JobId>, ReadError> {
+        follow::sources(&self.db, job)
+    }
+
+    /// Every queue that is not simply open.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn queue_modes(&self) -> Result<BTreeMap<Name, QueueMode>, ReadError> {
+        queue_modes(&self.db)
     }
 
     /// Whether a tenant gave this blob.
@@ -120,18 +141,32 @@ pub(super) fn row(db: &sled::Db, job: &JobId) -> Result<Option<JobRow>, ReadErro
     Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
 }
 
-pub(super) fn active(db: &sled::Db) -> impl Iterator<Item = Result<Waiting, ReadError>> + use<> {
-    db.scan_prefix(keys::ACTIVE).filter_map(|item| match item {
-        Ok((key, value)) => waiting(&key[keys::ACTIVE.len()..], &value).map(Ok),
-        Err(error) => Some(Err(error.into())),
+pub(super) fn spec(db: &sled::Db, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
+    let bytes = db.get(keys::spec(job))?;
+    Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+}
+
+pub(super) fn merged(db: &sled::Db, job: &JobId) -> Result<Option<Merged>, ReadError> {
+    let bytes = db.get(keys::merged(job))?;
+    Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+}
+
+pub(super) fn active(db: &sled::Db) -> impl Iterator<Item = Result<Active, ReadError>> + use<> {
+    db.scan_prefix(keys::ACTIVE).map(|item| {
+        let (key, value) = item?;
+        Active::parse(&key[keys::ACTIVE.len()..], &value).ok_or(ReadError::Damaged("an active job"))
     })
 }
 
-fn waiting(key: &[u8], value: &[u8]) -> Option<Waiting> {
-    let (admitted, job) = key.split_first_chunk::<8>()?;
-    let job = JobId::from_bytes(job.try_into().ok()?);
-    let priority = i8::from_be_bytes(value.try_into().ok()?);
-    Some(Waiting { job, priority, admitted: u64::from_be_bytes(*admitted) })
+fn queue_modes(db: &sled::Db) -> Result<BTreeMap<Name, QueueMode>, ReadError> {
+    let damaged = || ReadError::Damaged("the mode of a queue");
+    let modes = db.scan_prefix(keys::QUEUE_MODES).map(|item| {
+        let (key, value) = item?;
+        let name =
+            std::str::from_utf8(&key[keys::QUEUE_MODES.len()..]).ok().and_then(|name| name.parse().ok());
+        Ok((name.ok_or_else(damaged)?, serde_json::from_slice(&value)?))
+    });
+    modes.collect()
 }
 
 pub(super) fn leaves(db: &sled::Db, from: u64, to: u64, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {

@@ -12,15 +12,16 @@ use std::sync::Arc;
 use strongroom_job::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::counts::Counts;
 use super::fault::{Fault, Step};
 use super::group::{Group, Refused};
-use super::{CommitError, Committed, PublishedHead, ReadError, Transition, keys, read};
+use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, keys, migrate, read};
 use crate::clock::Clock;
 
 /// Most transitions of one group: bounds the time that the first of them waits for the last.
 const MAX_GROUP: usize = 512;
 /// The layout that this version reads and writes.
-const LAYOUT_VERSION: u8 = 1;
+const LAYOUT_VERSION: u8 = 2;
 
 /// A group that could not be made durable, and who waits for it.
 struct Broken {
@@ -43,7 +44,7 @@ pub(super) struct Start {
     pub(super) log_size: u64,
     pub(super) latest: Timestamp,
     pub(super) published: Option<PublishedHead>,
-    active: usize,
+    counts: Counts,
 }
 
 impl Start {
@@ -55,15 +56,19 @@ impl Start {
         match db.get(keys::LAYOUT)?.as_deref() {
             None if db.is_empty() => drop(db.insert(keys::LAYOUT, &[LAYOUT_VERSION])?),
             Some([LAYOUT_VERSION]) => {}
+            Some([1]) => migrate::from_1(db, LAYOUT_VERSION)?,
             _ => return Err(LayoutError::Version),
         }
-        let active = read::active(db).try_fold(0, |count, job| job.map(|_| count + 1))?;
+        let mut counts = Counts::default();
+        for job in read::active(db) {
+            counts.add(&job?.entry.tenant);
+        }
         let latest = Timestamp::from_millis(number(keys::LATEST)?);
         let published = match db.get(keys::PUBLISHED)? {
             Some(bytes) => Some(PublishedHead::from_bytes(&bytes).ok_or(LayoutError::Number)?),
             None => None,
         };
-        Ok(Self { log_size: number(keys::LOG_SIZE)?, latest, published, active })
+        Ok(Self { log_size: number(keys::LOG_SIZE)?, latest, published, counts })
     }
 }
 
@@ -80,6 +85,14 @@ pub(super) enum LayoutError {
     Version,
 }
 
+/// Who hears of each group once it is durable.
+pub(super) struct Told {
+    /// Readers: the size of the log.
+    pub(super) durable: watch::Sender<u64>,
+    /// Whoever schedules.
+    pub(super) listener: Listener,
+}
+
 /// The writer's own state. Nobody else changes the store.
 pub(super) struct Writer {
     db: sled::Db,
@@ -87,10 +100,9 @@ pub(super) struct Writer {
     sync: File,
     clock: Arc<Clock>,
     fault: Box<dyn Fault>,
-    /// Told to readers after each group.
-    durable: watch::Sender<u64>,
+    told: Told,
     log_size: u64,
-    active: usize,
+    counts: Counts,
 }
 
 impl Writer {
@@ -99,10 +111,10 @@ impl Writer {
         sync: File,
         clock: Arc<Clock>,
         fault: Box<dyn Fault>,
-        durable: watch::Sender<u64>,
-        start: &Start,
+        told: Told,
+        start: Start,
     ) -> Self {
-        Self { db, sync, clock, fault, durable, log_size: start.log_size, active: start.active }
+        Self { db, sync, clock, fault, told, log_size: start.log_size, counts: start.counts }
     }
 
     pub(super) fn run(
@@ -132,7 +144,7 @@ impl Writer {
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), Broken> {
-        let mut group = Group::new(&self.db, self.clock.now(), self.log_size, self.active);
+        let mut group = Group::new(&self.db, self.clock.now(), self.log_size, &mut self.counts);
         let mut answers = Vec::with_capacity(requests.len());
         let mut changed = false;
         let mut broken = None;
@@ -149,18 +161,27 @@ impl Writer {
                 }
             }
         }
-        let (log_size, active) = (group.log_size, group.active);
+        let log_size = group.log_size;
         let written = match broken {
             Some(reason) => Err(reason),
-            None if changed => make_durable(&self.db, &self.sync, self.fault.as_mut(), group.finish())
-                .map_err(|e| e.to_string()),
-            None => Ok(()),
+            None if changed => {
+                let (batch, effects) = group.finish();
+                make_durable(&self.db, &self.sync, self.fault.as_mut(), batch)
+                    .map(|()| effects)
+                    .map_err(|e| e.to_string())
+            }
+            None => Ok(Vec::new()),
         };
-        if let Err(reason) = written {
-            return Err(Broken { reason, waiting: answers.into_iter().map(|(answer, _)| answer).collect() });
-        }
-        (self.log_size, self.active) = (log_size, active);
-        self.durable.send_replace(log_size);
+        let effects = match written {
+            Ok(effects) => effects,
+            Err(reason) => {
+                let waiting = answers.into_iter().map(|(answer, _)| answer).collect();
+                return Err(Broken { reason, waiting });
+            }
+        };
+        self.log_size = log_size;
+        self.told.durable.send_replace(log_size);
+        (self.told.listener)(effects);
         for (answer, result) in answers {
             let _ = answer.send(result);
         }

@@ -168,6 +168,14 @@ pub enum BodyError {
         /// Jobs of the batch.
         count: usize,
     },
+    /// A job waits twice for the same one.
+    #[error("job {index} of the batch waits for job {place} twice: name it once")]
+    DependencyTwice {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// The place that it names twice.
+        place: u32,
+    },
     /// Jobs wait for each other in a circle.
     #[error(
         "jobs of the batch wait for each other in a circle, job {0} among them: none of them could ever start"

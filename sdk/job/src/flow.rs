@@ -2,13 +2,15 @@
 //!
 //! *Spec:* `docs/formats/job.md`, "Jobs that wait for others".
 
+use std::collections::HashSet;
+
 use crate::body::{BodyError, MAX_EDGES, Variation};
-use crate::{Plan, Task};
+use crate::{After, Plan, Task};
 
 /// Checks what the jobs of a batch wait for. Each plan was checked alone before.
 ///
 /// # Errors
-/// A place that the batch does not have, more than [`MAX_EDGES`] edges, or a circle. Takes time linear in jobs and edges.
+/// A place that the batch does not have, the same place twice, more than [`MAX_EDGES`] edges, or a circle. Takes time linear in jobs and edges.
 pub(crate) fn check(template: &Task, jobs: &[Variation]) -> Result<(), BodyError> {
     let plans: Vec<&Plan> = jobs.iter().map(|job| job.plan.as_deref().unwrap_or(&template.plan)).collect();
     let count = jobs.len();
@@ -24,6 +26,12 @@ pub(crate) fn check(template: &Task, jobs: &[Variation]) -> Result<(), BodyError
     }
     if edges > MAX_EDGES {
         return Err(BodyError::TooManyDependencies(edges));
+    }
+    for (index, plan) in plans.iter().enumerate() {
+        let mut seen = HashSet::new();
+        if let Some(place) = plan.after.iter().flat_map(After::places).find(|place| !seen.insert(*place)) {
+            return Err(BodyError::DependencyTwice { index, place });
+        }
     }
     find_circle(&plans).map_or(Ok(()), |index| Err(BodyError::Cycle(index)))
 }
@@ -66,7 +74,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{After, Capabilities, Digest, Entry, Input, JobId, Limits, ModuleRef, Name, On};
+    use crate::{Capabilities, Digest, Entry, Input, JobId, Limits, ModuleRef, Name, On};
 
     fn template() -> Task {
         Task {
@@ -131,6 +139,13 @@ mod tests {
         assert_eq!(unknown, Err(BodyError::UnknownDependency { index: 1, place: 2, count: 2 }));
         let far = flow(&[vec![], vec![After::success_of(u32::MAX)]]);
         assert_eq!(far, Err(BodyError::UnknownDependency { index: 1, place: u32::MAX, count: 2 }));
+    }
+
+    // Red without the set of places that were seen: which of the two counts?
+    #[test]
+    fn nobody_waits_twice_for_the_same_job() {
+        let both = [vec![], vec![], vec![range(0, 1), After { on: On::Failure, ..After::success_of(1) }]];
+        assert_eq!(flow(&both), Err(BodyError::DependencyTwice { index: 2, place: 1 }));
     }
 
     // Red without the bound: 25 million edges.

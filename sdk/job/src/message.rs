@@ -2,6 +2,8 @@
 //!
 //! *Spec:* `docs/formats/wire.md`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -166,6 +168,16 @@ pub enum QueueMode {
     Paused,
     /// Takes no jobs and starts those that it has.
     Draining,
+}
+
+impl fmt::Display for QueueMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
+        })
+    }
 }
 
 /// A queue, as one tenant sees it.

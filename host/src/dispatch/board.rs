@@ -1,0 +1,177 @@
+//! What waits and what runs, as the store last said it: the schedule, shared, and whoever waits for a job to move on.
+//!
+//! The store's writer tells each durable group to [`Board::hear`], in order, so the board is never ahead of the disk and never
+//! mixes up two changes of one job. Attempts and expiries are taken from it.
+//!
+//! *Owns:* the schedule in memory, the watchers. *Never:* decides the order (`schedule`) or what state follows (`lifecycle`).
+//! *Crash:* nothing of it is on disk; the next start fills it from the store.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use strongroom_job::{JobId, Name, QueueMode, QueueView, Timestamp};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::watchers::Watchers;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::schedule::{Entry, Schedule};
+use crate::store::Effect;
+
+/// Longest sleep until the clock is looked at again: a system's clock that is set forward is noticed so late at most.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// The schedule and the watchers.
+#[derive(Debug)]
+pub struct Board {
+    schedule: Mutex<Schedule>,
+    draining: Mutex<std::collections::BTreeSet<Name>>,
+    pub(super) watchers: Watchers,
+    clock: Arc<Clock>,
+    /// Told after each change.
+    changed: watch::Sender<()>,
+}
+
+impl Board {
+    /// A board without jobs, under the rules of a configuration.
+    #[must_use]
+    pub fn new(config: &Config, clock: Arc<Clock>) -> Self {
+        let schedule = Schedule::new(config.queue_rules.clone(), config.tenants.clone(), clock.now());
+        Self {
+            schedule: Mutex::new(schedule),
+            draining: Mutex::default(),
+            watchers: Watchers::default(),
+            clock,
+            changed: watch::Sender::default(),
+        }
+    }
+
+    /// Takes in what a durable group means. Called by the store's writer, so it does not block.
+    pub fn hear(&self, effects: Vec<Effect>) {
+        if effects.is_empty() {
+            return;
+        }
+        {
+            let mut schedule = self.schedule();
+            for effect in &effects {
+                match effect {
+                    Effect::Ran(job, ran) => drop(schedule.ended(job, *ran)),
+                    Effect::Waits(entry) => put(&mut schedule, entry.clone()),
+                    Effect::Over(job) => forget(&mut schedule, job),
+                    Effect::Queue(queue, mode) => self.set_mode(&mut schedule, queue, *mode),
+                }
+            }
+        }
+        self.changed.send_replace(());
+        for effect in effects {
+            match effect {
+                Effect::Waits(entry) => self.watchers.changed(&entry.job),
+                Effect::Over(job) => self.watchers.over(&job),
+                Effect::Ran(..) | Effect::Queue(..) => {}
+            }
+        }
+    }
+
+    /// Takes the best job that may start; waits until there is one. `taken` is told before anybody can see that the job does not
+    /// wait any more: at every moment it waits or is taken.
+    pub(super) async fn take(&self, taken: impl Fn(JobId)) -> JobId {
+        self.next(|schedule, now| {
+            let job = schedule.take(now)?;
+            taken(job);
+            Some(job)
+        })
+        .await
+    }
+
+    /// Takes out a job whose time is up; waits until there is one.
+    pub(super) async fn expired(&self) -> JobId {
+        self.next(Schedule::expired).await
+    }
+
+    async fn next(&self, mut look: impl FnMut(&mut Schedule, Timestamp) -> Option<JobId>) -> JobId {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let sleep = {
+                let mut schedule = self.schedule();
+                let now = self.clock.now();
+                if let Some(job) = look(&mut schedule, now) {
+                    return job;
+                }
+                schedule.next_change(now).map(|at| at.since(now).min(LONGEST_SLEEP))
+            };
+            // The sender is `self`, so it cannot be gone.
+            match sleep {
+                Some(sleep) => drop(timeout(sleep, changed.changed()).await),
+                None => drop(changed.changed().await),
+            }
+        }
+    }
+
+    /// Jobs that are ready in a queue that is not paused: what a host that stops when it has nothing to do waits for. Scheduled
+    /// jobs stay where they are, durably.
+    pub(super) fn ready(&self) -> usize {
+        let queues = self.schedule().queues(self.clock.now());
+        queues.iter().filter(|queue| !queue.paused).map(|queue| queue.jobs.queued as usize).sum()
+    }
+
+    /// Whether a queue takes no jobs now.
+    pub(crate) fn is_draining(&self, queue: &Name) -> bool {
+        self.draining().contains(queue)
+    }
+
+    /// The queues as one tenant sees them.
+    pub(crate) fn queues(&self, tenant: &Name) -> Vec<QueueView> {
+        let queues = self.schedule().queues_of(tenant, self.clock.now());
+        let draining = self.draining();
+        let view = |counts: crate::schedule::QueueCounts| QueueView {
+            mode: match counts.paused {
+                true => QueueMode::Paused,
+                false if draining.contains(&counts.queue) => QueueMode::Draining,
+                false => QueueMode::Open,
+            },
+            queue: counts.queue,
+            accepted: counts.jobs.held.into(),
+            scheduled: counts.jobs.scheduled.into(),
+            queued: counts.jobs.queued.into(),
+            running: counts.jobs.running.into(),
+            oldest: counts.oldest,
+        };
+        queues.into_iter().map(view).collect()
+    }
+
+    fn set_mode(&self, schedule: &mut Schedule, queue: &Name, mode: QueueMode) {
+        match mode {
+            QueueMode::Paused => schedule.pause(queue),
+            QueueMode::Open | QueueMode::Draining => schedule.resume(queue),
+        }
+        let mut draining = self.draining();
+        match mode {
+            QueueMode::Draining => drop(draining.insert(queue.clone())),
+            QueueMode::Open | QueueMode::Paused => drop(draining.remove(queue)),
+        }
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        // A panic inside the schedule would be a fault of it: what it holds then is still what the store said, but for one job.
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draining(&self) -> MutexGuard<'_, std::collections::BTreeSet<Name>> {
+        // Each change is one operation of the set.
+        self.draining.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The job waits from now on, whatever it did before.
+fn put(schedule: &mut Schedule, entry: Entry) {
+    forget(schedule, &entry.job);
+    let added = schedule.add(entry);
+    debug_assert!(added, "a job that was forgotten can be added");
+}
+
+/// The job neither waits nor runs.
+fn forget(schedule: &mut Schedule, job: &JobId) {
+    let _ = schedule.remove(job) || schedule.ended(job, Duration::ZERO);
+}

@@ -1,0 +1,112 @@
+//! Jobs that wait for others: what an end means for whoever waits for it.
+//!
+//! *Bound:* one end touches each job that waits for it once, in the same batch: at most the edges of its envelope (100,000).
+//! *Spec:* `docs/formats/state.md`, "Jobs that wait for others".
+
+use std::collections::HashMap;
+
+use strongroom_job::{Input, JobId, JobState, On};
+
+use super::group::{Group, Refused};
+use super::{CommitError, ReadError, keys};
+use crate::admission::AdmittedJob;
+use crate::lifecycle::{Event, Illegal};
+
+/// Job ids in one value of the list of sources: 32 KiB.
+const SOURCES_PER_PIECE: usize = 2048;
+
+/// Who waits for whom within one group, before the disk knows.
+#[derive(Default)]
+pub(super) struct Edges {
+    new: HashMap<JobId, Vec<(JobId, On)>>,
+}
+
+impl Group<'_> {
+    /// Writes down for whom a new job waits, and says for how many. `ids` are the jobs of its envelope.
+    pub(super) fn wait_for(&mut self, job: &AdmittedJob, ids: &[JobId]) -> u32 {
+        let plan = &job.task().plan;
+        let mut edges: Vec<(JobId, On)> = Vec::new();
+        for after in &plan.after {
+            // The contract has checked that the places exist.
+            let before = after.places().filter_map(|place| ids.get(place as usize));
+            edges.extend(before.map(|before| (*before, after.on)));
+        }
+        if matches!(job.task().input, Input::Outputs { .. }) {
+            for (piece, ids) in (0u32..).zip(edges.chunks(SOURCES_PER_PIECE)) {
+                let ids: Vec<u8> = ids.iter().flat_map(|(id, _)| *id.as_bytes()).collect();
+                self.batch.insert(keys::source(&job.id(), piece), ids);
+            }
+        }
+        for (before, on) in &edges {
+            self.batch.insert(keys::follower(before, &job.id()), &[code(*on)]);
+            self.edges.new.entry(*before).or_default().push((job.id(), *on));
+        }
+        // At most `MAX_EDGES`.
+        u32::try_from(edges.len()).unwrap_or(u32::MAX)
+    }
+
+    /// A job has ended: tells everybody who waits for it, and whoever waits for those that this ends, in turn.
+    pub(super) fn tell_followers(&mut self, job: JobId, state: JobState) -> Result<(), Refused> {
+        let mut over = vec![(job, state)];
+        while let Some((before, state)) = over.pop() {
+            for (follower, on) in self.followers(&before)? {
+                self.batch.remove(keys::follower(&before, &follower));
+                let event = if on.is_met_by(state) { Event::Met } else { Event::Unmet { job: before } };
+                match self.change(follower, event) {
+                    Ok(row) => over.extend(row.life.end().map(|end| (follower, end.state()))),
+                    // Cancelled, expired or already unmet.
+                    Err(Refused::Asker(CommitError::Illegal(Illegal::Over(_)))) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn followers(&mut self, of: &JobId) -> Result<Vec<(JobId, On)>, ReadError> {
+        let mut followers = self.edges.new.remove(of).unwrap_or_default();
+        let prefix = keys::followers(of);
+        for item in self.db.scan_prefix(&prefix) {
+            let (key, value) = item?;
+            let damaged = || ReadError::Damaged("a job that waits for another");
+            let job = key[prefix.len()..].try_into().map_err(|_| damaged())?;
+            let [code] = value.as_ref() else { return Err(damaged()) };
+            followers.push((JobId::from_bytes(job), on(*code).ok_or_else(damaged)?));
+        }
+        Ok(followers)
+    }
+}
+
+/// The jobs whose outputs are this one's input, in order.
+pub(super) fn sources(db: &sled::Db, job: &JobId) -> Result<Vec<JobId>, ReadError> {
+    let mut ids = Vec::new();
+    for piece in db.range(keys::source(job, 0)..=keys::source(job, u32::MAX)).values() {
+        let (pieces, rest) = {
+            let piece = piece?;
+            let (ids, rest) = piece.as_chunks::<16>();
+            (ids.to_vec(), rest.len())
+        };
+        if rest != 0 {
+            return Err(ReadError::Damaged("the sources of a job's input"));
+        }
+        ids.extend(pieces.into_iter().map(JobId::from_bytes));
+    }
+    Ok(ids)
+}
+
+const fn code(on: On) -> u8 {
+    match on {
+        On::Success => 1,
+        On::Failure => 2,
+        On::End => 3,
+    }
+}
+
+const fn on(code: u8) -> Option<On> {
+    match code {
+        1 => Some(On::Success),
+        2 => Some(On::Failure),
+        3 => Some(On::End),
+        _ => None,
+    }
+}

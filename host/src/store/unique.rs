@@ -1,0 +1,151 @@
+//! Unique keys: at most one job of a tenant has a key at a time.
+//!
+//! *Spec:* `docs/formats/state.md`, "Unique keys".
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use strongroom_job::{Digest, JobId, Name, PublicKey, Taken, Timestamp, Unique};
+
+use super::group::{Group, Refused};
+use super::row::JobRow;
+use super::{CommitError, ReadError, keys, read};
+use crate::admission::AdmittedJob;
+
+/// A job that was not run because another one had its unique key: kept, so that the same envelope gets the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merged {
+    /// Who signed it.
+    pub signer: PublicKey,
+    /// SHA-256 of the signed body.
+    pub envelope: Digest,
+    /// The job that had the key.
+    pub into: JobId,
+    /// Index of its `merged` record.
+    pub log_index: u64,
+}
+
+impl Merged {
+    /// Whether an envelope with this signer and this digest is the one that the job came in.
+    #[must_use]
+    pub fn came_in(&self, envelope: &Digest, signer: &PublicKey) -> bool {
+        self.envelope == *envelope && self.signer == *signer
+    }
+}
+
+/// Who has a key.
+#[derive(Clone, Copy)]
+pub(super) struct Holder {
+    job: JobId,
+    /// It keeps the key until then, also when it is over.
+    until: Timestamp,
+}
+
+/// What keys mean within one group: what it has given away, before the disk knows.
+#[derive(Default)]
+pub(super) struct Keys {
+    given: HashMap<Vec<u8>, Option<Holder>>,
+}
+
+/// What a job with a unique key comes to.
+pub(super) enum Claim {
+    /// It gets the key, from a job that has not started if there is one.
+    Takes(Option<JobId>),
+    /// This job has the key, and the new one is not run.
+    Existing(JobId),
+}
+
+/// The keys that earlier jobs of the same envelope get, while nothing of it is written yet.
+#[derive(Default)]
+pub(super) struct Claims {
+    taken: HashMap<Vec<u8>, JobId>,
+}
+
+impl Group<'_> {
+    /// Decides what becomes of a new job. Writes nothing: a later job of its envelope may still be refused, and all with it.
+    pub(super) fn claim(&self, job: &AdmittedJob, claims: &mut Claims) -> Result<Claim, Refused> {
+        let Some(unique) = &job.task().plan.unique else { return Ok(Claim::Takes(None)) };
+        let key = keys::unique(&job.context().tenant, &unique.key);
+        let until = self.now.saturating_add(Duration::from_millis(unique.window_ms));
+        let (holder, waits) = match (claims.taken.get(&key), self.holder(&key)?) {
+            (Some(earlier), _) => (Holder { job: *earlier, until }, true),
+            (None, Some(holder)) => {
+                let row = self.row(&holder.job)?;
+                if row.as_ref().is_none_or(|row| row.life.end().is_some()) && holder.until <= self.now {
+                    claims.taken.insert(key, job.id());
+                    return Ok(Claim::Takes(None));
+                }
+                (holder, row.is_some_and(|row| row.life.is_waiting()))
+            }
+            (None, None) => {
+                claims.taken.insert(key, job.id());
+                return Ok(Claim::Takes(None));
+            }
+        };
+        match unique.taken {
+            Taken::Existing => Ok(Claim::Existing(holder.job)),
+            Taken::Replace if waits => {
+                claims.taken.insert(key, job.id());
+                Ok(Claim::Takes(Some(holder.job)))
+            }
+            Taken::Refuse | Taken::Replace => {
+                let (job, key) = (job.id(), unique.key.clone());
+                Err(CommitError::NotUnique { job, key, holder: holder.job }.into())
+            }
+        }
+    }
+
+    /// The job has its key from now on.
+    pub(super) fn hold(&mut self, tenant: &Name, unique: &Unique, job: JobId) {
+        let key = keys::unique(tenant, &unique.key);
+        let until = self.now.saturating_add(Duration::from_millis(unique.window_ms));
+        self.batch
+            .insert(key.clone(), [job.as_bytes().as_slice(), &until.as_millis().to_be_bytes()].concat());
+        self.keys.given.insert(key, Some(Holder { job, until }));
+    }
+
+    /// A job is over: its key is forgotten, unless it is kept for longer or somebody else has it.
+    pub(super) fn let_go(&mut self, row: &JobRow) -> Result<(), ReadError> {
+        let Some(slot) = row.slot.as_deref() else { return Ok(()) };
+        let Some(unique) = &slot.unique else { return Ok(()) };
+        let key = keys::unique(&slot.tenant, unique);
+        if let Some(Holder { job, until }) = self.holder(&key)?
+            && job == row.job
+            && until <= self.now
+        {
+            self.batch.remove(key.clone());
+            self.keys.given.insert(key, None);
+        }
+        Ok(())
+    }
+
+    /// Remembers a job that is not run.
+    pub(super) fn merge(&mut self, job: &AdmittedJob, into: JobId) -> Result<u64, ReadError> {
+        let (envelope, principal) = (*job.envelope(), *job.signer());
+        let log_index = self.log(strongroom_job::Event::Merged { job: job.id(), principal, envelope, into });
+        let merged = Merged { signer: principal, envelope, into, log_index };
+        self.batch.insert(keys::merged(&job.id()), serde_json::to_vec(&merged)?);
+        self.merged.insert(job.id(), merged);
+        Ok(log_index)
+    }
+
+    pub(super) fn merged(&self, job: &JobId) -> Result<Option<Merged>, ReadError> {
+        match self.merged.get(job) {
+            Some(merged) => Ok(Some(merged.clone())),
+            None => read::merged(self.db, job),
+        }
+    }
+
+    fn holder(&self, key: &[u8]) -> Result<Option<Holder>, ReadError> {
+        if let Some(given) = self.keys.given.get(key) {
+            return Ok(*given);
+        }
+        let Some(bytes) = self.db.get(key)? else { return Ok(None) };
+        let damaged = || ReadError::Damaged("the holder of a unique key");
+        let (job, until) = bytes.split_first_chunk::<16>().ok_or_else(damaged)?;
+        let until = u64::from_be_bytes(until.try_into().map_err(|_| damaged())?);
+        Ok(Some(Holder { job: JobId::from_bytes(*job), until: Timestamp::from_millis(until) }))
+    }
+}
