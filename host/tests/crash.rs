@@ -30,7 +30,7 @@ fn history() -> Vec<(&'static str, Transition)> {
     let finish = |number| Transition::Finish {
         job: id(number),
         event: Event::Finish { fence: 1, end: Box::new(Finished::without_run(Outcome::Exited { code: 0 })) },
-        outputs: Outputs { stdout: Some(b"out".to_vec()), stderr: None },
+        outputs: Outputs { stdout: Some(b"out".to_vec()), ..Outputs::default() },
     };
     vec![
         ("admit 1", admit(1)),
@@ -92,10 +92,10 @@ fn inspect(path: &Path) -> BTreeMap<JobId, JobState> {
     let told = retell(&records);
     for (job, state) in &told {
         let row = runtime.block_on(store.row(job)).unwrap().expect("a record has a row");
-        assert_eq!(row.life.state(), *state, "{job}");
+        assert_eq!(row.life.state(common::NOW), *state, "{job}");
         assert!(store.spec(job).unwrap().is_some());
     }
-    let active: Vec<JobId> = store.active().map(|waiting| waiting.unwrap().job).collect();
+    let active: Vec<JobId> = store.active().map(|active| active.unwrap().entry.job).collect();
     let unfinished: Vec<JobId> =
         told.iter().filter(|(_, state)| !state.is_terminal()).map(|(job, _)| *job).collect();
     assert_eq!(active, unfinished);
@@ -180,7 +180,9 @@ fn after_a_crash_the_history_goes_on_where_it_was() {
     // Not signed as idempotent: interrupted, and never again anything else.
     let recovered =
         runtime.block_on(store.commit(Transition::Step { job: id(2), event: Event::Recover })).unwrap();
-    assert!(matches!(recovered, Committed::Stepped(row) if row.life.state() == JobState::Interrupted));
+    assert!(
+        matches!(recovered, Committed::Stepped(row) if row.life.state(common::NOW) == JobState::Interrupted)
+    );
     let again = runtime.block_on(store.commit(Transition::Step { job: id(2), event: Event::Start }));
     assert!(matches!(again, Err(CommitError::Illegal(_))));
     close((store, closing));
@@ -200,13 +202,14 @@ fn the_same_envelope_gets_the_first_answer_and_another_one_a_conflict() {
         max_active: 10,
     };
     let answer = |transition| match runtime.block_on(store.commit(transition)) {
-        Ok(Committed::Admitted { jobs, fresh }) => Ok((jobs, fresh.len())),
+        Ok(Committed::Admitted { jobs }) => Ok(jobs),
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error),
     };
-    let (first, fresh) = answer(admit(&body(1))).unwrap();
-    assert_eq!(fresh, 1);
-    assert_eq!(answer(admit(&body(1))).unwrap(), (first, 0));
+    let first = answer(admit(&body(1))).unwrap();
+    assert_eq!(store.active().count(), 1);
+    assert_eq!(answer(admit(&body(1))).unwrap(), first);
+    assert_eq!(store.active().count(), 1);
     let mut other = body(1);
     other.task.args.push("x".into());
     assert!(matches!(answer(admit(&other)), Err(CommitError::Conflict(job)) if job == id(1)));

@@ -166,6 +166,7 @@ async fn a_principal_gets_its_volumes_and_no_path_of_its_own_choice() {
             tenant: "visitors".parse().unwrap(),
             volumes: [("docs".parse().unwrap(), Access::Read)].into(),
             any_directory: false,
+            operator: false,
             any_network: false,
             connect: Vec::new(),
             listen: Vec::new(),

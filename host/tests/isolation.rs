@@ -30,6 +30,7 @@ fn visitor() -> Principal {
         volumes: BTreeMap::new(),
         any_directory: false,
         any_network: false,
+        operator: false,
         connect: Vec::new(),
         listen: Vec::new(),
         http: Vec::new(),

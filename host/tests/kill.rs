@@ -66,7 +66,7 @@ impl Promises {
         self.unanswered.lock().unwrap().insert(first, (signed.clone(), idempotent));
         let Ok(jobs) = client.submit_signed(&signed).await else { return false };
         let mut acknowledged = self.acknowledged.lock().unwrap();
-        for AcceptedJob { job, log_index } in jobs {
+        for AcceptedJob { job, log_index, .. } in jobs {
             let before = acknowledged.insert(job, Promise { log_index, idempotent });
             assert!(before.is_none_or(|before| before.log_index == log_index), "{job} moved");
         }

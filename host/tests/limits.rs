@@ -53,6 +53,8 @@ fn recorded(records: &[Record], done: &Done) {
         stderr: end.stderr,
         denied: end.denied,
         artifacts: end.artifacts,
+        result: end.result,
+        dead: end.dead,
     };
     assert_eq!(finished(records, done.view.job), &expected);
 }

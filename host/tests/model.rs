@@ -10,16 +10,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use common::random::Random;
-use common::{admitted, body, client_key, id};
+use common::{NOW, admitted, body, client_key, id};
 use futures_util::future::join_all;
 use strongroom::admission::AdmittedJob;
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{self, Finished, Illegal};
 use strongroom::store::{
-    Closing, CommitError, Committed, Outputs, PublishedHead, Step, Store, Transition, Waiting,
+    Active, Closing, CommitError, Committed, Effect, Outputs, PublishedHead, Step, Store, Transition,
 };
 use strongroom_job::{Event, JobId, JobState, Outcome, Record};
 
@@ -92,8 +92,8 @@ struct Line {
 /// The answer to one event, in the model's words.
 #[derive(Clone, Debug, PartialEq)]
 enum Answer {
-    /// Places in the log, and which jobs are new.
-    Admitted(Vec<u64>, Vec<u64>),
+    /// Places in the log.
+    Admitted(Vec<u64>),
     Is(JobState, u32),
     Done,
     Over(JobState),
@@ -108,6 +108,16 @@ enum Answer {
 struct Model {
     jobs: BTreeMap<u64, Job>,
     log: Vec<Line>,
+    /// What a schedule has to hear, in order.
+    heard: Vec<Heard>,
+}
+
+/// What a schedule hears of a job.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Heard {
+    Waits(u64),
+    Ran(u64),
+    Over(u64),
 }
 
 impl Model {
@@ -164,8 +174,9 @@ impl Model {
             let admitted = self.log.len() as u64;
             self.jobs.insert(*number, Job { admitted, other, attempt: 0, at: Place::Waits, said: None });
             self.say("admitted", Some(*number), 0, None);
+            self.heard.push(Heard::Waits(*number));
         }
-        Answer::Admitted(numbers.iter().map(|number| self.jobs[number].admitted).collect(), fresh)
+        Answer::Admitted(numbers.iter().map(|number| self.jobs[number].admitted).collect())
     }
 
     /// An event of a job that is not over.
@@ -198,6 +209,14 @@ impl Model {
             _ => return Answer::Wrong(if waits { JobState::Queued } else { JobState::Running }),
         };
         job.at = at;
+        if matches!(op, Op::Finish { .. }) {
+            self.heard.push(Heard::Ran(number));
+        }
+        match at {
+            Place::Waits => self.heard.push(Heard::Waits(number)),
+            Place::Over(_) => self.heard.push(Heard::Over(number)),
+            Place::Runs { .. } => {}
+        }
         let end = if let Place::Over(state) = at { Some(state) } else { None };
         let attempt = if word == "stop" { 0 } else { job.attempt };
         self.say(word, Some(number), attempt, end);
@@ -250,7 +269,7 @@ fn transition(op: Op, model: &Model) -> Transition {
         Op::Finish { job, off, code } => {
             let fence = model.jobs.get(&job).map_or(0, |job| job.attempt) + off;
             let end = Box::new(Finished::without_run(Outcome::Exited { code }));
-            let outputs = Outputs { stdout: Some(output(job, fence)), stderr: None };
+            let outputs = Outputs { stdout: Some(output(job, fence)), ..Outputs::default() };
             Transition::Finish { job: id(job), event: lifecycle::Event::Finish { fence, end }, outputs }
         }
         Op::Note => Transition::Log(Event::HostStopped {}),
@@ -264,11 +283,8 @@ fn transition(op: Op, model: &Model) -> Transition {
 /// The store's answer in the model's words.
 fn answer(result: Result<Committed, CommitError>) -> Answer {
     match result {
-        Ok(Committed::Admitted { jobs, fresh }) => Answer::Admitted(
-            jobs.iter().map(|job| job.log_index).collect(),
-            fresh.iter().map(|waiting| number(&waiting.job)).collect(),
-        ),
-        Ok(Committed::Stepped(row)) => Answer::Is(row.life.state(), row.life.attempt),
+        Ok(Committed::Admitted { jobs }) => Answer::Admitted(jobs.iter().map(|job| job.log_index).collect()),
+        Ok(Committed::Stepped(row)) => Answer::Is(row.life.state(NOW), row.life.attempt),
         Ok(Committed::Done) => Answer::Done,
         Err(CommitError::Illegal(Illegal::Over(state))) => Answer::Over(state),
         Err(CommitError::Illegal(Illegal::WrongState(state))) => Answer::Wrong(state),
@@ -276,6 +292,8 @@ fn answer(result: Result<Committed, CommitError>) -> Answer {
         Err(CommitError::UnknownJob) => Answer::Unknown,
         Err(CommitError::Conflict(job)) => Answer::Conflict(number(&job)),
         Err(CommitError::Full { .. }) => Answer::Full,
+        Err(CommitError::Illegal(error @ (Illegal::TooEarly(_) | Illegal::NotExpired))) => panic!("{error}"),
+        Err(error @ CommitError::NotUnique { .. }) => panic!("{error}"),
         Err(CommitError::Failed(reason)) => panic!("the store failed by itself: {reason}"),
     }
 }
@@ -313,7 +331,10 @@ fn draw(random: &mut Random) -> Op {
 type Failing = Arc<AtomicU64>;
 const WORKS: u64 = 0;
 
-fn open(path: &Path, failing: &Failing) -> (Store, Closing) {
+/// What the store told the schedule since somebody last looked.
+type Told = Arc<Mutex<Vec<Heard>>>;
+
+fn open(path: &Path, failing: &Failing, told: &Told) -> (Store, Closing) {
     let opened = Store::open(path).unwrap();
     let clock = Arc::new(Clock::not_before(opened.latest()));
     let failing = Arc::clone(failing);
@@ -323,7 +344,17 @@ fn open(path: &Path, failing: &Failing) -> (Store, Closing) {
         }
         Ok(())
     };
-    opened.start(clock, Box::new(fault)).unwrap()
+    let told = Arc::clone(told);
+    let listener = move |effects: Vec<Effect>| {
+        let heard = effects.into_iter().map(|effect| match effect {
+            Effect::Waits(entry) => Heard::Waits(number(&entry.job)),
+            Effect::Ran(job, _) => Heard::Ran(number(&job)),
+            Effect::Over(job) => Heard::Over(number(&job)),
+            Effect::Queue(..) => panic!("nobody set a queue"),
+        });
+        told.lock().unwrap().extend(heard);
+    };
+    opened.start_telling(clock, Box::new(fault), Box::new(listener)).unwrap()
 }
 
 fn close((store, closing): (Store, Closing)) {
@@ -338,6 +369,7 @@ struct History {
     runtime: tokio::runtime::Runtime,
     dir: tempfile::TempDir,
     failing: Failing,
+    told: Told,
     /// None only while it is being reopened.
     store: Option<(Store, Closing)>,
     /// Records seen so far, from the first on.
@@ -347,11 +379,11 @@ struct History {
 impl History {
     fn new(seed: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let failing = Failing::default();
-        let store = Some(open(dir.path(), &failing));
+        let (failing, told) = (Failing::default(), Told::default());
+        let store = Some(open(dir.path(), &failing, &told));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (random, model, seen) = (Random::new(seed), Model::default(), Vec::new());
-        Self { random, model, runtime, dir, failing, store, seen }
+        Self { random, model, runtime, dir, failing, told, store, seen }
     }
 
     fn store(&self) -> &Store {
@@ -382,6 +414,8 @@ impl History {
         let work = join_all(transitions.into_iter().map(|transition| store.commit(transition)));
         let answers: Vec<Answer> = self.runtime.block_on(work).into_iter().map(answer).collect();
         assert_eq!(answers, expected, "{ops:?}");
+        let heard = std::mem::take(&mut self.model.heard);
+        assert_eq!(std::mem::take(&mut *self.told.lock().unwrap()), heard, "{ops:?}");
     }
 
     /// The disk fails under an event: nobody is told anything, and after a restart it happened whole or not at all.
@@ -400,6 +434,11 @@ impl History {
             assert!(matches!(late, Err(CommitError::Failed(_))), "a store that failed took more: {late:?}");
         }
         self.failing.store(WORKS, Ordering::Relaxed);
+        // Whoever is told nothing hears nothing.
+        assert!(!writes || self.told.lock().unwrap().is_empty());
+        self.model.heard.clear();
+        after.heard.clear();
+        self.told.lock().unwrap().clear();
         // Up to the first step nothing was written; past it, closing sled in order writes the rest.
         if writes && step > 1 {
             self.model = after;
@@ -410,7 +449,7 @@ impl History {
     /// Closes, opens, and judges what was running, as a host does at its start.
     fn restart(&mut self) {
         close(self.store.take().unwrap());
-        self.store = Some(open(self.dir.path(), &self.failing));
+        self.store = Some(open(self.dir.path(), &self.failing, &self.told));
         let running: Vec<u64> = self.model.active().into_iter().filter(|n| self.runs(*n)).collect();
         let recover: Vec<Op> = running.into_iter().map(Op::Recover).collect();
         self.commit(&recover);
@@ -436,11 +475,17 @@ impl History {
         }
         let lines: Vec<Line> = self.seen.iter().map(line).collect();
         assert_eq!(lines, self.model.log);
-        let active: Vec<Waiting> = store.active().collect::<Result<_, _>>().unwrap();
-        assert_eq!(active.iter().map(|w| number(&w.job)).collect::<Vec<_>>(), self.model.active());
+        let active: Vec<Active> = store.active().collect::<Result<_, _>>().unwrap();
+        assert_eq!(
+            active.iter().map(|active| number(&active.entry.job)).collect::<Vec<_>>(),
+            self.model.active()
+        );
+        for Active { entry, running } in active {
+            assert_eq!(running, self.runs(number(&entry.job)), "{entry:?}");
+        }
         for number in 0..JOBS + 3 {
             let row = self.runtime.block_on(store.row(&id(number))).unwrap();
-            let shown = row.as_ref().map(|row| (row.life.state(), row.life.attempt, row.admitted));
+            let shown = row.as_ref().map(|row| (row.life.state(NOW), row.life.attempt, row.admitted));
             let job = self.model.jobs.get(&number);
             assert_eq!(shown, job.map(|job| (Model::state(job), job.attempt, job.admitted)), "job {number}");
             assert_eq!(store.spec(&id(number)).unwrap().is_some(), job.is_some(), "job {number}");

@@ -21,7 +21,11 @@ fn every_row_is_in_the_file_that_is_synced() {
         Store::open(&state).unwrap().start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
     for number in 0..200 {
         let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));
-        let outputs = Outputs { stdout: Some(vec![7; 16 << 10]), stderr: Some(vec![8; 16 << 10]) };
+        let outputs = Outputs {
+            stdout: Some(vec![7; 16 << 10]),
+            stderr: Some(vec![8; 16 << 10]),
+            result: Some(vec![9; 64 << 10]),
+        };
         let admit = Transition::Admit {
             jobs: vec![admitted(&body(number))],
             envelope: Arc::from([1; 60_000]),

@@ -157,6 +157,9 @@ mod tests {
             started_at: Some(Timestamp::from_millis(1_700_000_000_002)),
             finished_at: Some(Timestamp::from_millis(1_700_000_000_015)),
             log_index: 4,
+            ready_at: None,
+            waits_for: None,
+            progress: None,
             end: Some(JobEnd {
                 outcome,
                 usage,
@@ -168,6 +171,8 @@ mod tests {
                     length: 4096,
                     digest: Digest::of(b""),
                 }],
+                result: None,
+                dead: None,
                 log_index: 6,
             }),
         }

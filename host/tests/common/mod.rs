@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use strongroom::admission::{self, AdmittedJob, Policy};
 use strongroom::config::{Config, Principal};
 use strongroom_job::{
-    Capabilities, Context, Digest, Entry, Envelope, Input, JobBody, JobId, Limits, ModuleRef, Name, Refusal,
-    SecretKey, Task, Timestamp, VerifiedJob, sign_job,
+    Capabilities, Context, Digest, Entry, Envelope, Input, JobBody, JobId, Limits, ModuleRef, Name, Plan,
+    Refusal, SecretKey, Task, Timestamp, VerifiedJob, sign_job,
 };
 
 /// A fixed point in time, in the window of every job made here.
@@ -68,6 +68,7 @@ pub fn task() -> Task {
         priority: 0,
         idempotent: false,
         labels: BTreeMap::new(),
+        plan: Plan::default(),
     }
 }
 

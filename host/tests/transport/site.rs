@@ -11,8 +11,8 @@ use strongroom::config::{Bounds, Principal};
 use strongroom::intake::{Intake, OutputReader, Service, Strangers, Upload};
 use strongroom_job::{
     AcceptedJob, BlobKind, Digest, Digester, Envelope, HostView, JobEnd, JobId, JobState, JobView, Limits,
-    ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey, Refusal, RefusalCode,
-    Timestamp, Usage,
+    ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey, QueueMode, QueueView,
+    Refusal, RefusalCode, Timestamp, Usage,
 };
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
 use tokio::sync::{Notify, oneshot, watch};
@@ -160,6 +160,7 @@ impl Fake {
                 volumes: BTreeMap::new(),
                 any_directory: false,
                 any_network: false,
+                operator: false,
                 connect: Vec::new(),
                 listen: Vec::new(),
                 http: Vec::new(),
@@ -256,7 +257,7 @@ impl Service for Fake {
             let view = view_of(&job, index);
             let id = if self.lies() == Lie::OtherJob { JobId::from_bytes([9; 16]) } else { view.job };
             jobs.insert(view.job, view);
-            AcceptedJob { job: id, log_index: index }
+            AcceptedJob { job: id, log_index: index, existing: None }
         };
         Ok((0..).zip(verified).map(accept).collect())
     }
@@ -364,6 +365,25 @@ impl Service for Fake {
         self.output(who, job, OutputStream::Stdout, offset, false).await
     }
 
+    async fn task(&self, who: &Arc<Principal>, job: JobId) -> Result<FakeOutput, Refusal> {
+        self.output(who, job, OutputStream::Stdout, 0, false).await
+    }
+
+    fn queues(&self, _who: &Arc<Principal>) -> Vec<QueueView> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Vec::new()
+    }
+
+    async fn set_queue(
+        &self,
+        _who: &Arc<Principal>,
+        queue: Name,
+        _mode: QueueMode,
+    ) -> Result<QueueView, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Err(Refusal::new(RefusalCode::UnknownQueue, format_args!("no queue {queue}")))
+    }
+
     async fn modules(&self, _who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let view = |(digest, length): (&Digest, &u64)| ModuleView {
@@ -403,6 +423,9 @@ fn view_of(job: &strongroom_job::VerifiedJob, log_index: u64) -> JobView {
         started_at: Some(Timestamp::from_millis(2)),
         finished_at: None,
         log_index,
+        ready_at: None,
+        waits_for: None,
+        progress: None,
         end: None,
     };
     if task.args.iter().any(|arg| arg == PANIC) {
@@ -426,6 +449,8 @@ fn finish(view: &mut JobView) {
         stderr: summary,
         denied: Vec::new(),
         artifacts: Vec::new(),
+        result: None,
+        dead: None,
         log_index: 7,
     });
 }
