@@ -6,6 +6,9 @@ use std::collections::HashMap;
 
 use strongroom_job::Name;
 
+use super::rows::Rows;
+use super::{ReadError, read};
+
 /// Jobs that are not over.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -14,6 +17,15 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Of rows that are opened.
+    pub(super) fn read(rows: &dyn Rows) -> Result<Self, ReadError> {
+        let mut counts = Self::default();
+        for job in read::active(rows) {
+            counts.add(&job?.entry.tenant);
+        }
+        Ok(counts)
+    }
+
     /// Of all tenants.
     pub(super) const fn active(&self) -> usize {
         self.active

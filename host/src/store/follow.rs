@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use strongroom_job::{Input, JobId, JobState, On};
 
 use super::group::{Group, Refused};
+use super::rows::Rows;
 use super::{CommitError, ReadError, keys};
 use crate::admission::AdmittedJob;
 use crate::lifecycle::{Event, Illegal};
@@ -38,7 +39,7 @@ impl Group<'_> {
             }
         }
         for (before, on) in &edges {
-            self.batch.insert(keys::follower(before, &job.id()), &[code(*on)]);
+            self.batch.insert(keys::follower(before, &job.id()), [code(*on)]);
             self.edges.new.entry(*before).or_default().push((job.id(), *on));
         }
         // At most `MAX_EDGES`.
@@ -66,7 +67,7 @@ impl Group<'_> {
     fn followers(&mut self, of: &JobId) -> Result<Vec<(JobId, On)>, ReadError> {
         let mut followers = self.edges.new.remove(of).unwrap_or_default();
         let prefix = keys::followers(of);
-        for item in self.db.scan_prefix(&prefix) {
+        for item in self.rows.under(&prefix) {
             let (key, value) = item?;
             let damaged = || ReadError::Damaged("a job that waits for another");
             let job = key[prefix.len()..].try_into().map_err(|_| damaged())?;
@@ -78,11 +79,11 @@ impl Group<'_> {
 }
 
 /// The jobs whose outputs are this one's input, in order.
-pub(super) fn sources(db: &sled::Db, job: &JobId) -> Result<Vec<JobId>, ReadError> {
+pub(super) fn sources(rows: &dyn Rows, job: &JobId) -> Result<Vec<JobId>, ReadError> {
     let mut ids = Vec::new();
-    for piece in db.range(keys::source(job, 0)..=keys::source(job, u32::MAX)).values() {
+    for piece in rows.under(&keys::sources(job)) {
         let (pieces, rest) = {
-            let piece = piece?;
+            let (_, piece) = piece?;
             let (ids, rest) = piece.as_chunks::<16>();
             (ids.to_vec(), rest.len())
         };

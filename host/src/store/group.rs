@@ -14,6 +14,7 @@ use super::follow::Edges;
 use super::keys;
 use super::read;
 use super::row::{JobRow, Slot};
+use super::rows::{Batch, Rows};
 use super::unique::{Claim, Claims, Keys, Merged};
 use super::{CommitError, Committed, Effect, ReadError, Transition};
 use crate::admission::AdmittedJob;
@@ -24,9 +25,9 @@ const ENVELOPE_PIECE_BYTES: usize = 48 << 10;
 
 /// What a group will write, and how the world looks to its later transitions.
 pub(super) struct Group<'a> {
-    pub(super) db: &'a sled::Db,
+    pub(super) rows: &'a dyn Rows,
     pub(super) now: Timestamp,
-    pub(super) batch: sled::Batch,
+    pub(super) batch: Batch,
     /// Rows that this group has changed: later transitions must see them before the disk does.
     changed: HashMap<JobId, JobRow>,
     /// Blobs that this group has registered.
@@ -82,11 +83,11 @@ impl From<Illegal> for Refused {
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn new(db: &'a sled::Db, now: Timestamp, log_size: u64, counts: &'a mut Counts) -> Self {
+    pub(super) fn new(rows: &'a dyn Rows, now: Timestamp, log_size: u64, counts: &'a mut Counts) -> Self {
         Self {
-            db,
+            rows,
             now,
-            batch: sled::Batch::default(),
+            batch: Batch::default(),
             changed: HashMap::new(),
             registered: HashSet::new(),
             keys: Keys::default(),
@@ -135,9 +136,9 @@ impl<'a> Group<'a> {
     }
 
     /// Everything that the group writes, with the log's new size.
-    pub(super) fn finish(mut self) -> (sled::Batch, Vec<Effect>) {
-        self.batch.insert(keys::LOG_SIZE, &self.log_size.to_be_bytes());
-        self.batch.insert(keys::LATEST, &self.now.as_millis().to_be_bytes());
+    pub(super) fn finish(mut self) -> (Batch, Vec<Effect>) {
+        self.batch.insert(keys::LOG_SIZE, self.log_size.to_be_bytes());
+        self.batch.insert(keys::LATEST, self.now.as_millis().to_be_bytes());
         (self.batch, self.effects)
     }
 
@@ -291,7 +292,7 @@ impl<'a> Group<'a> {
         event: Option<Event>,
     ) -> Result<Committed, Refused> {
         let key = keys::blob(kind, tenant, &blob.digest);
-        let known = self.db.contains_key(&key).map_err(ReadError::from)?;
+        let known = self.rows.value(&key)?.is_some();
         // Two who push the same blob at once may meet in one group.
         if !known && self.registered.insert(key.clone()) {
             self.batch.insert(key, read::registration(blob.length, self.now));
@@ -316,8 +317,8 @@ impl<'a> Group<'a> {
     }
 
     fn forget(&mut self, below: u64) -> Result<Committed, Refused> {
-        for key in self.db.range(keys::leaf(0)..keys::leaf(below)).keys() {
-            self.batch.remove(key.map_err(ReadError::from)?);
+        for leaf in self.rows.between(&keys::leaf(0), &keys::leaf(below)) {
+            self.batch.remove(leaf?.0.to_vec());
         }
         Ok(Committed::Done)
     }
@@ -333,7 +334,7 @@ impl<'a> Group<'a> {
     pub(super) fn row(&self, job: &JobId) -> Result<Option<JobRow>, ReadError> {
         match self.changed.get(job) {
             Some(row) => Ok(Some(row.clone())),
-            None => read::row(self.db, job),
+            None => read::row(self.rows, job),
         }
     }
 

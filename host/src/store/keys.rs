@@ -60,9 +60,14 @@ pub(super) fn follower(of: &JobId, job: &JobId) -> Vec<u8> {
     join(&followers(of), &[job.as_bytes()])
 }
 
-/// A piece of the list of jobs whose outputs are a job's input.
+/// The list of jobs whose outputs are a job's input.
+pub(super) fn sources(job: &JobId) -> Vec<u8> {
+    join(b"p/", &[job.as_bytes()])
+}
+
+/// A piece of that list.
 pub(super) fn source(job: &JobId, piece: u32) -> Vec<u8> {
-    join(b"p/", &[job.as_bytes(), &piece.to_be_bytes()])
+    join(&sources(job), &[&piece.to_be_bytes()])
 }
 
 /// What a queue does, when it is not simply open.

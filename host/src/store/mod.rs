@@ -9,6 +9,7 @@
 //! *Spec:* `docs/formats/state.md`.
 
 mod active;
+mod core;
 mod counts;
 mod fault;
 mod follow;
@@ -18,6 +19,7 @@ mod leftovers;
 mod migrate;
 mod read;
 mod row;
+mod rows;
 mod unique;
 mod writer;
 
@@ -30,6 +32,7 @@ use strongroom_job::{AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, Publi
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use active::Active;
+pub use core::Simulated;
 pub use fault::{Fault, NoFault, Step};
 pub use read::Cursor;
 pub use row::{JobRow, Slot};

@@ -9,6 +9,7 @@ use strongroom_job::{
 
 use super::active::Active;
 use super::row::JobRow;
+use super::rows::Rows;
 use super::unique::Merged;
 use super::{ReadError, Store, follow, keys};
 use crate::admission::AdmittedJob;
@@ -136,31 +137,31 @@ impl Store {
     }
 }
 
-pub(super) fn row(db: &sled::Db, job: &JobId) -> Result<Option<JobRow>, ReadError> {
-    let bytes = db.get(keys::life(job))?;
+pub(super) fn row(rows: &dyn Rows, job: &JobId) -> Result<Option<JobRow>, ReadError> {
+    let bytes = rows.value(&keys::life(job))?;
     Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
 }
 
-pub(super) fn spec(db: &sled::Db, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
-    let bytes = db.get(keys::spec(job))?;
+pub(super) fn spec(rows: &dyn Rows, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
+    let bytes = rows.value(&keys::spec(job))?;
     Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
 }
 
-pub(super) fn merged(db: &sled::Db, job: &JobId) -> Result<Option<Merged>, ReadError> {
-    let bytes = db.get(keys::merged(job))?;
+pub(super) fn merged(rows: &dyn Rows, job: &JobId) -> Result<Option<Merged>, ReadError> {
+    let bytes = rows.value(&keys::merged(job))?;
     Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
 }
 
-pub(super) fn active(db: &sled::Db) -> impl Iterator<Item = Result<Active, ReadError>> + use<> {
-    db.scan_prefix(keys::ACTIVE).map(|item| {
+pub(super) fn active(rows: &dyn Rows) -> impl Iterator<Item = Result<Active, ReadError>> {
+    rows.under(keys::ACTIVE).map(|item| {
         let (key, value) = item?;
         Active::parse(&key[keys::ACTIVE.len()..], &value).ok_or(ReadError::Damaged("an active job"))
     })
 }
 
-fn queue_modes(db: &sled::Db) -> Result<BTreeMap<Name, QueueMode>, ReadError> {
+fn queue_modes(rows: &dyn Rows) -> Result<BTreeMap<Name, QueueMode>, ReadError> {
     let damaged = || ReadError::Damaged("the mode of a queue");
-    let modes = db.scan_prefix(keys::QUEUE_MODES).map(|item| {
+    let modes = rows.under(keys::QUEUE_MODES).map(|item| {
         let (key, value) = item?;
         let name =
             std::str::from_utf8(&key[keys::QUEUE_MODES.len()..]).ok().and_then(|name| name.parse().ok());
@@ -169,11 +170,11 @@ fn queue_modes(db: &sled::Db) -> Result<BTreeMap<Name, QueueMode>, ReadError> {
     modes.collect()
 }
 
-pub(super) fn leaves(db: &sled::Db, from: u64, to: u64, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+pub(super) fn leaves(rows: &dyn Rows, from: u64, to: u64, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
     let mut leaves = Vec::new();
-    for (index, item) in (from..to).zip(db.range(keys::leaf(from)..keys::leaf(to))).take(most) {
+    for (index, item) in (from..to).zip(rows.between(&keys::leaf(from), &keys::leaf(to))).take(most) {
         let (key, leaf) = item?;
-        if key != keys::leaf(index) {
+        if key.as_ref() != keys::leaf(index) {
             break;
         }
         leaves.push(leaf.to_vec());

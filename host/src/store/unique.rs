@@ -134,7 +134,7 @@ impl Group<'_> {
     pub(super) fn merged(&self, job: &JobId) -> Result<Option<Merged>, ReadError> {
         match self.merged.get(job) {
             Some(merged) => Ok(Some(merged.clone())),
-            None => read::merged(self.db, job),
+            None => read::merged(self.rows, job),
         }
     }
 
@@ -142,7 +142,7 @@ impl Group<'_> {
         if let Some(given) = self.keys.given.get(key) {
             return Ok(*given);
         }
-        let Some(bytes) = self.db.get(key)? else { return Ok(None) };
+        let Some(bytes) = self.rows.value(key)? else { return Ok(None) };
         let damaged = || ReadError::Damaged("the holder of a unique key");
         let (job, until) = bytes.split_first_chunk::<16>().ok_or_else(damaged)?;
         let until = u64::from_be_bytes(until.try_into().map_err(|_| damaged())?);

@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::counts::Counts;
 use super::fault::{Fault, Step};
-use super::group::{Group, Refused};
-use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, keys, migrate, read};
+use super::core::{self, Judged};
+use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, keys, migrate};
 use crate::clock::Clock;
 
 /// Most transitions of one group: bounds the time that the first of them waits for the last.
@@ -59,10 +59,7 @@ impl Start {
             Some([1]) => migrate::from_1(db, LAYOUT_VERSION)?,
             _ => return Err(LayoutError::Version),
         }
-        let mut counts = Counts::default();
-        for job in read::active(db) {
-            counts.add(&job?.entry.tenant);
-        }
+        let counts = Counts::read(db)?;
         let latest = Timestamp::from_millis(number(keys::LATEST)?);
         let published = match db.get(keys::PUBLISHED)? {
             Some(bytes) => Some(PublishedHead::from_bytes(&bytes).ok_or(LayoutError::Number)?),
@@ -144,45 +141,25 @@ impl Writer {
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), Broken> {
-        let mut group = Group::new(&self.db, self.clock.now(), self.log_size, &mut self.counts);
-        let mut answers = Vec::with_capacity(requests.len());
-        let mut changed = false;
-        let mut broken = None;
-        for Request { transition, answer } in requests {
-            match group.take(transition) {
-                Ok(done) => {
-                    changed = true;
-                    answers.push((answer, Ok(done)));
-                }
-                Err(Refused::Asker(refusal)) => answers.push((answer, Err(refusal))),
-                Err(Refused::Store(error)) => {
-                    broken = Some(error.to_string());
-                    break;
-                }
+        let (transitions, waiting): (Vec<_>, Vec<_>) =
+            requests.into_iter().map(|Request { transition, answer }| (transition, answer)).unzip();
+        let judged = core::judge(&self.db, &mut self.counts, self.log_size, self.clock.now(), transitions);
+        let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
+            if let Some(batch) = judged.batch.take() {
+                make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())
+                    .map_err(|error| error.to_string())?;
             }
-        }
-        let log_size = group.log_size;
-        let written = match broken {
-            Some(reason) => Err(reason),
-            None if changed => {
-                let (batch, effects) = group.finish();
-                make_durable(&self.db, &self.sync, self.fault.as_mut(), batch)
-                    .map(|()| effects)
-                    .map_err(|e| e.to_string())
-            }
-            None => Ok(Vec::new()),
-        };
-        let effects = match written {
-            Ok(effects) => effects,
-            Err(reason) => {
-                let waiting = answers.into_iter().map(|(answer, _)| answer).collect();
-                return Err(Broken { reason, waiting });
-            }
+            Ok(judged)
+        });
+        let Judged { answers, effects, log_size, .. } = match written {
+            Ok(judged) => judged,
+            Err(reason) => return Err(Broken { reason, waiting }),
         };
         self.log_size = log_size;
         self.told.durable.send_replace(log_size);
         (self.told.listener)(effects);
-        for (answer, result) in answers {
+        for (answer, result) in waiting.into_iter().zip(answers) {
+            // Whoever asked may be gone.
             let _ = answer.send(result);
         }
         Ok(())

@@ -1,0 +1,117 @@
+//! The store without its disk and its thread: judges the transitions of one group, in order.
+//!
+//! The writer makes durable what comes out and then tells everybody; a simulation ([`Simulated`]) keeps it in a map, and may forget
+//! it, as a crash would.
+
+use strongroom_job::{JobId, Record, Timestamp};
+
+use super::active::Active;
+use super::counts::Counts;
+use super::group::{Group, Refused};
+use super::rows::{Batch, Memory, Rows};
+use super::{CommitError, Committed, Effect, JobRow, ReadError, Transition, read};
+
+/// What the transitions of one group come to, before any of it is durable.
+pub(super) struct Judged {
+    /// In the order of the transitions.
+    pub(super) answers: Vec<Result<Committed, CommitError>>,
+    /// What is to be written; none when nothing happened.
+    pub(super) batch: Option<Batch>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) log_size: u64,
+}
+
+/// Judges transitions one after the other, each in the light of those before it.
+///
+/// # Errors
+/// When the rows cannot be read: then nothing of the group may be written.
+pub(super) fn judge(
+    rows: &dyn Rows,
+    counts: &mut Counts,
+    log_size: u64,
+    now: Timestamp,
+    transitions: impl IntoIterator<Item = Transition>,
+) -> Result<Judged, ReadError> {
+    let mut group = Group::new(rows, now, log_size, counts);
+    let mut answers = Vec::new();
+    for transition in transitions {
+        answers.push(match group.take(transition) {
+            Ok(done) => Ok(done),
+            Err(Refused::Asker(refusal)) => Err(refusal),
+            Err(Refused::Store(error)) => return Err(error),
+        });
+    }
+    let log_size = group.log_size;
+    let changed = answers.iter().any(Result::is_ok);
+    let (batch, effects) = group.finish();
+    Ok(Judged { answers, batch: changed.then_some(batch), effects, log_size })
+}
+
+/// A store that never touches a disk, for simulations: what was committed since [`Simulated::sync`] is gone after a crash.
+#[derive(Debug, Default)]
+pub struct Simulated {
+    durable: Kept,
+    current: Kept,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    rows: Memory,
+    log_size: u64,
+}
+
+impl Simulated {
+    /// Commits a group at `now`.
+    ///
+    /// # Errors
+    /// When a row is not what this version writes, which is a fault of the code.
+    pub fn commit(
+        &mut self,
+        now: Timestamp,
+        transitions: Vec<Transition>,
+    ) -> Result<(Vec<Result<Committed, CommitError>>, Vec<Effect>), ReadError> {
+        let mut counts = Counts::read(&self.current.rows)?;
+        let judged = judge(&self.current.rows, &mut counts, self.current.log_size, now, transitions)?;
+        if let Some(batch) = judged.batch {
+            self.current.rows.apply(batch);
+            self.current.log_size = judged.log_size;
+        }
+        Ok((judged.answers, judged.effects))
+    }
+
+    /// Everything so far is durable.
+    pub fn sync(&mut self) {
+        self.durable = self.current.clone();
+    }
+
+    /// The power goes: what was not durable is gone.
+    pub fn crash(&mut self) {
+        self.current = self.durable.clone();
+    }
+
+    /// How a job stands.
+    ///
+    /// # Errors
+    /// As [`Simulated::commit`].
+    pub fn row(&self, job: &JobId) -> Result<Option<JobRow>, ReadError> {
+        read::row(&self.current.rows, job)
+    }
+
+    /// Every job that is not over, in the order of admission.
+    ///
+    /// # Errors
+    /// As [`Simulated::commit`].
+    pub fn active(&self) -> Result<Vec<Active>, ReadError> {
+        read::active(&self.current.rows).collect()
+    }
+
+    /// Every record.
+    ///
+    /// # Errors
+    /// As [`Simulated::commit`], and when a leaf is no record.
+    pub fn records(&self) -> Result<Vec<Record>, ReadError> {
+        let leaves = read::leaves(&self.current.rows, 0, self.current.log_size, usize::MAX)?;
+        let records = leaves.iter().map(|leaf| Record::from_leaf(leaf));
+        records.collect::<Result<_, _>>().map_err(|_| ReadError::Damaged("a record"))
+    }
+}

@@ -1,0 +1,101 @@
+//! The rows under a store: what can be asked of them, and what a group changes in them.
+//!
+//! sled has them on a disk; [`Memory`] has them in a map, for simulations. Nothing that judges a transition knows which.
+
+use std::collections::BTreeMap;
+
+use sled::IVec;
+
+use super::ReadError;
+
+/// A key and its value.
+pub(super) type Row = Result<(IVec, IVec), ReadError>;
+
+/// What can be asked of rows.
+pub(super) trait Rows {
+    /// The value of a key.
+    fn value(&self, key: &[u8]) -> Result<Option<IVec>, ReadError>;
+
+    /// Rows from the first key up to the second, in order; the second is not among them.
+    fn between(&self, from: &[u8], to: &[u8]) -> Box<dyn Iterator<Item = Row> + '_>;
+
+    /// Rows whose key begins so, in order.
+    fn under(&self, prefix: &[u8]) -> Box<dyn Iterator<Item = Row> + '_>;
+}
+
+impl Rows for sled::Db {
+    fn value(&self, key: &[u8]) -> Result<Option<IVec>, ReadError> {
+        Ok(sled::Tree::get(self, key)?)
+    }
+
+    fn between(&self, from: &[u8], to: &[u8]) -> Box<dyn Iterator<Item = Row> + '_> {
+        Box::new(sled::Tree::range(self, from..to).map(|row| Ok(row?)))
+    }
+
+    fn under(&self, prefix: &[u8]) -> Box<dyn Iterator<Item = Row> + '_> {
+        Box::new(self.scan_prefix(prefix).map(|row| Ok(row?)))
+    }
+}
+
+/// Rows in a map.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Memory {
+    pub(super) fn apply(&mut self, batch: Batch) {
+        for (key, value) in batch.changes {
+            match value {
+                Some(value) => drop(self.rows.insert(key, value)),
+                None => drop(self.rows.remove(&key)),
+            }
+        }
+    }
+}
+
+impl Rows for Memory {
+    fn value(&self, key: &[u8]) -> Result<Option<IVec>, ReadError> {
+        Ok(self.rows.get(key).map(|value| value.as_slice().into()))
+    }
+
+    fn between(&self, from: &[u8], to: &[u8]) -> Box<dyn Iterator<Item = Row> + '_> {
+        let rows = self.rows.range(from.to_vec()..to.to_vec());
+        Box::new(rows.map(|(key, value)| Ok((key.as_slice().into(), value.as_slice().into()))))
+    }
+
+    fn under(&self, prefix: &[u8]) -> Box<dyn Iterator<Item = Row> + '_> {
+        let (from, prefix) = (prefix.to_vec(), prefix.to_vec());
+        let rows = self.rows.range(from..).take_while(move |(key, _)| key.starts_with(&prefix));
+        Box::new(rows.map(|(key, value)| Ok((key.as_slice().into(), value.as_slice().into()))))
+    }
+}
+
+/// What a group changes, in order; the last change of a key is the one that counts.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    pub(super) fn insert(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.push((key.into(), Some(value.into())));
+    }
+
+    pub(super) fn remove(&mut self, key: impl Into<Vec<u8>>) {
+        self.changes.push((key.into(), None));
+    }
+}
+
+impl From<Batch> for sled::Batch {
+    fn from(batch: Batch) -> Self {
+        let mut sled = Self::default();
+        for (key, value) in batch.changes {
+            match value {
+                Some(value) => sled.insert(key, value),
+                None => sled.remove(key),
+            }
+        }
+        sled
+    }
+}
