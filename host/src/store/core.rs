@@ -9,7 +9,7 @@ use super::active::Active;
 use super::counts::Counts;
 use super::group::{Group, Refused};
 use super::rows::{Batch, Memory, Rows};
-use super::{CommitError, Committed, Effect, JobRow, ReadError, Transition, read};
+use super::{CommitError, Committed, Effect, JobRow, ReadError, Transition, keys, read};
 
 /// What the transitions of one group come to, before any of it is durable.
 pub(super) struct Judged {
@@ -47,21 +47,18 @@ pub(super) fn judge(
     Ok(Judged { answers, batch: changed.then_some(batch), effects, log_size })
 }
 
-/// A store that never touches a disk, for simulations: what was committed since [`Simulated::sync`] is gone after a crash.
+/// A store that never touches a disk, for simulations: what was committed and not synced is gone after a crash.
 #[derive(Debug, Default)]
 pub struct Simulated {
-    durable: Kept,
-    current: Kept,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Kept {
     rows: Memory,
     log_size: u64,
+    counts: Counts,
+    /// The group that is not durable yet.
+    pending: Option<Batch>,
 }
 
 impl Simulated {
-    /// Commits a group at `now`.
+    /// Commits a group at `now`, and those before it for good.
     ///
     /// # Errors
     /// When a row is not what this version writes, which is a fault of the code.
@@ -70,23 +67,31 @@ impl Simulated {
         now: Timestamp,
         transitions: Vec<Transition>,
     ) -> Result<(Vec<Result<Committed, CommitError>>, Vec<Effect>), ReadError> {
-        let mut counts = Counts::read(&self.current.rows)?;
-        let judged = judge(&self.current.rows, &mut counts, self.current.log_size, now, transitions)?;
-        if let Some(batch) = judged.batch {
-            self.current.rows.apply(batch);
-            self.current.log_size = judged.log_size;
-        }
+        self.sync();
+        let judged = judge(&self.rows, &mut self.counts, self.log_size, now, transitions)?;
+        (self.pending, self.log_size) = (judged.batch, judged.log_size);
         Ok((judged.answers, judged.effects))
     }
 
     /// Everything so far is durable.
     pub fn sync(&mut self) {
-        self.durable = self.current.clone();
+        if let Some(batch) = self.pending.take() {
+            self.rows.apply(batch);
+        }
     }
 
     /// The power goes: what was not durable is gone.
-    pub fn crash(&mut self) {
-        self.current = self.durable.clone();
+    ///
+    /// # Errors
+    /// As [`Simulated::commit`].
+    pub fn crash(&mut self) -> Result<(), ReadError> {
+        self.pending = None;
+        self.counts = Counts::read(&self.rows)?;
+        let damaged = || ReadError::Damaged("the number of records");
+        let size =
+            self.rows.value(keys::LOG_SIZE)?.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes));
+        self.log_size = size.unwrap_or(Ok(0)).map_err(|_| damaged())?;
+        Ok(())
     }
 
     /// How a job stands.
@@ -94,7 +99,7 @@ impl Simulated {
     /// # Errors
     /// As [`Simulated::commit`].
     pub fn row(&self, job: &JobId) -> Result<Option<JobRow>, ReadError> {
-        read::row(&self.current.rows, job)
+        read::row(&self.rows, job)
     }
 
     /// Every job that is not over, in the order of admission.
@@ -102,7 +107,7 @@ impl Simulated {
     /// # Errors
     /// As [`Simulated::commit`].
     pub fn active(&self) -> Result<Vec<Active>, ReadError> {
-        read::active(&self.current.rows).collect()
+        read::active(&self.rows).collect()
     }
 
     /// Every record.
@@ -110,7 +115,7 @@ impl Simulated {
     /// # Errors
     /// As [`Simulated::commit`], and when a leaf is no record.
     pub fn records(&self) -> Result<Vec<Record>, ReadError> {
-        let leaves = read::leaves(&self.current.rows, 0, self.current.log_size, usize::MAX)?;
+        let leaves = read::leaves(&self.rows, 0, self.log_size, usize::MAX)?;
         let records = leaves.iter().map(|leaf| Record::from_leaf(leaf));
         records.collect::<Result<_, _>>().map_err(|_| ReadError::Damaged("a record"))
     }

@@ -181,7 +181,7 @@ impl<'a> Group<'a> {
                 Verdict::New(replaced) => {
                     let log_index = self.accept(job, &ids)?;
                     if let Some(replaced) = replaced {
-                        self.change_and_tell(replaced, lifecycle::Event::Replace { by: job.id() })?;
+                        self.replace(replaced, job.id())?;
                     }
                     AcceptedJob { job: job.id(), log_index, existing: None }
                 }
@@ -241,6 +241,14 @@ impl<'a> Group<'a> {
         self.counts.add(tenant);
         self.put(row, true)?;
         Ok(admitted)
+    }
+
+    fn replace(&mut self, job: JobId, by: JobId) -> Result<(), Refused> {
+        match self.change_and_tell(job, lifecycle::Event::Replace { by }) {
+            // It waited for a job that was replaced just now.
+            Ok(_) | Err(Refused::Asker(CommitError::Illegal(Illegal::Over(_)))) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn step(&mut self, job: JobId, event: lifecycle::Event) -> Result<Committed, Refused> {
