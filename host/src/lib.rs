@@ -32,5 +32,6 @@ pub mod lifecycle;
 mod publisher;
 mod refusals;
 mod rooms;
+pub mod schedule;
 pub mod secrets;
 pub mod store;

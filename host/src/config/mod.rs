@@ -13,6 +13,7 @@ mod example;
 mod knobs;
 mod raw;
 mod roots;
+mod rules;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use strongroom_runtime::TlsRoots;
 
 pub use knobs::{KNOBS, Knob};
 pub use raw::Fault;
+pub use rules::{QueueRules, Rate, TenantRules};
 pub use settings::Setting;
 
 /// Longest configuration file, in bytes: room for ten thousand principals.

@@ -1,0 +1,38 @@
+//! What is told of the schedule: how many jobs are where.
+
+use strongroom_job::{Name, Timestamp};
+
+/// Jobs of one queue or tenant, by where they are. A job that has expired is in none, from the moment that it is seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Ready, waiting for their turn or for a limit.
+    pub queued: u32,
+    /// Their time has not come.
+    pub scheduled: u32,
+    /// Taken, not ended.
+    pub running: u32,
+}
+
+/// How one queue stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Its name.
+    pub queue: Name,
+    /// Whether nothing of it may start.
+    pub paused: bool,
+    /// Its jobs.
+    pub jobs: Tally,
+    /// Since when the one of its queued jobs waits that has waited longest: its `ready_at`.
+    pub oldest: Option<Timestamp>,
+    /// When the next of its scheduled jobs is ready.
+    pub next: Option<Timestamp>,
+}
+
+/// How one tenant stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantCounts {
+    /// Its name.
+    pub tenant: Name,
+    /// Its jobs, over all queues.
+    pub jobs: Tally,
+}
