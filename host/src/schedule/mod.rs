@@ -13,8 +13,8 @@
 //! is added later is held against the earlier time.
 //! *Crash:* nothing of it is on disk. The next start adds what the store says is waiting; buckets are full, and all tenants are
 //! equal.
-//! *Bound:* jobs that wait and run are the caller's to bound, 300 bytes each at most with a key of 12 bytes
-//! (`host/tests/schedule_memory.rs`). Names of tenants and queues are never forgotten: hand in those of the configuration.
+//! *Bound:* jobs that wait and run are the caller's to bound, at 160 to 200 bytes for each that waits, or 320 with an expiry and
+//! a key of its own (`host/tests/schedule_memory.rs`). Names of tenants and queues are never forgotten: hand in those of the configuration.
 //! *Cost:* the logarithm of the jobs that wait, for each job that becomes ready, expires or is taken. Beside it the number of
 //! queues; in [`Schedule::take`], the lanes (queues in use) of each tenant before the first that may start something.
 //! *Spec:* `docs/queues.md`.
@@ -26,7 +26,7 @@ mod moves;
 mod share;
 mod slab;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::time::Duration;
 
 use strongroom_job::{JobId, Name, Timestamp};
@@ -172,15 +172,18 @@ impl Schedule {
     #[must_use]
     pub fn add(&mut self, entry: Entry) -> bool {
         let Entry { job, tenant, queue, key, priority, admitted, ready_at, expires_at } = entry;
-        if self.waiting.contains_key(&job) || self.running.contains_key(&job) {
+        if self.running.contains_key(&job) {
             return false;
         }
         let lane = self.lane(&tenant, &queue);
+        let btree_map::Entry::Vacant(vacant) = self.waiting.entry(job) else {
+            return false;
+        };
         let group = self.backlog.group(lane, key.as_deref());
         let (order, place) = (Order::new(priority, admitted), Place::Scheduled);
         let expires_at = expires_at.unwrap_or(NEVER);
         let slot = self.backlog.insert(Waiting { job, order, ready_at, expires_at, group, place });
-        self.waiting.insert(job, slot);
+        vacant.insert(slot);
         if expires_at != NEVER {
             self.expiries.insert((expires_at, slot));
         }
@@ -255,8 +258,8 @@ impl Schedule {
     }
 
     /// The earliest time after `now` at which [`Schedule::take`] or [`Schedule::expired`] could give something that they do not
-    /// give at `now`, if nothing else is called in between. Nothing happens before it. At it, something expires or becomes ready
-    /// (which a limit per tenant or key may still hold back), or a token comes that somebody waits for.
+    /// give at `now`, if nothing else is called in between. Nothing happens before it. At it a job has expired or may start, or
+    /// one has become ready that a limit of its tenant or key still holds back: each job wakes the caller for nothing once at most.
     pub fn next_change(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.settle(now);
         let expiry = self.expiries.first().map(|(at, _)| *at);

@@ -1,23 +1,25 @@
 //! Values in numbered cells: small names for what many sets point to.
 //!
-//! *Bound:* grows by an eighth, not by half; a cell that is given back is used again. All memory is given back when the last
-//! value goes; until then it is that of the most values that there were at once.
+//! *Bound:* grows by an eighth, not by half. A new value takes the lowest free cell, and free cells at the end are given back, so
+//! that memory follows the number of values as they come and go.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-/// Cells kept when the last value goes, so that a slab that is empty now and then does not allocate each time.
-const KEPT_CELLS: usize = 1024;
+/// Cells that are kept though they are free, so that a small slab does not allocate each time.
+const KEPT_CELLS: usize = 64;
 
 /// Numbered cells. A number means the same value until that value is removed.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
+    /// The last one is never free.
     cells: Vec<Option<T>>,
-    free: Vec<NonZeroU32>,
+    free: BTreeSet<NonZeroU32>,
 }
 
 impl<T> Slab<T> {
     pub(super) const fn new() -> Self {
-        Self { cells: Vec::new(), free: Vec::new() }
+        Self { cells: Vec::new(), free: BTreeSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -27,12 +29,12 @@ impl<T> Slab<T> {
     /// # Panics
     /// At 2³² values, for which there is no memory.
     pub(super) fn insert(&mut self, value: T) -> NonZeroU32 {
-        if let Some(number) = self.free.pop() {
+        if let Some(number) = self.free.pop_first() {
             self.cells[cell(number)] = Some(value);
             return number;
         }
         if self.cells.len() == self.cells.capacity() {
-            self.cells.reserve_exact(self.cells.len() / 8 + 64);
+            self.cells.reserve_exact(self.cells.len() / 8 + KEPT_CELLS);
         }
         self.cells.push(Some(value));
         let number = u32::try_from(self.cells.len()).ok().and_then(NonZeroU32::new);
@@ -41,9 +43,14 @@ impl<T> Slab<T> {
 
     pub(super) fn remove(&mut self, number: NonZeroU32) -> Option<T> {
         let value = self.cells.get_mut(cell(number))?.take()?;
-        self.free.push(number);
-        if self.free.len() == self.cells.len() && self.cells.capacity() > KEPT_CELLS {
-            *self = Self::new();
+        self.free.insert(number);
+        while self.free.last().is_some_and(|last| cell(*last) + 1 == self.cells.len()) {
+            self.free.pop_last();
+            self.cells.pop();
+        }
+        let used = self.cells.len();
+        if self.cells.capacity() > 2 * (used + KEPT_CELLS) {
+            self.cells.shrink_to(used + used / 8 + KEPT_CELLS);
         }
         Some(value)
     }
@@ -70,18 +77,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_used_again_and_all_of_them_are_given_back() {
+    fn a_cell_is_used_again() {
         let mut slab = Slab::new();
-        let first = slab.insert('a');
-        let second = slab.insert('b');
-        assert_eq!((slab.remove(first), slab.remove(first), slab.len()), (Some('a'), None, 1));
-        assert_eq!(slab.insert('c'), first);
-        assert_eq!((*slab.at(first), *slab.at(second)), ('c', 'b'));
-        let numbers: Vec<_> = (0..2000).map(|_| slab.insert('x')).collect();
-        for number in numbers.into_iter().chain([first, second]) {
-            assert!(slab.remove(number).is_some());
+        let numbers = ['a', 'b', 'c'].map(|value| slab.insert(value));
+        assert_eq!((slab.remove(numbers[0]), slab.remove(numbers[0]), slab.len()), (Some('a'), None, 2));
+        assert_eq!((slab.insert('d'), slab.insert('e').get()), (numbers[0], 4));
+        assert_eq!(numbers.map(|number| *slab.at(number)), ['d', 'b', 'c']);
+        assert_eq!(slab.len(), 4);
+    }
+
+    // Red without the loop, and without the shrinking, in `remove`.
+    #[test]
+    fn memory_follows_the_number_of_values() {
+        let mut slab = Slab::new();
+        let numbers: Vec<_> = (0..100_000).map(|value| slab.insert(value)).collect();
+        assert!(slab.cells.capacity() < 115_000);
+        for number in &numbers[10..] {
+            assert!(slab.remove(*number).is_some());
         }
-        // Red without the reset in `remove`.
-        assert_eq!((slab.len(), slab.cells.capacity(), slab.free.capacity()), (0, 0, 0));
+        assert!(slab.cells.capacity() < 100 + 2 * KEPT_CELLS && slab.free.is_empty());
+        assert_eq!(numbers[..10].iter().map(|number| *slab.at(*number)).sum::<i32>(), 45);
+        for number in &numbers[..10] {
+            assert!(slab.remove(*number).is_some());
+        }
+        assert_eq!((slab.len(), slab.cells.len(), slab.free.len()), (0, 0, 0));
     }
 }
