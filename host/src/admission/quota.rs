@@ -98,7 +98,7 @@ fn active(tenant: &Name, rules: &TenantRules, used: &TenantUse, asked: &Asked) -
     if asked.jobs > max {
         // Not "later": it would never pass.
         return reached(format_args!(
-            "a batch of {} jobs where tenant {tenant} may have {max} at once, queued or running: send smaller batches, or ask this \
+            "a batch of {} jobs where tenant {tenant} may have {max} at once, waiting or running: send smaller batches, or ask this \
              host's operator for more",
             asked.jobs
         ));
@@ -107,7 +107,7 @@ fn active(tenant: &Name, rules: &TenantRules, used: &TenantUse, asked: &Asked) -
         return Ok(());
     }
     let text = format!(
-        "tenant {tenant} may have {max} jobs at once, queued or running, and has {}: {} more do not fit; try again later",
+        "tenant {tenant} may have {max} jobs at once, waiting or running, and has {}: {} more do not fit; try again later",
         used.active, asked.jobs
     );
     Err(Refusal::new(RefusalCode::QueueFull, text))
@@ -169,7 +169,7 @@ mod tests {
         assert!(code.is_temporary());
         assert_eq!(
             text,
-            "tenant default may have 10 jobs at once, queued or running, and has 8: 3 more do not fit; try again later"
+            "tenant default may have 10 jobs at once, waiting or running, and has 8: 3 more do not fit; try again later"
         );
 
         let used = TenantUse { stored_bytes: 900, ..TenantUse::default() };

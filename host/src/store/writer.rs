@@ -12,9 +12,9 @@ use std::sync::Arc;
 use strongroom_job::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::core::{self, Judged};
 use super::counts::Counts;
 use super::fault::{Fault, Step};
-use super::core::{self, Judged};
 use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, keys, migrate};
 use crate::clock::Clock;
 
