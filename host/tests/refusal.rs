@@ -559,6 +559,7 @@ async fn plans(book: &mut Book) {
         body.task.plan.unique = Some(Unique { key: "acme/daily".into(), window_ms: 0, taken: Taken::Refuse });
     };
     let mut first = bare.body();
+    first.id = JobId::from_bytes([5; 16]);
     unique(&mut first);
     let envelope = bare.signed(&first);
     let header = encode_header(&Request::Submit { length: envelope.len() as u64 });
