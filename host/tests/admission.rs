@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{NOW, admit, body, config, host_key, principal, secret};
@@ -86,6 +87,70 @@ fn an_unknown_queue_is_refused_and_the_known_ones_are_named() {
     let refusal = refused(|body, _| body.task.queue = "defualt".parse().unwrap());
     assert_eq!(refusal.code, RefusalCode::UnknownQueue);
     assert_eq!(refusal.message, "this host has no queue defualt; it has: default");
+}
+
+fn labels(labels: &[(&str, &str)]) -> BTreeMap<String, String> {
+    labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+}
+
+// Red without the comparison of values, and with a missing label let through.
+#[test]
+fn a_job_runs_only_where_its_labels_are() {
+    let (mut body, mut config) = (body(1), config());
+    config.labels = labels(&[("environment", "production"), ("zone", "eu-1")]);
+    assert!(admit(&body, &config, NOW).is_ok(), "a job that requires nothing runs anywhere");
+    body.task.plan.requires = labels(&[("environment", "production")]);
+    assert!(admit(&body, &config, NOW).is_ok());
+
+    body.task.plan.requires = labels(&[("environment", "staging"), ("gpu", "a100"), ("zone", "eu-1")]);
+    let refusal = admit(&body, &config, NOW).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::LabelMismatch);
+    assert_eq!(
+        refusal.message,
+        "the job requires labels that this host does not have: environment=\"staging\" (here it is \"production\"), \
+         gpu=\"a100\" (there is no such label here). Send it to a host that has them, or ask this host's operator to set them; \
+         its labels are: environment=\"production\", zone=\"eu-1\""
+    );
+    // A label without a value is a label all the same.
+    body.task.plan.requires = labels(&[("gpu", "")]);
+    let refusal = admit(&body, &Config { labels: labels(&[]), ..config }, NOW).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::LabelMismatch);
+    assert!(refusal.message.ends_with("; its labels are: none"), "{refusal}");
+}
+
+// Red without the comparison of `expires`, and with `<` for `<=`.
+#[test]
+fn a_job_that_has_expired_already_is_refused() {
+    let expires = |by: Timestamp| refused(|body, _| body.task.plan.expires = Some(by));
+    let refusal = expires(NOW);
+    assert_eq!(refusal.code, RefusalCode::NeverRuns);
+    let refusal = expires(earlier(Duration::from_secs(90)));
+    assert_eq!(
+        refusal.message,
+        "the job would never run: plan.expires was 90 s ago; sign it again with a later time, or set the clock that signed it"
+    );
+    let (mut body, config) = (body(1), config());
+    body.task.plan.expires = Some(later(Duration::from_millis(1)));
+    assert!(admit(&body, &config, NOW).is_ok());
+}
+
+// Red without the comparison with `max_schedule_ahead`.
+#[test]
+fn a_job_may_start_in_the_past_and_not_too_far_ahead() {
+    let (mut body, config) = (body(1), config());
+    let most = config.bounds.max_schedule_ahead;
+    for at in [Timestamp::from_millis(0), NOW, later(most)] {
+        body.task.plan.at = Some(at);
+        assert!(admit(&body, &config, NOW).is_ok(), "{at}");
+    }
+    let far = later(most + Duration::from_secs(1));
+    let refusal = refused(|body, _| body.task.plan.at = Some(far));
+    assert_eq!(refusal.code, RefusalCode::LimitTooHigh);
+    assert_eq!(
+        refusal.message,
+        "plan.at is 31622401 s ahead, and this host takes jobs at most 31622400 s before they start: submit it later, or ask this \
+         host's operator for more"
+    );
 }
 
 // Red for each limit whose row is taken out of the table in `check_limits`.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use strongroom::config::{Config, KNOBS, Setting};
+use strongroom::config::{Config, KNOBS, Knob, QueueRules, RULES, Rate, Retention, Setting, TenantRules};
 use strongroom_job::{Access, Limits, Name, PublicKey};
 
 const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
@@ -33,7 +33,10 @@ fn the_example_is_the_defaults() {
     assert!(owner.any_network && owner.secrets.is_empty(), "any network, and no secret until it is listed");
     assert_eq!(owner.tenant, Name::default_name());
     let bare = parse(ORIGIN);
-    assert_eq!(bare.bounds, example.bounds);
+    assert!(owner.operator, "whoever holds the host's own keys may pause its queues");
+    assert_eq!((bare.bounds, bare.retention), (example.bounds, example.retention));
+    assert_eq!((bare.queue_rules, bare.tenants, bare.labels), Default::default());
+    assert!(example.queue_rules.is_empty() && example.tenants.is_empty() && example.labels.is_empty());
     assert_eq!((bare.queues, bare.volumes.len()), (example.queues, 0));
     assert!(bare.principals.is_empty(), "nobody may connect unless they are named");
 }
@@ -45,6 +48,10 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((bounds.max_module_bytes, bounds.max_input_bytes), (64 << 20, 4 << 30));
     let times = [bounds.max_lifetime, bounds.clock_skew, bounds.request_timeout, bounds.drain];
     assert_eq!(times, [86_400, 60, 10, 30].map(Duration::from_secs));
+    let day = Duration::from_secs(86_400);
+    assert_eq!(bounds.max_schedule_ahead, day * 366);
+    let retention = Retention { keep: day * 30, jobs_per_tenant: 1_000_000, bytes_per_tenant: None };
+    assert_eq!(parse(ORIGIN).retention, retention);
     assert_eq!((bounds.max_connections, bounds.max_connections_per_key), (256, 64));
     assert_eq!(bounds.max_streams_per_connection, 1024);
     let limits = Limits {
@@ -66,24 +73,32 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(bounds.max_limits, limits);
 }
 
-/// Every knob is read: a file that sets each to the end of its range gives other bounds than the defaults, one by one.
+/// A file that says `lines` of the table of the knob, and all that the knob needs. Its table begins in line 2.
+fn with(knob: &Knob, lines: &str) -> String {
+    let of = if RULES.iter().any(|rule| rule.section == knob.section) { ".default" } else { "" };
+    let rate = if knob.key == "burst" { "\nrate = \"1/d\"".to_owned() } else { String::new() };
+    let owner = format!("[[principals]]\nname = \"a\"\nkey = \"{KEY}\"\n");
+    format!("{ORIGIN}[{}{of}]\n{lines}{rate}\n{owner}", knob.section)
+}
+
+/// Every knob is read: a file that sets each to the end of its range means something else than the defaults, one by one.
 #[test]
 fn every_knob_does_something() {
-    let default = parse(ORIGIN).bounds;
-    for knob in KNOBS {
+    for knob in KNOBS.iter().chain(RULES) {
+        let default = parse(&with(knob, ""));
         let other =
             if knob.default == Some(*knob.range.end()) { knob.range.start() } else { knob.range.end() };
-        let changed = parse(&format!("{ORIGIN}[{}]\n{} = {other}\n", knob.section, knob.key)).bounds;
+        let mut changed = parse(&with(knob, &format!("{} = {other}", knob.key)));
+        assert_ne!(changed.digest, default.digest);
+        changed.digest = default.digest;
         assert_ne!(changed, default, "{}.{}", knob.section, knob.key);
         for wrong in [knob.range.start().wrapping_sub(1), knob.range.end() + 1] {
             if knob.range.contains(&wrong) || wrong > i64::MAX as u64 {
                 continue;
             }
-            let text = fault(&format!("{ORIGIN}[{}]\n{} = {wrong}\n", knob.section, knob.key));
-            assert!(
-                text.starts_with(&format!("3: {}.{}: {wrong} is out of range", knob.section, knob.key)),
-                "{text}"
-            );
+            let text = fault(&with(knob, &format!("{} = {wrong}", knob.key)));
+            let problem = format!("{}: {wrong} is out of range", knob.key);
+            assert!(text.starts_with(&format!("3: {}.", knob.section)) && text.contains(&problem), "{text}");
         }
     }
 }
@@ -95,6 +110,37 @@ fn full(path: &std::path::Path) -> String {
 listen = "[::1]:9000"
 log_origin = "example.com/log"
 queues = ["night", "default"]
+
+[queue_rules.reports]
+max_running = 4
+max_running_per_tenant = 3
+max_running_per_group = 1
+rate = "100/min"
+burst = 10
+
+[queue_rules."a.b"]
+
+[queue_rules.night]
+rate = "90/s"
+
+[tenants.red]
+weight = 3
+max_running = 8
+max_queued = 10_000
+max_stored_bytes = 1_073_741_824
+max_modules = 100
+cpu_seconds_per_day = 3600
+
+[tenants.default]
+
+[labels]
+environment = "production"
+"the place]. a" = ""
+
+[retention]
+keep_ms = 60_000
+keep_jobs_per_tenant = 7
+keep_bytes_per_tenant = 1_048_576
 
 [volumes.data]
 path = {path:?}
@@ -112,6 +158,7 @@ connect = ["example.com:443", "udp://10.0.0.0/8:53"]
 listen = ["127.0.0.1:8080"]
 http = ["https://example.com/v1"]
 secrets = ["token"]
+operator = true
 
 [[principals]]
 name = "bob"
@@ -130,7 +177,7 @@ fn a_full_file_means_what_it_says() {
     let config = parse(&text);
     assert_eq!(config.listen.to_string(), "[::1]:9000");
     let queues: Vec<&str> = config.queues.iter().map(Name::as_str).collect();
-    assert_eq!(queues, ["default", "night"]);
+    assert_eq!(queues, ["a.b", "default", "night", "reports"], "a queue with rules exists");
     let volumes: Vec<_> =
         config.volumes.iter().map(|(name, volume)| (name.as_str(), volume.access)).collect();
     assert_eq!(volumes, [("data", Access::ReadWrite), ("papers", Access::Read)]);
@@ -145,9 +192,57 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(alice.http, ["https://example.com/v1".parse().unwrap()]);
     assert_eq!(alice.secrets.iter().map(Name::as_str).collect::<Vec<_>>(), ["token"]);
     assert!(!alice.any_network && !bob.any_network);
+    assert!(alice.operator && !bob.operator);
     assert!(bob.connect.is_empty() && bob.listen.is_empty() && bob.http.is_empty() && bob.secrets.is_empty());
     assert_eq!(bob.volumes.values().copied().collect::<Vec<_>>(), [Access::ReadWrite]);
     assert_ne!(config.digest, parse(ORIGIN).digest);
+}
+
+#[test]
+fn what_is_shared_is_shared_as_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = parse(&full(&dir.path().canonicalize().unwrap()));
+    let rules: Vec<_> =
+        config.queue_rules.iter().map(|(name, rules)| (name.as_str(), rules.clone())).collect();
+    let per = Duration::from_secs;
+    let reports = QueueRules {
+        max_running: Some(4),
+        max_running_per_tenant: Some(3),
+        max_running_per_key: Some(1),
+        rate: Some(Rate { starts: 100, per: per(60), burst: 10 }),
+    };
+    let night =
+        QueueRules { rate: Some(Rate { starts: 90, per: per(1), burst: 90 }), ..QueueRules::default() };
+    assert_eq!(rules, [("a.b", QueueRules::default()), ("night", night), ("reports", reports)]);
+    let tenants: Vec<_> = config.tenants.iter().map(|(name, rules)| (name.as_str(), rules.clone())).collect();
+    let red = TenantRules {
+        weight: 3,
+        max_running: Some(8),
+        max_queued: Some(10_000),
+        max_stored_bytes: Some(1 << 30),
+        max_modules: Some(100),
+        cpu_per_day: Some(per(3600)),
+    };
+    assert_eq!(tenants, [("default", TenantRules::default()), ("red", red)]);
+    let labels: Vec<_> = config.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(labels, [("environment", "production"), ("the place]. a", "")]);
+    let retention = Retention { keep: per(60), jobs_per_tenant: 7, bytes_per_tenant: Some(1 << 20) };
+    assert_eq!(config.retention, retention);
+}
+
+// Red with `burst` left at 1, at which a fast rate could not be kept up.
+#[test]
+fn a_rate_lets_through_at_once_what_comes_in_one_second() {
+    let rate = |text: &str| {
+        let config = parse(&format!("{ORIGIN}[queue_rules.default]\nrate = \"{text}\"\n"));
+        let Rate { starts, per, burst } = config.queue_rules[&Name::default_name()].rate.unwrap();
+        (starts, per.as_secs(), burst)
+    };
+    assert_eq!(rate("100/s"), (100, 1, 100));
+    assert_eq!(rate("100/min"), (100, 60, 2));
+    assert_eq!(rate("1/h"), (1, 3600, 1));
+    assert_eq!(rate("1000000/d"), (1_000_000, 86_400, 12));
+    assert_eq!(rate("1000000/s"), (1_000_000, 1, 1_000_000));
 }
 
 /// The words of every refusal. `golden/config.txt` is written by hand and never by a test.
@@ -161,6 +256,10 @@ fn every_fault_names_its_line_and_its_remedy() {
     std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     let volume = |lines: &str| format!("{ORIGIN}[volumes.data]\n{lines}\n");
     let principal = |lines: &str| format!("{ORIGIN}[[principals]]\nname = \"a\"\nkey = \"{KEY}\"\n{lines}\n");
+    let queue = |lines: &str| format!("{ORIGIN}[queue_rules.reports]\n{lines}\n");
+    let tenant = |lines: &str| principal(&format!("[tenants.default]\n{lines}"));
+    let labels = |lines: &str| format!("{ORIGIN}[labels]\n{lines}\n");
+    let many: String = (0..33).fold(String::new(), |many, number| format!("{many}l{number} = \"\"\n"));
     let cases = [
         ("typo at the top", format!("{ORIGIN}\n\nlisten_adress = \"\"\n")),
         ("typo in a table", format!("{ORIGIN}[bounds]\nmax_runing = 3\n")),
@@ -183,6 +282,35 @@ fn every_fault_names_its_line_and_its_remedy() {
         ("more than 64 bits", format!("{ORIGIN}[bounds]\nclock_skew_ms = 99999999999999999999\n")),
         ("queue twice", format!("queues = [\"a\",\n \"a\"]\n{ORIGIN}")),
         ("queue that is no name", format!("queues = [\"A b\"]\n{ORIGIN}")),
+        ("rules among the names of queues", format!("{ORIGIN}[queues.reports]\nmax_running = 3\n")),
+        ("typo in the rules of queues", format!("{ORIGIN}[queue_rule.reports]\nmax_running = 3\n")),
+        ("rules of what is no name", format!("{ORIGIN}[queue_rules.\"A b\"]\n")),
+        ("rules that are no table", format!("{ORIGIN}[queue_rules]\nreports = 3\n")),
+        ("typo in a rule", queue("max_runing = 3")),
+        ("rule in the words of another", queue("max_running_per_key = 3")),
+        ("no place for a queue", queue("max_running = 0")),
+        ("rate without a unit", queue("rate = \"100\"")),
+        ("rate with another unit", queue("rate = \"100/minute\"")),
+        ("rate with a fraction", queue("rate = \"0.5/s\"")),
+        ("rate with a sign", queue("rate = \"+5/s\"")),
+        ("rate of nothing", queue("rate = \"0/min\"")),
+        ("rate beyond all measure", queue("rate = \"1000001/s\"")),
+        ("rate of more than 32 bits", queue("rate = \"99999999999/s\"")),
+        ("number for a rate", queue("rate = 100")),
+        ("burst of nothing", queue("rate = \"1/s\"\nburst = 0")),
+        ("burst without a rate", queue("burst = 5")),
+        ("tenant whom nobody belongs to", principal("tenant = \"acme\"\n[tenants.acne]\nweight = 2")),
+        ("tenant that is no name", principal("[tenants.\"A b\"]")),
+        ("typo in a tenant", tenant("wieght = 2")),
+        ("no weight", tenant("weight = 0")),
+        ("number for a label", labels("cores = 8")),
+        ("label of labels", labels("environment.name = \"production\"")),
+        ("label without a name", labels("\"\" = \"x\"")),
+        ("label with a line break", labels("environment = \"a\\nb\"")),
+        ("label that is too long", labels(&format!("environment = \"{}\"", "x".repeat(257)))),
+        ("too many labels", labels(&many)),
+        ("typo in what is kept", format!("{ORIGIN}[retention]\nkeep_days = 3\n")),
+        ("number for operator", principal("operator = 1")),
         ("volume that is not there", volume("path = \"/no/such/dir\"")),
         ("volume that is a file", volume(&format!("path = {file:?}"))),
         ("relative volume", volume("path = \"data\"")),
@@ -258,7 +386,7 @@ fn a_huge_file_is_not_read() {
 #[test]
 fn the_reference_has_every_knob() {
     let reference = include_str!("../../docs/reference/config.md");
-    for knob in KNOBS {
+    for knob in KNOBS.iter().chain(RULES) {
         let default = knob.default.map_or_else(|| "none".into(), |default| default.to_string());
         let (start, end) = knob.range.clone().into_inner();
         let row =
@@ -274,6 +402,8 @@ fn the_example_of_the_reference_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     let config = parse(&example.replace("/srv/papers", dir.path().to_str().unwrap()));
     assert_eq!(config.principals[0].tenant.as_str(), "research");
+    assert_eq!(config.tenants[&"research".parse().unwrap()].weight, 3);
+    assert_eq!(config.queue_rules[&"reports".parse().unwrap()].max_running, Some(4));
 }
 
 /// The file as `config show` writes it.
@@ -288,6 +418,8 @@ fn what_is_shown_is_the_whole_configuration() {
     let files = [
         full(&dir.path().canonicalize().unwrap()),
         ORIGIN.to_owned(),
+        // Nothing but comments would be left of it.
+        format!("{ORIGIN}queue_rules.reports = {{}}\n"),
         Config::example(&key(), "example.com/log"),
         format!("{ORIGIN}bounds.max_running = 0x10 # hex\n[max_limits]\nfuel = 7\n"),
     ];
@@ -319,5 +451,46 @@ fn each_value_says_where_it_comes_from() {
     assert_eq!(of("principals[0].name"), (Some("\"ab\""), Some(7)));
     assert_eq!(of("principals[0].any_directory"), (Some("false"), None));
     assert_eq!(of("listen"), (Some("\"127.0.0.1:7433\""), None));
+    assert_eq!(of("retention.keep_ms"), (Some("2592000000"), None));
     assert!(Config::settings(b"nonsense = 1").is_err());
+    let text = format!(
+        "{ORIGIN}[queue_rules.a]\nrate = \"90/min\"\n[queue_rules.\"b.c\"]\nburst = 7\nrate = \"1/s\"\n[labels]\nx = \"y\"\n"
+    );
+    let settings = Config::settings(text.as_bytes()).unwrap();
+    let of = |key: &str| {
+        let Setting { value, line, .. } = settings.iter().find(|setting| setting.key == key).unwrap();
+        (value.as_deref(), *line)
+    };
+    assert_eq!(of("queue_rules.a.rate"), (Some("\"90/min\""), Some(3)));
+    assert_eq!(of("queue_rules.a.burst"), (Some("2"), None), "the default of a burst is that of its rate");
+    assert_eq!(of("queue_rules.a.max_running"), (None, None));
+    assert_eq!(of("queue_rules.\"b.c\".burst"), (Some("7"), Some(5)));
+    assert_eq!(of("labels.x"), (Some("\"y\""), Some(8)));
+}
+
+/// What stands behind a `#` in the example is what a file may say: taken in, it is the whole of it, and good.
+#[test]
+fn the_comments_of_the_example_are_good_lines() {
+    let example = Config::example(&key(), "example.com/log");
+    let of = |from: &str, to: &str| {
+        let rest = example.split(from).nth(1).unwrap().split(to).next().unwrap();
+        let lines = rest.lines().filter_map(|line| line.strip_prefix("# "));
+        lines
+            .filter(|line| line.contains(" = ") || line.starts_with('['))
+            .fold(String::new(), |all, line| all + line + "\n")
+    };
+    let rules = of("# How jobs share the host", "# Directories");
+    let config = parse(&format!("{example}{rules}"));
+    let reports = &config.queue_rules[&"reports".parse().unwrap()];
+    assert_eq!((reports.max_running, reports.rate.unwrap().burst), (Some(4), 10));
+    assert_eq!(config.tenants[&Name::default_name()].max_modules, Some(100));
+    assert_eq!(config.labels["environment"], "production");
+    for knob in RULES {
+        assert!(
+            rules.contains(&format!("{} = ", knob.key)),
+            "the example lacks {}.{}",
+            knob.section,
+            knob.key
+        );
+    }
 }

@@ -19,16 +19,18 @@ use common::live::{Live, SPINS, compiler, push_wat, run, says, start};
 use common::{secret, task};
 use quinn::Connection;
 use raw::{Peer, answer, ask, open_with};
+use strongroom::admission::quota::{self, Asked, TenantUse};
 use strongroom::clock::Clock;
-use strongroom::config::{Config, Principal, Volume};
+use strongroom::config::{Config, Principal, TenantRules, Volume};
 use strongroom::home::Home;
 use strongroom::host::{Host, Stop};
 use strongroom::store::Step;
 use strongroom_job::frame::encode_header;
 use strongroom_job::{
-    Access, BATCH_PAYLOAD_TYPE, Base64Bytes, BatchBody, BlobKind, Context, Digest, Input, JOB_PAYLOAD_TYPE,
-    JobBody, JobId, JobState, MAX_ENVELOPE_BYTES, Mount, MountSource, Outcome, OutputStream, Refusal,
-    RefusalCode, Request, Response, SecretForm, SecretKey, SecretUse, Signature, Timestamp, Variation,
+    Access, After, BATCH_PAYLOAD_TYPE, Base64Bytes, BatchBody, BlobKind, Context, Digest, Input,
+    JOB_PAYLOAD_TYPE, JobBody, JobId, JobState, MAX_ENVELOPE_BYTES, Mount, MountSource, Name, Outcome,
+    OutputStream, Plan, QueueMode, Refusal, RefusalCode, Request, Response, RetryOn, RetryPolicy, SecretForm,
+    SecretKey, SecretUse, Signature, Taken, Timestamp, Unique, Variation,
 };
 use strongroom_sdk::{Client, Error, Identity, Job};
 
@@ -59,7 +61,12 @@ const fn next(code: RefusalCode) -> Option<RefusalCode> {
         C::NotGranted => C::LimitTooHigh,
         C::LimitTooHigh => C::UnknownQueue,
         C::UnknownQueue => C::QueueFull,
-        C::QueueFull => C::UnknownModule,
+        C::QueueFull => C::QueueClosed,
+        C::QueueClosed => C::NotUnique,
+        C::NotUnique => C::QuotaReached,
+        C::QuotaReached => C::LabelMismatch,
+        C::LabelMismatch => C::NeverRuns,
+        C::NeverRuns => C::UnknownModule,
         C::UnknownModule => C::UnknownInput,
         C::UnknownInput => C::UnknownArtifact,
         C::UnknownArtifact => C::DigestMismatch,
@@ -204,6 +211,7 @@ fn guest() -> Principal {
         volumes: [("docs".parse().unwrap(), Access::Read)].into(),
         any_directory: false,
         any_network: false,
+        operator: false,
         connect: Vec::new(),
         listen: Vec::new(),
         http: Vec::new(),
@@ -237,6 +245,8 @@ async fn every_refusal_says_what_it_said() {
     tasks(&mut book, &visitor).await;
     modules(&mut book, &live.client().await, &visitor).await;
     jobs(&mut book, &live, &visitor, &owner).await;
+    plans(&mut book).await;
+    quotas(&mut book);
     busy(&mut book).await;
     forbidden(&mut book).await;
     broken(&mut book).await;
@@ -331,6 +341,35 @@ async fn envelopes(book: &mut Book, who: &Bare) {
     };
     note("an empty batch", who.refused_envelope(&batch(&[])).await);
     note("one id twice in a batch", who.refused_envelope(&batch(&[1, 2, 1])).await);
+
+    let now = who.context.issued_at;
+    let past = |body: &mut JobBody| (body.task.plan.at, body.task.plan.expires) = (Some(now), Some(now));
+    note("a start at its own end", who.refused_job(past).await);
+    let retry = RetryPolicy {
+        attempts: 1,
+        on: vec![RetryOn::Failed],
+        pause_ms: 0,
+        max_pause_ms: 0,
+        max_age_ms: None,
+    };
+    note("a retry that is none", who.refused_job(|body| body.task.plan.retry = Some(retry)).await);
+    let unnamed = Unique { key: String::new(), window_ms: 0, taken: Taken::Refuse };
+    note(
+        "a unique key without a letter",
+        who.refused_job(|body| body.task.plan.unique = Some(unnamed)).await,
+    );
+    let alone = who.refused_job(|body| body.task.plan.after = vec![After::success_of(0)]);
+    note("a job alone that waits for others", alone.await);
+    let flow = |after: &[u32]| {
+        let job = |(id, place): (u8, &u32)| Variation {
+            plan: Some(Box::new(Plan { after: vec![After::success_of(*place)], ..Plan::default() })),
+            ..Variation::of(JobId::from_bytes([id; 16]))
+        };
+        let body = BatchBody::new(who.context.clone(), task(), (1..).zip(after).map(job).collect());
+        envelope(BATCH_PAYLOAD_TYPE, &serde_json::to_vec(&body).unwrap(), &who.key)
+    };
+    note("two jobs that wait for each other", who.refused_envelope(&flow(&[1, 0])).await);
+    note("a job that waits for one too many", who.refused_envelope(&flow(&[2, 0])).await);
 
     let code = RefusalCode::BadSignature;
     let payload = body.as_bytes();
@@ -485,6 +524,97 @@ async fn jobs(book: &mut Book, live: &Live, visitor: &Bare, owner: &SecretKey) {
     );
     client.cancel(spinning).await.unwrap();
     client.wait(spinning).await.unwrap();
+}
+
+/// A queue that takes nothing, a key that is taken, labels that are not there, times that do not fit.
+async fn plans(book: &mut Book) {
+    let live = Live::with(|config| {
+        config.principals.push(guest());
+        config.queues.insert("reports".parse().unwrap());
+        config.labels = [("environment", "staging"), ("zone", "eu-1")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
+    })
+    .await;
+    let client = live.client().await;
+    let owner = Home::open(live.dir.path()).unwrap().client_key().unwrap();
+    let bare = Bare::new(&live.host, owner, "default").await;
+    let spins = push_wat(&client, SPINS).await;
+    let now = bare.context.issued_at;
+
+    let labels = [("environment", "production"), ("gpu", "a100"), ("zone", "eu-1")];
+    let requires = labels.map(|(name, value)| (name.into(), value.into())).into();
+    let elsewhere = bare.refused_job(|body| body.task.plan.requires = requires).await;
+    book.note(RefusalCode::LabelMismatch, "a job for production", elsewhere);
+    let late = bare.refused_job(|body| {
+        body.task.plan.expires = Some(Timestamp::from_millis(now.as_millis() - 3_600_000));
+    });
+    book.note(RefusalCode::NeverRuns, "a job that expired before it came", late.await);
+    let far = now.saturating_add(Duration::from_secs(2 * 365 * 86_400));
+    let far = bare.refused_job(|body| body.task.plan.at = Some(far)).await;
+    book.note(RefusalCode::LimitTooHigh, "a job for the year after next", far);
+
+    let unique = |body: &mut JobBody| {
+        body.task.module = spins;
+        body.task.plan.unique = Some(Unique { key: "acme/daily".into(), window_ms: 0, taken: Taken::Refuse });
+    };
+    let mut first = bare.body();
+    first.id = JobId::from_bytes([5; 16]);
+    unique(&mut first);
+    let envelope = bare.signed(&first);
+    let header = encode_header(&Request::Submit { length: envelope.len() as u64 });
+    let (mut send, mut recv) = open_with(&bare.connection, &[header, envelope].concat()).await;
+    send.finish().unwrap();
+    assert!(matches!(site::soon(answer(&mut recv)).await, Ok(Response::Accepted { .. })));
+    let second = bare.refused_job(|body| {
+        unique(body);
+        body.id = JobId::from_bytes([2; 16]);
+    });
+    book.names.push((first.id.to_string(), "<job>"));
+    book.note(RefusalCode::NotUnique, "a report that is being made", second.await);
+    client.cancel(first.id).await.unwrap();
+
+    let reports: Name = "reports".parse().unwrap();
+    let drain = |queue: &Name| Request::SetQueue { queue: queue.clone(), mode: QueueMode::Draining };
+    let typo = bare.refused_request(&drain(&"repotrs".parse().unwrap())).await;
+    book.note(RefusalCode::UnknownQueue, "to drain a queue with a typo", typo);
+    let visitor = Bare::new(&live.host, secret(2), "visitors").await;
+    let theirs = visitor.refused_request(&drain(&reports)).await;
+    book.note(RefusalCode::Forbidden, "to drain a queue without being an operator", theirs);
+    assert!(matches!(ask(&bare.connection, &drain(&reports)).await, Ok(Response::Queues { .. })));
+    let closed = bare.refused_job(|body| {
+        body.task.module = spins;
+        body.task.queue = reports;
+        body.id = JobId::from_bytes([3; 16]);
+    });
+    book.note(RefusalCode::QueueClosed, "a job for a queue that drains", closed.await);
+    drop((bare, visitor));
+    live.stop().await;
+}
+
+/// What a tenant may have. The figures are those that a store would count; here they are given.
+fn quotas(book: &mut Book) {
+    let tenant: Name = "visitors".parse().unwrap();
+    let rules = TenantRules {
+        max_queued: Some(100),
+        max_stored_bytes: Some(1 << 30),
+        max_modules: Some(10),
+        cpu_per_day: Some(Duration::from_secs(3600)),
+        ..TenantRules::default()
+    };
+    let refused = |used: TenantUse, asked: Asked| quota::check(&tenant, &rules, &used, &asked).unwrap_err();
+    let (used, asked) = (TenantUse::default(), Asked::default());
+    let many = refused(TenantUse { active: 98, ..used }, Asked { jobs: 5, ..asked });
+    book.note(RefusalCode::QueueFull, "five jobs where a tenant may have two more", many);
+    let code = RefusalCode::QuotaReached;
+    let huge = refused(used, Asked { jobs: 101, ..asked });
+    book.note(code, "a batch of more jobs than a tenant may have", huge);
+    let modules = refused(TenantUse { modules: 10, ..used }, Asked { modules: 1, ..asked });
+    book.note(code, "an eleventh module", modules);
+    let bytes = refused(TenantUse { stored_bytes: 1 << 30, ..used }, Asked { bytes: 7, ..asked });
+    book.note(code, "seven bytes too many", bytes);
+    let cpu = TenantUse { cpu_today: Duration::from_secs(3601), ..used };
+    book.note(code, "a job after an hour of computing", refused(cpu, Asked { jobs: 1, ..asked }));
 }
 
 /// Four of the largest envelopes at a time, each on its slow way, is all that a key may have.

@@ -8,7 +8,10 @@
 //! narrowed. *Never:* I/O, clocks (`now` is passed in), the network, the store.
 
 mod grant;
+mod labels;
 mod network;
+mod plan;
+pub mod quota;
 mod trial;
 mod window;
 
@@ -46,7 +49,8 @@ pub struct AdmittedJob {
 
 /// Decides about one verified job of the principal who signed it.
 ///
-/// Whether module and input were given to the host is the caller's to check, since that takes a look at the store.
+/// Whether module and input were given to the host, whether the tenant has room for the job ([`quota`]) and whether the queue
+/// is open are the caller's to check, since that takes a look at the store.
 ///
 /// # Errors
 /// The refusal, in words for the principal.
@@ -61,6 +65,8 @@ pub fn admit(
     check_address(&context, who, policy.host)?;
     window::check(&context, &policy.config.bounds, now)?;
     check_queue(&task.queue, policy.config)?;
+    labels::check(&task.plan.requires, &policy.config.labels)?;
+    plan::check(&task.plan, &policy.config.bounds, now)?;
     check_limits(&task.limits, &policy.config.bounds)?;
     grant::resolve(&task.capabilities, who, policy.config)?;
     Ok(AdmittedJob { id, signer, envelope, context, task })

@@ -12,7 +12,8 @@ use strongroom_runtime::TlsRoots;
 use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
 use super::roots;
-use super::{Bounds, Config, Principal, Volume};
+use super::sharing;
+use super::{Bounds, Config, Principal, Retention, Volume};
 
 /// Longest name of an audit log, in bytes.
 const MAX_ORIGIN_BYTES: usize = 200;
@@ -21,14 +22,17 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let mut top = Source::of(text)?.parse()?;
     let listen = listen(&mut top)?;
     let log_origin = log_origin(&mut top)?;
-    let queues = queues(&mut top)?;
+    let mut queues = queues(&mut top)?;
+    let queue_rules = sharing::queue_rules(&mut top)?;
+    queues.extend(queue_rules.keys().cloned());
+    let labels = sharing::labels(&mut top)?;
     let bounds = bounds(&mut top)?;
+    let retention = retention(&mut top)?;
     let volumes = volumes(&mut top)?;
     let http_roots = http_roots(&mut top)?;
     let principals = principals(&mut top, &volumes)?;
+    let tenants = sharing::tenants(&mut top, &principals)?;
     top.finish()?;
-    let digest = Digest::of(text);
-    let (queue_rules, tenants) = (BTreeMap::new(), BTreeMap::new());
     Ok(Config {
         listen,
         log_origin,
@@ -37,9 +41,11 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         queues,
         queue_rules,
         tenants,
+        labels,
         bounds,
+        retention,
         http_roots,
-        digest,
+        digest: Digest::of(text),
     })
 }
 
@@ -72,6 +78,11 @@ fn log_origin(top: &mut Section<'_>) -> Result<String, Fault> {
 fn queues(top: &mut Section<'_>) -> Result<BTreeSet<Name>, Fault> {
     let mut queues = BTreeSet::from([Name::default_name()]);
     let Some(list) = top.take("queues") else { return Ok(queues) };
+    if list.is_table() {
+        return Err(list.fault(
+            "expected a list of names, found a table; the rules of a queue stand in [queue_rules.NAME]",
+        ));
+    }
     let mut seen = BTreeSet::new();
     for item in list.list()? {
         let name: Name = item.parsed()?;
@@ -92,6 +103,7 @@ fn bounds(top: &mut Section<'_>) -> Result<Bounds, Fault> {
         max_input_bytes: number(&mut section, &knobs::MAX_INPUT_BYTES)?,
         max_lifetime: time(&mut section, &knobs::MAX_LIFETIME_MS)?,
         clock_skew: time(&mut section, &knobs::CLOCK_SKEW_MS)?,
+        max_schedule_ahead: time(&mut section, &knobs::MAX_SCHEDULE_AHEAD_MS)?,
         max_connections: count(&mut section, &knobs::MAX_CONNECTIONS)?,
         max_connections_per_key: count(&mut section, &knobs::MAX_CONNECTIONS_PER_KEY)?,
         max_streams_per_connection: count(&mut section, &knobs::MAX_STREAMS)?,
@@ -128,7 +140,18 @@ fn max_limits(top: &mut Section<'_>) -> Result<Limits, Fault> {
     Ok(limits)
 }
 
-fn optional(section: &mut Section<'_>, knob: &Knob) -> Result<Option<u64>, Fault> {
+fn retention(top: &mut Section<'_>) -> Result<Retention, Fault> {
+    let mut section = top.section("retention")?;
+    let retention = Retention {
+        keep: time(&mut section, &knobs::KEEP_MS)?,
+        jobs_per_tenant: count(&mut section, &knobs::KEEP_JOBS)?,
+        bytes_per_tenant: optional(&mut section, &knobs::KEEP_BYTES)?,
+    };
+    section.finish()?;
+    Ok(retention)
+}
+
+pub(super) fn optional(section: &mut Section<'_>, knob: &Knob) -> Result<Option<u64>, Fault> {
     section.take(knob.key).map(|value| value.number(&knob.range)).transpose()
 }
 
@@ -141,11 +164,19 @@ fn time(section: &mut Section<'_>, knob: &Knob) -> Result<Duration, Fault> {
 }
 
 /// A count that fits what holds it: the ranges of counts end far below `u32::MAX`.
-fn count<T: TryFrom<u64> + Bounded>(section: &mut Section<'_>, knob: &Knob) -> Result<T, Fault> {
+pub(super) fn count<T: TryFrom<u64> + Bounded>(section: &mut Section<'_>, knob: &Knob) -> Result<T, Fault> {
     Ok(T::try_from(number(section, knob)?).unwrap_or(T::MAX))
 }
 
-trait Bounded {
+/// A count that may be left out.
+pub(super) fn optional_count<T: TryFrom<u64> + Bounded>(
+    section: &mut Section<'_>,
+    knob: &Knob,
+) -> Result<Option<T>, Fault> {
+    Ok(optional(section, knob)?.map(|number| T::try_from(number).unwrap_or(T::MAX)))
+}
+
+pub(super) trait Bounded {
     const MAX: Self;
 }
 
@@ -222,6 +253,7 @@ fn principal(
     let tenant = section.take("tenant").map_or_else(|| Ok(Name::default_name()), |value| value.parsed())?;
     let any_directory = section.take("any_directory").map_or(Ok(false), |value| value.boolean())?;
     let any_network = section.take("any_network").map_or(Ok(false), |value| value.boolean())?;
+    let operator = section.take("operator").map_or(Ok(false), |value| value.boolean())?;
     let granted = granted(section.section("volumes")?, volumes)?;
     let connect = rules(&mut section, "connect")?;
     let listen = rules(&mut section, "listen")?;
@@ -232,7 +264,6 @@ fn principal(
         name,
         key,
         tenant,
-        operator: any_directory,
         volumes: granted,
         any_directory,
         any_network,
@@ -240,6 +271,7 @@ fn principal(
         listen,
         http,
         secrets,
+        operator,
     })
 }
 

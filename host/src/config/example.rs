@@ -39,6 +39,27 @@ log_origin = {log_origin:?}
     let _ = write!(
         text,
         r#"
+# How jobs share the host; docs/queues.md tells how they take turns. A queue that stands here exists, and bounds what is written.
+# [queue_rules.reports]
+# max_running = 4
+# max_running_per_tenant = 2
+# max_running_per_group = 1
+# rate = "100/min"
+# burst = 10
+
+# What a tenant gets. One that does not stand here has weight 1 and no bounds of its own.
+# [tenants.default]
+# weight = 1
+# max_running = 8
+# max_queued = 10000
+# max_stored_bytes = 10737418240
+# max_modules = 100
+# cpu_seconds_per_day = 86400
+
+# What this host is. A job may require a label, and is refused where it is not the same.
+# [labels]
+# environment = "production"
+
 # Directories that jobs may ask for by name. "read" is the most that any job gets, unless access says "write".
 # [volumes.data]
 # path = "/srv/data"
@@ -58,6 +79,8 @@ key = "{owner}"
 any_directory = true
 # Likewise it may ask for any network access. Others get lists: connect, listen, http.
 any_network = true
+# It may pause, drain and open queues, for all tenants.
+operator = true
 # volumes = {{ data = "read" }}
 # connect = ["db.example.com:5432", "udp://192.0.2.0/24:53"]
 # listen = ["127.0.0.1:8080"]

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 /// One number of the configuration.
 #[derive(Clone, Debug)]
 pub struct Knob {
-    /// The table that it stands in.
+    /// The table that it stands in; of [`RULES`], the table of tables.
     pub section: &'static str,
     /// Its key there. The ending names the unit: `_ms`, `_bytes`; otherwise it is a count.
     pub key: &'static str,
@@ -24,20 +24,24 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;
+const DAY: u64 = 24 * HOUR;
 /// The largest whole number that TOML can hold.
 const HUGE: u64 = i64::MAX as u64;
 
 macro_rules! knobs {
-    ($($name:ident: $section:literal $key:literal = $default:expr, $range:expr, $meaning:literal, $worst:literal;)*) => {
+    ($(#[$doc:meta])* $table:ident;
+     $($name:ident: $section:literal $key:literal = $default:expr, $range:expr, $meaning:literal, $worst:literal;)*) => {
         $(pub(super) const $name: Knob = Knob {
             section: $section, key: $key, default: $default, range: $range, meaning: $meaning, worst: $worst,
         };)*
-        /// All knobs, in the order of the example file.
-        pub const KNOBS: &[Knob] = &[$($name),*];
+        $(#[$doc])*
+        pub const $table: &[Knob] = &[$($name),*];
     };
 }
 
 knobs! {
+    /// The numbers of the host itself, in the order of the example file.
+    KNOBS;
     MAX_RUNNING: "bounds" "max_running" = Some(64), 1..=16_384,
         "guests that run at once",
         "each may use its whole memory limit at the same time; above 10,000, Linux needs a vm.max_map_count of 6 for each";
@@ -56,6 +60,9 @@ knobs! {
     CLOCK_SKEW_MS: "bounds" "clock_skew_ms" = Some(60 * SECOND), 0..=HOUR,
         "how far a client's clock may be off",
         "an expired job is still taken that much later";
+    MAX_SCHEDULE_AHEAD_MS: "bounds" "max_schedule_ahead_ms" = Some(366 * DAY), 0..=3660 * DAY,
+        "how far ahead a job may set the time of its start",
+        "its place among max_queued is taken that long";
     MAX_CONNECTIONS: "bounds" "max_connections" = Some(256), 1..=65_536,
         "connections at once",
         "about 1 MiB of buffers for each busy connection";
@@ -122,4 +129,48 @@ knobs! {
     HOST_BUFFER_BYTES: "max_limits" "host_buffer_bytes" = Some(128 * MIB), 64 * KIB..=GIB,
         "most memory of the host for one call of a guest that a job may ask for",
         "times max_running";
+    KEEP_MS: "retention" "keep_ms" = Some(30 * DAY), 60 * SECOND..=3660 * DAY,
+        "how long a job that is over is kept: its end, its output and its artifacts",
+        "as much disk for each job of that time";
+    KEEP_JOBS: "retention" "keep_jobs_per_tenant" = Some(1_000_000), 1..=100_000_000,
+        "jobs that are over and kept, for each tenant; the oldest go first",
+        "about 1 KiB of disk for each, besides what it left";
+    KEEP_BYTES: "retention" "keep_bytes_per_tenant" = None, MIB..=HUGE,
+        "output and artifacts of jobs that are over, for each tenant; those of the oldest go first",
+        "without it, all that keep_ms and keep_jobs_per_tenant let stand";
+}
+
+knobs! {
+    /// The numbers in the rules of a queue and of a tenant, each of which may have its own.
+    RULES;
+    QUEUE_MAX_RUNNING: "queue_rules" "max_running" = None, 1..=16_384,
+        "jobs of the queue that run at once",
+        "without it, all of max_running";
+    QUEUE_MAX_RUNNING_PER_TENANT: "queue_rules" "max_running_per_tenant" = None, 1..=16_384,
+        "jobs of the queue and of one tenant that run at once",
+        "without it, tenants share by weight alone";
+    QUEUE_MAX_RUNNING_PER_GROUP: "queue_rules" "max_running_per_group" = None, 1..=16_384,
+        "jobs of the queue, of one tenant and of one group (`plan.group`) that run at once",
+        "without it, groups have no effect";
+    QUEUE_BURST: "queue_rules" "burst" = None, 1..=1_000_000,
+        "most starts at once under `rate`; left out: as many as come in one second, and at least 1",
+        "so many jobs start at once after a quiet time, and when the host starts";
+    TENANT_WEIGHT: "tenants" "weight" = Some(1), 1..=1000,
+        "its part of the host's time while others wait, too: with 3, three times as much as a tenant with 1",
+        "others wait longer by as much";
+    TENANT_MAX_RUNNING: "tenants" "max_running" = None, 1..=16_384,
+        "its jobs that run at once, in all queues",
+        "without it, all of max_running while nobody else waits";
+    TENANT_MAX_QUEUED: "tenants" "max_queued" = None, 1..=100_000_000,
+        "its jobs that are not over, waiting or running; one more is refused (`queue-full`)",
+        "without it, one tenant can take all of the host's max_queued";
+    TENANT_MAX_STORED_BYTES: "tenants" "max_stored_bytes" = None, MIB..=HUGE,
+        "what the host keeps for it: modules, inputs, outputs, artifacts; more is refused (`quota-reached`)",
+        "what its running jobs leave comes on top, as far as their limits go";
+    TENANT_MAX_MODULES: "tenants" "max_modules" = None, 1..=1_000_000,
+        "modules that the host keeps for it; one more is refused (`quota-reached`)",
+        "without it, max_module_bytes of disk and a compilation for each";
+    TENANT_CPU_SECONDS: "tenants" "cpu_seconds_per_day" = None, 1..=16_384 * 86_400,
+        "processor time of its jobs from midnight to midnight, UTC; further jobs are refused (`quota-reached`)",
+        "what its running jobs still use comes on top, as far as their limits go";
 }

@@ -1,8 +1,9 @@
 //! The host's configuration: one TOML file, checked as a whole before anything is opened.
 //!
 //! The road of a file: `raw` turns bytes into tables whose keys and values know their line; `checked` asks those
-//! tables for each key that exists, refuses what is left over, and builds a [`Config`]. `knobs` is the one table of
-//! every number: default, range, unit, worst case.
+//! tables for each key that exists, refuses what is left over, and builds a [`Config`]; `sharing` does the same for what
+//! queues and tenants share by. `knobs` has every number: default, range, unit, worst case. `settings` tells a whole
+//! configuration back, for `strongroom config show`.
 //!
 //! *Owns:* `strongroom.toml`, its keys and its error texts.
 //! *Never:* the environment. A variable that could widen a grant would be a grant that nobody wrote down.
@@ -15,6 +16,7 @@ mod raw;
 mod roots;
 mod rules;
 mod settings;
+mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Name, PublicKey};
 use strongroom_runtime::TlsRoots;
 
-pub use knobs::{KNOBS, Knob};
+pub use knobs::{KNOBS, Knob, RULES};
 pub use raw::Fault;
 pub use rules::{QueueRules, Rate, TenantRules};
 pub use settings::Setting;
@@ -45,12 +47,16 @@ pub struct Config {
     pub volumes: BTreeMap<Name, Volume>,
     /// Queues that jobs may wait in; `default` is always one of them.
     pub queues: BTreeSet<Name>,
-    /// Rules of queues.
+    /// The rules of those queues that have some. Each of them is one of `queues`.
     pub queue_rules: BTreeMap<Name, QueueRules>,
-    /// Rules of tenants.
+    /// What those tenants get that are named; any other has [`TenantRules::default`]. Each has a principal.
     pub tenants: BTreeMap<Name, TenantRules>,
+    /// What this host is, in words of its operator: jobs may require it.
+    pub labels: BTreeMap<String, String>,
     /// How much of everything.
     pub bounds: Bounds,
+    /// How long jobs that are over are kept.
+    pub retention: Retention,
     /// Whom outgoing HTTPS of jobs trusts.
     pub http_roots: TlsRoots,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
@@ -66,8 +72,6 @@ pub struct Principal {
     pub key: PublicKey,
     /// In whose name its jobs run.
     pub tenant: Name,
-    /// Whether it may pause, drain and open queues.
-    pub operator: bool,
     /// Volumes that its jobs may ask for, and how far at most.
     pub volumes: BTreeMap<Name, Access>,
     /// Whether its jobs may name any directory that the host's own user can open. For that user alone.
@@ -82,6 +86,8 @@ pub struct Principal {
     pub http: Vec<HttpRule>,
     /// Secrets that its jobs may ask for.
     pub secrets: BTreeSet<Name>,
+    /// Whether it may pause, drain and open queues, for all tenants.
+    pub operator: bool,
 }
 
 /// A directory with a name.
@@ -108,6 +114,8 @@ pub struct Bounds {
     pub max_lifetime: Duration,
     /// How far a client's clock may be off.
     pub clock_skew: Duration,
+    /// How far ahead a job may set the time of its start.
+    pub max_schedule_ahead: Duration,
     /// Highest limits that a job may ask for. `fuel: None` sets no maximum and lets jobs run without a fuel limit;
     /// `Some(n)` makes a fuel limit of at most `n` compulsory.
     pub max_limits: Limits,
@@ -127,6 +135,17 @@ pub struct Bounds {
     pub compile_time: Duration,
     /// Most disk for compiled modules, bytes.
     pub compile_cache_bytes: u64,
+}
+
+/// How long jobs that are over are kept: the end of each, its output and its artifacts. A job goes when one of these says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Since its end.
+    pub keep: Duration,
+    /// Jobs of one tenant.
+    pub jobs_per_tenant: usize,
+    /// Output and artifacts of one tenant's jobs, bytes; none: no bound.
+    pub bytes_per_tenant: Option<u64>,
 }
 
 /// Most memory (bytes) and time of a compilation where no configuration says anything.
@@ -187,8 +206,7 @@ impl Config {
     /// # Errors
     /// As [`Config::parse`].
     pub fn settings(text: &[u8]) -> Result<Vec<Setting>, Fault> {
-        Self::parse(text)?;
-        settings::of(text)
+        settings::of(text, &Self::parse(text)?)
     }
 
     /// A configuration file of these settings, with a note at each where it came from.

@@ -124,6 +124,10 @@ impl<'t> Section<'t> {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// All entries, for a table whose keys are names that the author chose.
     pub(super) fn entries(mut self) -> Vec<(String, Value<'t>)> {
         let mut entries: Vec<_> = std::mem::take(&mut self.table).into_iter().collect();
@@ -178,6 +182,15 @@ impl<'t> Value<'t> {
     /// The value in TOML, on one line.
     pub(super) fn written(&self) -> String {
         written(&self.value)
+    }
+
+    /// Its key with its section in front.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) const fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
     }
 
     pub(super) fn section(self) -> Result<Section<'t>, Fault> {
@@ -298,7 +311,8 @@ fn written_key(key: &str) -> Cow<'_, str> {
     if bare && !key.is_empty() { key.into() } else { written_text(key).into() }
 }
 
-fn quoted(text: &str) -> String {
+/// A piece of the file, short enough for an error text.
+pub(super) fn quoted(text: &str) -> String {
     let mut short: String = text.chars().take(MAX_QUOTED).collect();
     if short.len() < text.len() {
         short.push('…');

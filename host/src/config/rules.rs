@@ -37,10 +37,25 @@ pub struct TenantRules {
     pub weight: u32,
     /// Jobs of this tenant, in all queues, that run at once.
     pub max_running: Option<u32>,
+    /// Jobs of this tenant that are not over: those that wait and those that run.
+    pub max_queued: Option<usize>,
+    /// What the host keeps for this tenant, bytes: modules, inputs, outputs and artifacts.
+    pub max_stored_bytes: Option<u64>,
+    /// Modules that the host keeps for this tenant.
+    pub max_modules: Option<usize>,
+    /// Processor time of this tenant's jobs in one day, UTC.
+    pub cpu_per_day: Option<Duration>,
 }
 
 impl Default for TenantRules {
     fn default() -> Self {
-        Self { weight: 1, max_running: None }
+        Self {
+            weight: 1,
+            max_running: None,
+            max_queued: None,
+            max_stored_bytes: None,
+            max_modules: None,
+            cpu_per_day: None,
+        }
     }
 }

@@ -3,9 +3,13 @@
 //! It is told in TOML that means the same as the file that it was read from; a test holds the one against the other, so a
 //! key or a default that is missing here cannot stay so.
 
+use super::Config;
 use super::example::LISTEN;
-use super::knobs::KNOBS;
+use super::knobs::{KNOBS, Knob, QUEUE_BURST, RULES};
 use super::raw::{Fault, Section, Source, written_text};
+
+/// Where the only list of tables stands.
+const PRINCIPALS: &str = "principals[";
 
 /// One value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,21 +22,17 @@ pub struct Setting {
     pub line: Option<usize>,
 }
 
-/// The settings of a file that was checked already.
-pub(super) fn of(text: &[u8]) -> Result<Vec<Setting>, Fault> {
+/// The settings of a file that was checked already: `config` is what it means.
+pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     let mut top = Source::of(text)?.parse()?;
     let mut settings = Vec::new();
     say(&mut settings, &mut top, "listen", Some(written_text(&LISTEN.to_string())));
     say(&mut settings, &mut top, "log_origin", None);
     say(&mut settings, &mut top, "queues", Some(r#"["default"]"#.into()));
-    let mut section = top.section("bounds")?;
-    for knob in KNOBS.iter().filter(|knob| knob.section == "bounds") {
-        say(&mut settings, &mut section, knob.key, knob.default.map(|number| number.to_string()));
+    for table in ["bounds", "max_limits", "retention"] {
+        numbers(&mut settings, &mut top.section(table)?, KNOBS, table);
     }
-    let mut section = top.section("max_limits")?;
-    for knob in KNOBS.iter().filter(|knob| knob.section == "max_limits") {
-        say(&mut settings, &mut section, knob.key, knob.default.map(|number| number.to_string()));
-    }
+    shares(&mut settings, &mut top, config)?;
     say(&mut settings, &mut top.section("http")?, "ca_file", None);
     for (_, volume) in top.section("volumes")?.entries() {
         let mut volume = volume.section()?;
@@ -44,7 +44,7 @@ pub(super) fn of(text: &[u8]) -> Result<Vec<Setting>, Fault> {
         say(&mut settings, &mut principal, "name", None);
         say(&mut settings, &mut principal, "key", None);
         say(&mut settings, &mut principal, "tenant", Some(written_text("default")));
-        for switch in ["any_directory", "any_network"] {
+        for switch in ["any_directory", "any_network", "operator"] {
             say(&mut settings, &mut principal, switch, Some("false".into()));
         }
         say(&mut settings, &mut principal, "volumes", Some("{}".into()));
@@ -53,6 +53,44 @@ pub(super) fn of(text: &[u8]) -> Result<Vec<Setting>, Fault> {
         }
     }
     Ok(settings)
+}
+
+/// What queues and tenants share by, and the labels.
+fn shares(settings: &mut Vec<Setting>, top: &mut Section<'_>, config: &Config) -> Result<(), Fault> {
+    for (key, queue) in top.section("queue_rules")?.entries() {
+        let (name, line) = (queue.name().to_owned(), queue.line());
+        let mut queue = queue.section()?;
+        if queue.is_empty() {
+            // It makes the queue exist all the same.
+            settings.push(Setting { key: name, value: Some("{}".into()), line: Some(line) });
+        }
+        let rate = config
+            .queue_rules
+            .iter()
+            .find(|(name, _)| name.as_str() == key)
+            .and_then(|(_, rules)| rules.rate);
+        say(settings, &mut queue, "rate", None);
+        say(settings, &mut queue, QUEUE_BURST.key, rate.map(|rate| rate.burst.to_string()));
+        numbers(settings, &mut queue, RULES, QUEUE_BURST.section);
+    }
+    for (_, tenant) in top.section("tenants")?.entries() {
+        numbers(settings, &mut tenant.section()?, RULES, "tenants");
+    }
+    for (_, label) in top.section("labels")?.entries() {
+        settings.push(Setting {
+            key: label.name().to_owned(),
+            value: Some(label.written()),
+            line: Some(label.line()),
+        });
+    }
+    Ok(())
+}
+
+/// The numbers of one table.
+fn numbers(settings: &mut Vec<Setting>, section: &mut Section<'_>, knobs: &[Knob], table: &str) {
+    for knob in knobs.iter().filter(|knob| knob.section == table && knob.key != QUEUE_BURST.key) {
+        say(settings, section, knob.key, knob.default.map(|number| number.to_string()));
+    }
 }
 
 fn say(settings: &mut Vec<Setting>, section: &mut Section<'_>, key: &'static str, default: Option<String>) {
@@ -68,8 +106,7 @@ pub(super) fn file(settings: &[Setting]) -> String {
     let mut text = String::new();
     let mut block = "";
     for Setting { key, value, line } in settings {
-        // The only lists of tables are principals: `principals[0].name`.
-        let (of, key) = match key.split_once("].") {
+        let (of, key) = match key.split_once("].").filter(|(of, _)| of.starts_with(PRINCIPALS)) {
             Some((of, rest)) => (of, rest),
             None => ("", key.as_str()),
         };

@@ -90,6 +90,7 @@ pub(crate) fn bounds() -> Bounds {
         max_input_bytes: 1 << 30,
         max_lifetime: Duration::from_secs(3600),
         clock_skew: Duration::from_secs(60),
+        max_schedule_ahead: Duration::from_secs(86_400),
         max_limits: Limits::default(),
         max_connections: 64,
         max_connections_per_key: 16,
