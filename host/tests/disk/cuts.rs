@@ -150,7 +150,7 @@ fn bare_sled_and_flush_lose_what_they_acknowledged() {
 #[test]
 fn a_power_cut_takes_nothing_from_the_store_that_was_acknowledged() {
     let seed = seed("power cuts, store", SEED);
-    let (jobs, every, chances) = if is_long() { (60, 1, 12) } else { (6, 3, 1) };
+    let (jobs, every, chances) = if is_long() { (40, 1, 8) } else { (6, 3, 1) };
     let mut recorder = Recorder::new();
     record(&mut recorder, &format!("store {jobs}"));
     let trace = &recorder.trace;
@@ -163,7 +163,7 @@ fn a_power_cut_takes_nothing_from_the_store_that_was_acknowledged() {
 #[test]
 fn a_power_cut_after_a_kill_takes_nothing_either() {
     let seed = seed("power cuts after kills, store", SEED);
-    let (runs, jobs, every, chances) = if is_long() { (60, 9, 2, 4) } else { (2, 4, 6, 1) };
+    let (runs, jobs, every, chances) = if is_long() { (30, 6, 3, 3) } else { (2, 4, 6, 1) };
     let mut random = Random::new(seed);
     let mut checked = 0;
     for _ in 0..runs {
@@ -182,7 +182,7 @@ fn a_power_cut_after_a_kill_takes_nothing_either() {
 #[test]
 fn a_power_cut_takes_nothing_from_the_host_that_was_acknowledged() {
     let seed = seed("power cuts, host", SEED);
-    let (jobs, every, chances) = if is_long() { (120, 5, 3) } else { (3, 40, 1) };
+    let (jobs, every, chances) = if is_long() { (100, 10, 2) } else { (3, 40, 1) };
     let mut recorder = Recorder::new();
     record(&mut recorder, &format!("host {jobs}"));
     let cuts = Cuts { from: 0, every, chances, seed };
