@@ -180,7 +180,9 @@ fn host(dir: &Path, told: &Told, jobs: u64) {
             done = work => done.map_err(|error| error.to_string()),
             reason = host.failed() => Err(reason),
         };
-        host.stop(Stop::Everything(Duration::from_secs(10))).await;
+        // With a disk that failed, what is queued stays so.
+        let patience = Duration::from_secs(if done.is_ok() { 10 } else { 1 });
+        host.stop(Stop::Everything(patience)).await;
         if let Err(error) = done {
             panic!("the host failed: {error}");
         }

@@ -369,9 +369,9 @@ impl Session<'_> {
             if answer >= 0 {
                 self.record(pid, &before, answer.cast_unsigned());
             }
-            if let Some(told) = before.answer {
-                let _ = ptrace::setregs(pid, user_regs_struct { rax: told.cast_unsigned(), ..regs });
-            }
+            // A call leaves its arguments as they were; so does one whose length was changed.
+            let rax = before.answer.map_or(regs.rax, i64::cast_unsigned);
+            let _ = ptrace::setregs(pid, user_regs_struct { rax, rdx: before.regs.rdx, ..regs });
         }
         go_on(pid, None);
         self.next();
