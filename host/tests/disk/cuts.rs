@@ -14,6 +14,9 @@ use crate::tracer::{End, Fault, How, Recorder, directory};
 /// The seed of everything here.
 const SEED: u64 = 4;
 
+/// All of what was not synced is lost, or all of it is kept.
+const BOTH: [Fate; 2] = [Fate::Lost, Fate::Kept];
+
 /// Where the power is cut, and how often.
 #[derive(Clone, Copy)]
 struct Cuts {
@@ -21,7 +24,9 @@ struct Cuts {
     from: usize,
     /// After each so many changes, besides after every promise.
     every: usize,
-    /// Disks by chance for each cut, besides the two extremes.
+    /// What becomes of what was not synced, at each cut.
+    extremes: &'static [Fate],
+    /// And so many times by chance.
     chances: u64,
     seed: u64,
 }
@@ -49,7 +54,7 @@ fn cut(trace: &Trace, cuts: Cuts, check: impl Fn(&Cut<'_>) -> Verdict) -> usize 
             continue;
         }
         let chances = (0..cuts.chances).map(|chance| Fate::Chance(cuts.seed ^ (after as u64) << 16 ^ chance));
-        for fate in [Fate::Lost, Fate::Kept].into_iter().chain(chances) {
+        for fate in cuts.extremes.iter().copied().chain(chances) {
             let disk = directory();
             model.cut(fate, disk.path());
             let told = trace.told(after).collect();
@@ -155,7 +160,7 @@ fn a_power_cut_takes_nothing_from_the_store_that_was_acknowledged() {
     record(&mut recorder, &format!("store {jobs}"));
     let trace = &recorder.trace;
     let leaves = check::leaves(left(trace).path());
-    let cuts = Cuts { from: 0, every, chances, seed };
+    let cuts = Cuts { from: 0, every, extremes: &BOTH, chances, seed };
     let checked = cut(trace, cuts, |cut| check::store(cut.disk, &cut.told, &leaves));
     println!("{}; {checked} disks", trace.summary());
 }
@@ -173,7 +178,7 @@ fn a_power_cut_after_a_kill_takes_nothing_either() {
         record(&mut recorder, &format!("store {}", jobs + 3));
         let trace = &recorder.trace;
         let leaves = check::leaves(left(trace).path());
-        let cuts = Cuts { from, every, chances, seed: random.next() };
+        let cuts = Cuts { from, every, extremes: &BOTH, chances, seed: random.next() };
         checked += cut(trace, cuts, |cut| check::store(cut.disk, &cut.told, &leaves));
     }
     println!("{runs} kills, {checked} disks");
@@ -185,7 +190,32 @@ fn a_power_cut_takes_nothing_from_the_host_that_was_acknowledged() {
     let (jobs, every, chances) = if is_long() { (100, 10, 2) } else { (3, 40, 1) };
     let mut recorder = Recorder::new();
     record(&mut recorder, &format!("host {jobs}"));
-    let cuts = Cuts { from: 0, every, chances, seed };
+    let cuts = Cuts { from: 0, every, extremes: &BOTH, chances, seed };
     let checked = cut(&recorder.trace, cuts, |cut| check::host(cut.disk, &cut.told, cut.published));
     println!("{}; {checked} disks", recorder.trace.summary());
+}
+
+// What a killed host made and did not sync looks to the next one like any other directory.
+#[test]
+fn a_directory_that_a_killed_host_left_takes_nothing_along() {
+    let scenario = "host 2";
+    let calls = Recorder::new().run(scenario, None).calls;
+    let (mut killed, mut checked) = (0, 0);
+    for (nth, call) in (0..).zip(&calls) {
+        let Some(path) = call.strip_prefix("make-dir ") else { continue };
+        // The temporary ones are in no promise.
+        let lasting = ["home/blobs/", "home/audit/tile"].iter().any(|place| path.starts_with(place));
+        if !lasting && !is_long() {
+            continue;
+        }
+        let mut recorder = Recorder::new();
+        record_killed(&mut recorder, scenario, nth + 1);
+        let from = recorder.trace.changes.len();
+        record(&mut recorder, scenario);
+        let cuts = Cuts { from, every: usize::MAX, extremes: &[Fate::Lost], chances: 0, seed: SEED };
+        checked += cut(&recorder.trace, cuts, |cut| check::host(cut.disk, &cut.told, cut.published));
+        killed += 1;
+    }
+    println!("{killed} kills behind a new directory, {checked} disks");
+    assert!(killed > 3);
 }
