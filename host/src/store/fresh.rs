@@ -26,7 +26,7 @@ pub(super) fn make(path: &Path, settings: fn(&Path) -> sled::Config) -> sled::Re
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(&making)?;
-    drop(settings(&making).open()?);
+    settings(&making).open()?.flush()?;
     sync_all(&making)?;
     // In place of the empty directory that may be there.
     fs::rename(&making, path)?;

@@ -13,6 +13,7 @@ mod fresh;
 mod group;
 mod keys;
 mod leftovers;
+mod nudge;
 mod read;
 mod row;
 mod writer;
@@ -328,11 +329,12 @@ impl Opened {
         let (made_durable, durable) = watch::channel(self.start.log_size);
         let (failing, failed) = watch::channel(None);
         let store = Store { db: self.db.clone(), pending, durable, failed };
-        let writer = writer::Writer::new(self.db, sync, clock, fault, made_durable, &self.start);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || writer.run(requests, &failing))
-            .map_err(|error| OpenError::Io { path: self.path, error })?;
+        let thread = nudge::Nudge::start(self.db.clone()).and_then(|nudge| {
+            let writer = writer::Writer::new(self.db, sync, clock, fault, made_durable, &self.start);
+            let thread = std::thread::Builder::new().name("store-writer".into());
+            thread.spawn(move || writer.run(requests, &failing, nudge))
+        });
+        let thread = thread.map_err(|error| OpenError::Io { path: self.path, error })?;
         Ok((store, Closing { thread }))
     }
 }

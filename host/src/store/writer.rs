@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::fault::{Fault, Step};
 use super::group::{Group, Refused};
+use super::nudge::Nudge;
 use super::{CommitError, Committed, PublishedHead, ReadError, Transition, keys, read};
 use crate::clock::Clock;
 
@@ -109,6 +110,7 @@ impl Writer {
         mut self,
         mut requests: mpsc::Receiver<Request>,
         failed: &watch::Sender<Option<String>>,
+        nudge: Nudge,
     ) {
         while let Some(first) = requests.blocking_recv() {
             let mut waiting = vec![first];
@@ -117,7 +119,7 @@ impl Writer {
             {
                 waiting.push(next);
             }
-            if let Err(Broken { reason, waiting }) = self.commit(waiting) {
+            if let Err(Broken { reason, waiting }) = nudge.during(|| self.commit(waiting)) {
                 tracing::error!(%reason, "the store failed; the host stops");
                 // First the fact, then the answers: whoever is told can already see why.
                 failed.send_replace(Some(reason.clone()));
@@ -125,9 +127,12 @@ impl Writer {
                     // Whoever asked may be gone.
                     let _ = answer.send(Err(CommitError::Failed(reason.clone())));
                 }
-                return;
+                break;
             }
         }
+        // What sled would write when it is dropped, while somebody still watches.
+        let _ = nudge.during(|| self.db.flush());
+        nudge.stop();
     }
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.
