@@ -186,7 +186,6 @@ fn host(dir: &Path, told: &Told, jobs: u64) {
         if let Err(error) = done {
             panic!("the host failed: {error}");
         }
-        told.say("stopped");
     });
 }
 
