@@ -6,9 +6,10 @@
 //! renames over the first, which changes nothing.
 //! *Spec:* `docs/formats/state.md`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_job::{Digest, Digester};
 use tokio::fs::{self, File};
@@ -24,6 +25,8 @@ pub struct Blobs {
 struct Root {
     blobs: PathBuf,
     tmp: PathBuf,
+    /// Directories of `blobs` whose names are durable; 256 at most. Locked while one of them is made so.
+    named: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// A blob that is being written. Dropped before [`Draft::keep`], it leaves nothing.
@@ -47,7 +50,7 @@ impl Blobs {
         for left in std::fs::read_dir(tmp)? {
             std::fs::remove_file(left?.path())?;
         }
-        Ok(Self { root: Arc::new(Root { blobs: blobs.into(), tmp: tmp.into() }) })
+        Ok(Self { root: Arc::new(Root { blobs: blobs.into(), tmp: tmp.into(), named: Mutex::default() }) })
     }
 
     /// Begins a blob.
@@ -101,6 +104,18 @@ impl Root {
         let hex = digest.to_hex();
         self.blobs.join(&hex[..2]).join(hex)
     }
+
+    /// Makes a directory for blobs, and its name durable: also of one that is there, since another draft may have just made it,
+    /// or a host that was killed before it synced it.
+    fn prepare(&self, directory: &Path) -> io::Result<()> {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if !named.contains(directory) {
+            std::fs::create_dir_all(directory)?;
+            std::fs::File::open(&self.blobs)?.sync_all()?;
+            named.insert(directory.into());
+        }
+        Ok(())
+    }
 }
 
 impl Draft {
@@ -153,10 +168,7 @@ impl Draft {
         let place = root.place(&digest);
         let renamed = tokio::task::spawn_blocking(move || {
             let directory = place.parent().unwrap_or(&root.blobs);
-            if !directory.exists() {
-                std::fs::create_dir_all(directory)?;
-                std::fs::File::open(&root.blobs)?.sync_all()?;
-            }
+            root.prepare(directory)?;
             path.persist(&place).map_err(|error| error.error)?;
             std::fs::File::open(directory)?.sync_all()
         });

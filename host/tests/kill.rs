@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::live::{SPINS, push_wat, says};
-use common::patience::bounded;
+use common::patience::{bounded, bounded_times};
 use common::process::{Process, Serving};
+use common::proof::{is_long, seed};
 use common::random::Random;
 use common::records::{Told, records, retell};
 use strongroom::audit::verify::{Options, verify_dir};
@@ -26,9 +27,9 @@ const SMALL_JOBS: usize = 2000;
 const KILLED_AFTER: usize = 700;
 /// Submits in flight in the large run.
 const IN_FLIGHT: usize = 64;
-/// Moments in the long run, one start each.
-const MOMENTS: u64 = 100;
-/// Submits in flight in the long run, and jobs of its batches.
+/// Random moments, one start each, in the short version and in the long one.
+const MOMENTS: (u64, u64) = (100, 1000);
+/// Submits in flight at these moments, and jobs of their batches.
 const FEW_IN_FLIGHT: usize = 12;
 const BATCH_JOBS: usize = 25;
 /// A moment lies at most so long after the start of the process, or after the first submit, in milliseconds.
@@ -37,7 +38,7 @@ const LONGEST_MS: u64 = 150;
 const LOOK_EVERY: u64 = 10;
 /// Attempts after which even an idempotent job is left alone.
 const MAX_ATTEMPTS: u32 = 3;
-/// The seed of the long run.
+/// The seed of the moments.
 const SEED: u64 = 37;
 
 #[test]
@@ -202,8 +203,10 @@ fn submit_until_it_breaks(
 
 // Red with the answers of `Writer::commit` sent before `make_durable`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_kills_at_random_moments_lose_nothing() {
-    bounded(async {
+async fn kills_at_random_moments_lose_nothing() {
+    let seed = seed("kills at random moments", SEED);
+    let moments = if is_long() { MOMENTS.1 } else { MOMENTS.0 };
+    bounded_times(moments.div_ceil(MOMENTS.0), async {
         let dir = tempfile::tempdir().unwrap();
         let host = Serving::start(dir.path());
         let client = host.client().await;
@@ -211,10 +214,10 @@ async fn a_hundred_kills_at_random_moments_lose_nothing() {
         client.close().await;
         host.stop();
 
-        let mut random = Random::new(SEED);
+        let mut random = Random::new(seed);
         let promises = Arc::new(Promises::default());
         let mut known = look(dir.path(), None, false);
-        for moment in 1..=MOMENTS {
+        for moment in 1..=moments {
             let process = Process::spawn(dir.path());
             let after = Duration::from_millis(random.below(LONGEST_MS));
             if random.one_in(4) {
@@ -246,8 +249,8 @@ async fn a_hundred_kills_at_random_moments_lose_nothing() {
         host.stop();
         look(dir.path(), Some(known), false);
         let told = retell(&records(dir.path()));
-        println!("{} jobs acknowledged, {} in the log", promises.count(), told.len());
-        assert!(promises.count() > MOMENTS as usize, "a run in which nothing happened shows nothing");
+        println!("{moments} kills, {} jobs acknowledged, {} in the log", promises.count(), told.len());
+        assert!(promises.count() as u64 > moments, "a run in which nothing happened shows nothing");
         promises.hold(&told);
     })
     .await;

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 use super::files::PENDING;
 
+/// Directories whose names are known to be durable; after so many, all are forgotten, and synced once more.
+const MAX_NAMED: usize = 1024;
+
 /// One durable step: what can fail, or be the last thing before a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -48,12 +51,14 @@ pub(super) struct DurableDir {
     dir: PathBuf,
     /// Directories with names that are not synced yet.
     unsynced: BTreeSet<PathBuf>,
+    /// Directories that this writer made or met, with their names synced or in `unsynced`.
+    named: BTreeSet<PathBuf>,
     hook: Option<Hook>,
 }
 
 impl DurableDir {
     pub(super) fn new(dir: &Path, hook: Option<Hook>) -> Self {
-        Self { dir: dir.to_owned(), unsynced: BTreeSet::new(), hook }
+        Self { dir: dir.to_owned(), unsynced: BTreeSet::new(), named: BTreeSet::new(), hook }
     }
 
     /// Writes one file whole. Its bytes are durable on return, its name after [`DurableDir::sync_names`].
@@ -99,21 +104,31 @@ impl DurableDir {
         for file in names(path)? {
             self.remove(&path.join(file))?;
         }
+        self.named.remove(path);
         self.step(&Step::Remove(path.to_owned()), || gone(fs::remove_dir(path)))
     }
 
     fn make_dirs(&mut self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
+        let ours = dir != self.dir && dir.starts_with(&self.dir);
+        if self.named.contains(dir) || (!ours && dir.is_dir()) {
             return Ok(());
         }
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             self.make_dirs(parent)?;
+            // Also of a directory that is there: who made it may have been killed before its name was synced.
             self.unsynced.insert(parent.to_owned());
         }
-        self.step(&Step::MakeDir(dir.to_owned()), || match fs::create_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-            other => other,
-        })
+        if !dir.is_dir() {
+            self.step(&Step::MakeDir(dir.to_owned()), || match fs::create_dir(dir) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+                other => other,
+            })?;
+        }
+        if self.named.len() >= MAX_NAMED {
+            self.named.clear();
+        }
+        self.named.insert(dir.to_owned());
+        Ok(())
     }
 
     fn step(&mut self, step: &Step, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::place::{failed, replace};
+use super::place::{failed, replace, sync_name, sync_parent};
 use super::{Home, HomeError, Live, MAX_LIVE_BYTES};
 
 /// A data directory that this process holds: whoever opens its state asks for this type.
@@ -40,6 +40,9 @@ impl Home {
         }
         let locked = LockedHome { home: self.clone(), _lock: lock };
         locked.forget()?;
+        // Whoever made these names may have been killed before it made them durable.
+        sync_parent(&self.config())?;
+        sync_name(&self.dir)?;
         Ok(locked)
     }
 

@@ -14,14 +14,21 @@ pub(crate) const PRIVATE_FILE: u32 = 0o600;
 /// Permission bits of everybody but the owner.
 const OTHERS: u32 = 0o077;
 
-/// Makes a directory and those above it, as far as they are missing; returns where it really is.
+/// Makes a directory and those above it, as far as they are missing, durably; returns where it really is.
 pub(super) fn directory(path: &Path) -> Result<PathBuf, HomeError> {
+    let missing =
+        path.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).count();
     DirBuilder::new()
         .recursive(true)
         .mode(PRIVATE_DIRECTORY)
         .create(path)
         .map_err(|error| failed(path, &error))?;
-    path.canonicalize().map_err(|error| failed(path, &error))
+    let made = path.canonicalize().map_err(|error| failed(path, &error))?;
+    // A directory whose own name a power cut takes takes all that was promised in it along.
+    for name in made.ancestors().take(missing) {
+        sync_parent(name)?;
+    }
+    Ok(made)
 }
 
 /// Makes a directory that is the owner's alone.
@@ -91,6 +98,15 @@ fn write_synced(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn sync_parent(path: &Path) -> Result<(), HomeError> {
     let parent = path.parent().unwrap_or(path);
     File::open(parent).and_then(|dir| dir.sync_all()).map_err(|error| failed(parent, &error))
+}
+
+/// Makes the name of a directory durable, unless the directory above may not be read: then it is not ours to make.
+pub(super) fn sync_name(dir: &Path) -> Result<(), HomeError> {
+    let above = dir.parent().unwrap_or(dir);
+    match File::open(above) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        opened => opened.and_then(|above| above.sync_all()).map_err(|error| failed(above, &error)),
+    }
 }
 
 /// An error with the path that it is about and what would help.

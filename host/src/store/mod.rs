@@ -13,10 +13,12 @@ mod core;
 mod counts;
 mod fault;
 mod follow;
+mod fresh;
 mod group;
 mod keys;
 mod leftovers;
 mod migrate;
+mod nudge;
 mod read;
 mod row;
 mod rows;
@@ -285,15 +287,10 @@ impl Store {
     /// # Errors
     /// When sled refuses, or a row does not fit.
     pub fn open(path: &Path) -> Result<Opened, OpenError> {
-        let config = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .segment_size(SEGMENT_BYTES)
-            // The writer flushes; a second flusher would only add writes.
-            .flush_every_ms(None);
         leftovers::remove(path)
             .map_err(|error| OpenError::Sled { path: path.into(), error: sled::Error::Io(error) })?;
-        let db = open_when_free(&config).map_err(|error| OpenError::Sled { path: path.into(), error })?;
+        let opened = fresh::make(path, settings).and_then(|()| open_when_free(&settings(path)));
+        let db = opened.map_err(|error| OpenError::Sled { path: path.into(), error })?;
         let damaged = |problem: String| OpenError::Damaged { path: path.into(), problem };
         let start = writer::Start::read(&db).map_err(|error| damaged(error.to_string()))?;
         Ok(Opened { db, path: path.into(), start })
@@ -385,8 +382,10 @@ impl Opened {
     ) -> Result<(Store, Closing), OpenError> {
         let file = self.path.join("db");
         let sync = std::fs::File::open(&file).map_err(|error| OpenError::Io { path: file, error })?;
-        // sled syncs neither its settings nor the names of its files: without them a new state would not survive a power cut.
-        for made in [self.path.join("conf"), self.path.clone()] {
+        // Rows and names that a killed host left with the operating system are told of from now on: they must be durable.
+        for made in
+            [self.path.join("conf"), self.path.join("db"), self.path.clone(), fresh::above(&self.path).into()]
+        {
             let synced = std::fs::File::open(&made).and_then(|file| file.sync_all());
             synced.map_err(|error| OpenError::Io { path: made, error })?;
         }
@@ -395,11 +394,12 @@ impl Opened {
         let (failing, failed) = watch::channel(None);
         let store = Store { db: self.db.clone(), pending, durable, failed };
         let told = writer::Told { durable: made_durable, listener };
-        let writer = writer::Writer::new(self.db, sync, clock, fault, told, self.start);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || writer.run(requests, &failing))
-            .map_err(|error| OpenError::Io { path: self.path, error })?;
+        let thread = nudge::Nudge::start(self.db.clone()).and_then(|nudge| {
+            let writer = writer::Writer::new(self.db, sync, clock, fault, told, self.start);
+            let thread = std::thread::Builder::new().name("store-writer".into());
+            thread.spawn(move || writer.run(requests, &failing, nudge))
+        });
+        let thread = thread.map_err(|error| OpenError::Io { path: self.path, error })?;
         Ok((store, Closing { thread }))
     }
 }
@@ -415,6 +415,15 @@ impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened").field("path", &self.path).field("start", &self.start).finish_non_exhaustive()
     }
+}
+
+fn settings(path: &Path) -> sled::Config {
+    sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(SEGMENT_BYTES)
+        // The writer flushes; a second flusher would only add writes.
+        .flush_every_ms(None)
 }
 
 fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::core::{self, Judged};
 use super::counts::Counts;
 use super::fault::{Fault, Step};
+use super::nudge::Nudge;
 use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, keys, migrate};
 use crate::clock::Clock;
 
@@ -118,6 +119,7 @@ impl Writer {
         mut self,
         mut requests: mpsc::Receiver<Request>,
         failed: &watch::Sender<Option<String>>,
+        nudge: Nudge,
     ) {
         while let Some(first) = requests.blocking_recv() {
             let mut waiting = vec![first];
@@ -126,7 +128,7 @@ impl Writer {
             {
                 waiting.push(next);
             }
-            if let Err(Broken { reason, waiting }) = self.commit(waiting) {
+            if let Err(Broken { reason, waiting }) = nudge.during(|| self.commit(waiting)) {
                 tracing::error!(%reason, "the store failed; the host stops");
                 // First the fact, then the answers: whoever is told can already see why.
                 failed.send_replace(Some(reason.clone()));
@@ -134,9 +136,12 @@ impl Writer {
                     // Whoever asked may be gone.
                     let _ = answer.send(Err(CommitError::Failed(reason.clone())));
                 }
-                return;
+                break;
             }
         }
+        // What sled would write when it is dropped, while somebody still watches.
+        let _ = nudge.during(|| self.db.flush());
+        nudge.stop();
     }
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.

@@ -8,6 +8,7 @@ pub mod guests;
 pub mod live;
 pub mod patience;
 pub mod process;
+pub mod proof;
 pub mod random;
 pub mod records;
 

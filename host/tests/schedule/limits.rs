@@ -165,7 +165,7 @@ fn the_counts_say_where_everything_is() {
     let queues = schedule.queues(now);
     assert_eq!(queues.iter().map(|queue| queue.queue.as_str()).collect::<Vec<_>>(), ["known", "x"]);
     assert_eq!((queues[0].jobs, queues[0].paused, queues[0].oldest), (Tally::default(), false, None));
-    assert_eq!(queues[1].jobs, Tally { queued: 1, scheduled: 1, running: 1 });
+    assert_eq!(queues[1].jobs, Tally { queued: 1, scheduled: 1, held: 0, running: 1 });
     assert_eq!(
         (queues[1].paused, queues[1].oldest, queues[1].next),
         (true, Some(crate::support::at(1)), Some(later))
@@ -176,7 +176,7 @@ fn the_counts_say_where_everything_is() {
         tenants,
         [
             ("a".into(), Tally { running: 1, ..Tally::default() }),
-            ("b".into(), Tally { queued: 1, scheduled: 1, running: 0 })
+            ("b".into(), Tally { queued: 1, scheduled: 1, held: 0, running: 0 })
         ]
     );
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use strongroom::config::{QueueRules, TenantRules};
-use strongroom::schedule::{Entry, Tally};
+use strongroom::schedule::{Entry, NOT_YET, Tally};
 use strongroom_job::{JobId, Name, Timestamp};
 
 /// Divisible by each weight that the model uses, so that shares are whole numbers.
@@ -198,18 +198,33 @@ impl Reference {
             let those = self.jobs.iter().filter(|(entry, state)| *state == wanted && of(entry));
             u32::try_from(those.count()).unwrap()
         };
+        let held = |(entry, state): &&(Entry, State)| {
+            *state == State::Scheduled && entry.ready_at == NOT_YET && of(entry)
+        };
+        let held = u32::try_from(self.jobs.iter().filter(held).count()).unwrap();
         Tally {
             queued: count(State::Ready),
-            scheduled: count(State::Scheduled),
+            scheduled: count(State::Scheduled) - held,
+            held,
             running: count(State::Running),
         }
     }
 
-    /// The earliest `ready_at` of the queue's jobs that are ready, or not.
-    pub(crate) fn earliest(&self, queue: &Name, ready: bool) -> Option<Timestamp> {
+    /// The earliest `ready_at` of some jobs that are ready, or not.
+    pub(crate) fn earliest(&self, of: impl Fn(&Entry) -> bool, ready: bool) -> Option<Timestamp> {
         let wanted = if ready { State::Ready } else { State::Scheduled };
-        let those = self.jobs.iter().filter(|(entry, state)| *state == wanted && entry.queue == *queue);
+        let those = self
+            .jobs
+            .iter()
+            .filter(|(entry, state)| *state == wanted && entry.ready_at != NOT_YET && of(entry));
         those.map(|(entry, _)| entry.ready_at).min()
+    }
+
+    /// Jobs whose time is not known.
+    pub(crate) fn held(&self) -> Vec<JobId> {
+        let held =
+            self.jobs.iter().filter(|(entry, state)| *state == State::Scheduled && entry.ready_at == NOT_YET);
+        held.map(|(entry, _)| entry.job).collect()
     }
 
     pub(crate) fn waiting(&self) -> usize {

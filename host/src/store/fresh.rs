@@ -1,0 +1,67 @@
+//! A new state: made beside its place, and moved there when it is whole and durable.
+//!
+//! sled writes its settings in two steps, syncs neither them nor the names of its files, and refuses for ever a state whose
+//! settings are half there. A kill or a power cut during the first start would leave one.
+//!
+//! *Owns:* `state.making`. *Crash:* before the rename there is no state, and what was begun is removed at the next opening; after
+//! it the state is whole.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// What is added to the name of a state that is not whole yet.
+const MAKING: &str = ".making";
+
+/// Makes an empty state with these settings in `path`, unless something is there.
+pub(super) fn make(path: &Path, settings: fn(&Path) -> sled::Config) -> sled::Result<()> {
+    let making = beside(path);
+    match fs::remove_dir_all(&making) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    if !is_empty(path)? {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(&making)?;
+    settings(&making).open()?.flush()?;
+    sync_all(&making)?;
+    // In place of the empty directory that may be there.
+    fs::rename(&making, path)?;
+    File::open(above(path))?.sync_all()?;
+    Ok(())
+}
+
+/// The directory that holds the name of `path`.
+pub(super) fn above(path: &Path) -> &Path {
+    path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(MAKING);
+    path.with_file_name(name)
+}
+
+fn is_empty(path: &Path) -> io::Result<bool> {
+    match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+        Ok(mut entries) => Ok(entries.next().is_none()),
+    }
+}
+
+/// Syncs every file below `dir`, and every name.
+fn sync_all(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(dir)?.sync_all()
+}

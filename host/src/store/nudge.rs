@@ -1,0 +1,64 @@
+//! Wakes the writer when sled forgot to.
+//!
+//! sled writes on threads of its own. When such a write fails, one of its two paths keeps the error and wakes nobody
+//! (`exit_reservation` in its `logger.rs`), and the `flush` that waits for it waits for ever: the host would neither answer nor
+//! stop. A second `flush` finds the error and wakes everybody.
+//!
+//! *Owns:* a thread that looks at the writer once in [`PAUSE`]. *Never:* touches the writer's way: it counts, no more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Between two looks. A commit that is seen at two of them is nudged: this is a disk that failed, or one that is very slow.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the writer holds.
+pub(super) struct Nudge {
+    /// Goes up at both ends of a commit: odd while one is under way.
+    ends: Arc<AtomicU64>,
+    /// Dropped: the writer is done.
+    stop: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Nudge {
+    pub(super) fn start(db: sled::Db) -> std::io::Result<Self> {
+        let ends = Arc::new(AtomicU64::new(0));
+        let (stop, stopped) = sync_channel(0);
+        let seen = Arc::clone(&ends);
+        let thread = std::thread::Builder::new()
+            .name("store-nudge".into())
+            .spawn(move || watch(&db, &seen, &stopped))?;
+        Ok(Self { ends, stop, thread })
+    }
+
+    /// Runs a commit under the eyes of the thread.
+    pub(super) fn during<T>(&self, commit: impl FnOnce() -> T) -> T {
+        self.ends.fetch_add(1, Ordering::Relaxed);
+        let done = commit();
+        self.ends.fetch_add(1, Ordering::Relaxed);
+        done
+    }
+
+    /// Ends the thread.
+    pub(super) fn stop(self) {
+        drop(self.stop);
+        // A panic in it is sled's; the writer has its own opinion of sled by then.
+        let _ = self.thread.join();
+    }
+}
+
+fn watch(db: &sled::Db, ends: &AtomicU64, stopped: &Receiver<()>) {
+    let mut before = 0;
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PAUSE) {
+        let now = ends.load(Ordering::Relaxed);
+        if now % 2 == 1 && now == before {
+            // Its error is the writer's too, who waits for it and tells it.
+            let _ = db.flush();
+        }
+        before = now;
+    }
+}

@@ -1,0 +1,226 @@
+//! What the recorded process does: real work, by the real library, in a directory that is recorded. Each promise that it was
+//! given is told in one line, at once.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strongroom::clock::Clock;
+use strongroom::compile::Compiler;
+use strongroom::home::Home;
+use strongroom::host::Stop;
+use strongroom::lifecycle::{Event, Finished};
+use strongroom::store::{CommitError, NoFault, Outputs, Store, Transition};
+use strongroom_job::{JobState, ModuleRef, Outcome, Timestamp};
+use strongroom_sdk::{Client, ConnectOptions, Job, Retry};
+
+use crate::calls::watch_me;
+use crate::common::live::{push_wat, start_with};
+use crate::common::{admitted, body, id};
+use crate::tracer::{DATA, SCENARIO, TOLD};
+
+/// A process that hangs has not stopped loudly. Far longer than it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The status of a process that hung.
+pub const HUNG: i32 = 99;
+/// Where things are in the recorded directory.
+pub const STATE: &str = "state";
+pub const HOME: &str = "home";
+/// Jobs that are under way at once.
+const WORKERS: u64 = 3;
+/// Longest output that is kept in the store.
+const LONG: usize = 16 << 10;
+
+/// To whom promises are told.
+#[derive(Clone)]
+struct Told(Arc<File>);
+
+impl Told {
+    fn say(&self, line: &str) {
+        (&*self.0).write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+}
+
+/// Does what the file in this directory says. Without one it does nothing.
+pub fn run_if_asked() {
+    let Ok(scenario) = std::fs::read_to_string(SCENARIO) else { return };
+    std::io::stdin().read_exact(&mut [0]).unwrap();
+    watch_me();
+    std::thread::spawn(|| {
+        std::thread::sleep(PATIENCE);
+        std::process::exit(HUNG);
+    });
+    let told = Told(Arc::new(File::options().append(true).open(TOLD).unwrap()));
+    let data = Path::new(DATA);
+    let (name, count) = scenario.split_once(' ').unwrap();
+    let count = count.parse().unwrap();
+    match name {
+        "sled" => sled_alone(data, &told, count, false),
+        "synced-sled" => sled_alone(data, &told, count, true),
+        "store" => store(data, &told, count),
+        "host" => host(&data.join(HOME), &told, count),
+        _ => panic!("{name}?"),
+    }
+}
+
+/// sled with the settings of the store, and `flush`, which says that it is durable. With `sync`: and `fdatasync`.
+fn sled_alone(data: &Path, told: &Told, keys: u64, sync: bool) {
+    let path = data.join(STATE);
+    let config = sled::Config::new().path(&path).segment_size(8 << 20).flush_every_ms(None);
+    let db = config.open().unwrap();
+    let file = File::open(path.join("db")).unwrap();
+    if sync {
+        for made in [path.join("conf"), path, data.into()] {
+            File::open(made).unwrap().sync_all().unwrap();
+        }
+    }
+    for key in 0..keys {
+        db.insert(key.to_be_bytes(), vec![7; 300]).unwrap();
+        db.flush().unwrap();
+        if sync {
+            file.sync_data().unwrap();
+        }
+        told.say(&format!("key {key}"));
+    }
+}
+
+/// The store, with several jobs under way, so that groups are shared. Does whatever an earlier process left undone.
+fn store(data: &Path, told: &Told, jobs: u64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let opened = Store::open(&data.join(STATE)).unwrap();
+    let clock = Arc::new(Clock::not_before(opened.latest()));
+    let (store, closing) = opened.start(clock, Box::new(NoFault)).unwrap();
+    let failed = runtime.block_on(async {
+        let mut workers = tokio::task::JoinSet::new();
+        for worker in 0..WORKERS {
+            let (store, told) = (store.clone(), told.clone());
+            workers.spawn(async move {
+                let mut failed = None;
+                // A worker whose commit failed tries the others all the same: a store that failed must refuse them.
+                for job in (worker..jobs).step_by(WORKERS as usize) {
+                    failed = live(&store, &told, job).await.err().or(failed);
+                }
+                failed
+            });
+        }
+        workers.join_all().await.into_iter().flatten().next()
+    });
+    drop(store);
+    closing.wait();
+    if let Some(error) = failed {
+        panic!("the store failed: {error}");
+    }
+}
+
+/// Brings one job from wherever it is to its end, and tells each state that the store says it has.
+async fn live(store: &Store, told: &Told, job: u64) -> Result<(), CommitError> {
+    loop {
+        let row = store.row(&id(job)).await.map_err(|error| CommitError::Failed(error.to_string()))?;
+        let state = row.map(|row| row.life.state(Timestamp::default()));
+        if let Some(state) = state {
+            told.say(&format!("job {job} {state}"));
+        }
+        match state {
+            None => drop(store.commit(admit(job)).await?),
+            Some(JobState::Queued) => drop(store.commit(begin(job)).await?),
+            Some(JobState::Running) => drop(store.commit(finish(job)).await?),
+            Some(_) => return Ok(()),
+        }
+    }
+}
+
+/// The transitions of a job, with rows of many sizes.
+pub fn admit(job: u64) -> Transition {
+    Transition::Admit {
+        jobs: vec![admitted(&body(job))],
+        envelope: Arc::from(vec![job.to_le_bytes()[0]; 200 + (job as usize * 977) % 5000]),
+        max_active: 1000,
+    }
+}
+
+fn begin(job: u64) -> Transition {
+    Transition::Step { job: id(job), event: Event::Start }
+}
+
+fn finish(job: u64) -> Transition {
+    let stdout = Some(vec![b'o'; 1 + (job as usize * 3571) % LONG]);
+    let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));
+    let event = Event::Finish { fence: 1, end };
+    Transition::Finish { job: id(job), event, outputs: Outputs { stdout, ..Outputs::default() } }
+}
+
+/// The whole host, and a client that submits jobs with inputs and outputs of both kinds.
+fn host(dir: &Path, told: &Told, jobs: u64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let host = start_with(dir, Compiler::InProcess, |_| {}).await;
+        let key = Home::open(dir).unwrap().client_key().unwrap();
+        let mut options = ConnectOptions::new(host.local_addr(), *host.public_key(), key);
+        options.retry = Retry::none();
+        let work = async {
+            let client = Client::connect(options).await?;
+            let module = push_wat(&client, &echo()).await;
+            told.say(&format!("blob {}", module.digest));
+            let mut workers = tokio::task::JoinSet::new();
+            for worker in 0..WORKERS {
+                let (client, told) = (client.clone(), told.clone());
+                let numbers = (worker..jobs).step_by(WORKERS as usize);
+                workers.spawn(async move {
+                    for number in numbers {
+                        submit(&client, &told, module, number).await?;
+                    }
+                    Ok::<_, strongroom_sdk::Error>(())
+                });
+            }
+            workers.join_all().await.into_iter().collect::<Result<(), _>>()
+        };
+        let done = tokio::select! {
+            done = work => done.map_err(|error| error.to_string()),
+            reason = host.failed() => Err(reason),
+        };
+        // With a disk that failed, what is queued stays so.
+        let patience = Duration::from_secs(if done.is_ok() { 10 } else { 1 });
+        host.stop(Stop::Everything(patience)).await;
+        if let Err(error) = done {
+            panic!("the host failed: {error}");
+        }
+    });
+}
+
+async fn submit(
+    client: &Client,
+    told: &Told,
+    module: ModuleRef,
+    number: u64,
+) -> Result<(), strongroom_sdk::Error> {
+    // Every other input, and so output, is too long for a row.
+    let input = vec![b'a' + number as u8 % 26; if number.is_multiple_of(2) { 100 } else { LONG + 5000 }];
+    let accepted = client.submit(&Job::new(module).stdin_bytes(input).idempotent()).await?;
+    told.say(&format!("job {} queued {}", accepted.job, accepted.log_index));
+    let end = client.wait(accepted.job).await?;
+    told.say(&format!("job {} {} {}", accepted.job, end.view.state, accepted.log_index));
+    if end.end.stdout.length > LONG as u64 {
+        told.say(&format!("blob {}", end.end.stdout.digest));
+    }
+    Ok(())
+}
+
+/// A guest that gives back what it was given.
+fn echo() -> String {
+    r#"(module
+        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+            (block $end (loop $more
+                (i32.store (i32.const 0) (i32.const 1024))
+                (i32.store (i32.const 4) (i32.const 32768))
+                (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+                (br_if $end (i32.eqz (i32.load (i32.const 8))))
+                (i32.store (i32.const 4) (i32.load (i32.const 8)))
+                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
+                (br $more)))))"#
+        .into()
+}

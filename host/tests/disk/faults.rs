@@ -1,0 +1,147 @@
+//! Every call that touches the disk fails once, in each way that it can.
+//!
+//! Whatever fails: what was acknowledged is there afterwards, also when the power goes too; and a call without which nothing can
+//! be promised stops the process, which says so.
+
+use nix::errno::Errno::{self, EIO, ENOSPC};
+
+use crate::check::{self, Verdict};
+use crate::child::HUNG;
+use crate::common::proof::{is_long, seed};
+use crate::common::random::Random;
+use crate::model::{Disk, Fate};
+use crate::trace::{Change, Trace};
+use crate::tracer::{End, Fault, How, Recorder, Run, directory};
+
+/// The seed of everything here.
+const SEED: u64 = 11;
+/// Promises that may have been on their way when a call failed: each worker of the scenario waits for one.
+const ON_THEIR_WAY: usize = 3;
+
+/// A scenario, and how its disk is judged.
+struct Case {
+    scenario: &'static str,
+    /// Files whose failing must end it: all of promise 1 rests on them.
+    vital: fn(&str) -> bool,
+    check: fn(&std::path::Path, &Trace) -> Verdict,
+}
+
+/// In which ways a call can fail.
+fn ways(call: &str) -> Vec<How> {
+    let failing = |error: Errno| [How::Refused(error), How::DoneAndRefused(error)];
+    match call.split(' ').next().unwrap() {
+        "write" => {
+            let torn = [How::Torn(EIO), How::Torn(ENOSPC), How::Short];
+            failing(EIO).into_iter().chain(failing(ENOSPC)).chain(torn).collect()
+        }
+        "sync" | "sync-range" | "open" | "remove" => failing(EIO).to_vec(),
+        _ => failing(EIO).into_iter().chain(failing(ENOSPC)).collect(),
+    }
+}
+
+impl Case {
+    /// Runs it with one call failing, and judges what is left. Gives what struck, when something did.
+    fn fail(&self, fault: Fault, chance: u64) -> Option<String> {
+        let mut recorder = Recorder::new();
+        let run = recorder.run(self.scenario, Some(fault));
+        let struck = run.struck?;
+        let call = &run.calls[fault.nth];
+        if let Err(why) = self.judge(&recorder.trace, &run, call, fault.how, struck, chance) {
+            let Fault { nth, how } = fault;
+            panic!("{why}\n  {} with call {nth}, {call}, {how:?}\n  {}", self.scenario, run.words);
+        }
+        Some(format!("{call} {:?}", fault.how))
+    }
+
+    fn judge(&self, trace: &Trace, run: &Run, call: &str, how: How, struck: usize, chance: u64) -> Verdict {
+        if run.end == End::Exited(HUNG) {
+            return Err("it hangs".into());
+        }
+        if how != How::Short && (self.vital)(call) {
+            let after = trace.changes[struck..].iter().filter(|change| matches!(change, Change::Told(_)));
+            let after = after.count();
+            // What fails when everything is told, at the very end, breaks no promise.
+            if after > 0 && run.end == End::Exited(0) {
+                return Err("it went on as if nothing had happened".into());
+            }
+            if after > ON_THEIR_WAY {
+                return Err(format!("it went on to promise: {after} times"));
+            }
+        }
+        let mut model = Disk::new();
+        trace.changes.iter().for_each(|change| model.apply(change));
+        for fate in [Fate::Kept, Fate::Lost, Fate::Chance(chance)] {
+            let disk = directory();
+            model.cut(fate, disk.path());
+            (self.check)(disk.path(), trace).map_err(|why| {
+                let kept = directory().keep();
+                model.cut(fate, &kept);
+                format!("{why}; with what was not synced {fate:?}: {}", kept.display())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Every call in every way; or so many of those with a call of this kind, and so many others, by chance.
+    fn each(&self, proof: &str, (kind, of_kind, others): (&str, usize, usize)) {
+        let mut random = Random::new(seed(proof, SEED));
+        let mut recorder = Recorder::new();
+        let whole = recorder.run(self.scenario, None);
+        assert_eq!(whole.end, End::Exited(0), "{}", whole.words);
+        let faults = (0..)
+            .zip(&whole.calls)
+            .flat_map(|(nth, call)| ways(call).into_iter().map(move |how| Fault { nth, how }));
+        let (mut faults, mut rest): (Vec<_>, Vec<_>) =
+            faults.partition(|fault| whole.calls[fault.nth].starts_with(kind));
+        let all = faults.len() + rest.len();
+        for (faults, most) in [(&mut faults, of_kind), (&mut rest, others)] {
+            while faults.len() > most {
+                faults.swap_remove(random.below(faults.len() as u64) as usize);
+            }
+        }
+        faults.append(&mut rest);
+        let chances: Vec<(Fault, u64)> = faults.into_iter().map(|fault| (fault, random.next())).collect();
+        let struck = chances.iter().filter(|(fault, chance)| self.fail(*fault, *chance).is_some()).count();
+        println!("{} calls; {} of {all} faults tried, {struck} struck", whole.calls.len(), chances.len());
+        assert!(
+            struck * 10 >= chances.len() * 9,
+            "the run differs too much from the one that was planned for"
+        );
+    }
+}
+
+/// What was told in a trace.
+fn told(trace: &Trace) -> Vec<&str> {
+    trace.told(trace.changes.len()).collect()
+}
+
+#[test]
+fn whatever_fails_under_the_store_nothing_acknowledged_is_lost() {
+    let case = Case {
+        scenario: "store 5",
+        vital: |call| {
+            call.ends_with("state/db") && !call.starts_with("open") && !call.starts_with("set-length")
+        },
+        check: |disk, trace| check::store(disk, &told(trace), &[]),
+    };
+    let most = if is_long() { (usize::MAX, usize::MAX) } else { (16, 30) };
+    // sled loses its word when this one fails, now and then.
+    case.each("faults, store", ("sync-range", most.0, most.1));
+}
+
+#[test]
+fn whatever_fails_under_the_host_nothing_acknowledged_is_lost() {
+    let case = Case {
+        scenario: "host 3",
+        vital: |call| {
+            let (what, path) = call.split_once(' ').unwrap();
+            let path = path.strip_prefix("home/").unwrap_or(path);
+            let writes = ["write", "sync", "rename", "create"].contains(&what);
+            path == "state/db" && ["write", "sync", "sync-range"].contains(&what)
+                || writes && path.starts_with("audit/")
+        },
+        check: |disk, trace| check::host(disk, &told(trace), &[]),
+    };
+    let most = if is_long() { (usize::MAX, usize::MAX) } else { (3, 9) };
+    case.each("faults, host", ("sync home/audit", most.0, most.1));
+}
