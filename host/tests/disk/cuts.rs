@@ -189,6 +189,17 @@ fn a_power_cut_after_a_kill_takes_nothing_either() {
 }
 
 #[test]
+fn a_power_cut_takes_no_key_that_was_shown() {
+    let seed = seed("power cuts, init", SEED);
+    let chances = if is_long() { 20 } else { 2 };
+    let mut recorder = Recorder::new();
+    record(&mut recorder, "init 1");
+    let cuts = Cuts { from: 0, every: 1, extremes: &BOTH, chances, seed };
+    let checked = cut(&recorder.trace, cuts, |cut| check::init(cut.disk, &cut.told));
+    println!("{}; {checked} disks", recorder.trace.summary());
+}
+
+#[test]
 fn a_power_cut_takes_nothing_from_the_host_that_was_acknowledged() {
     let seed = seed("power cuts, host", SEED);
     let (jobs, every, chances) = if is_long() { (100, 10, 2) } else { (3, 40, 1) };
@@ -208,7 +219,8 @@ fn a_directory_that_a_killed_host_left_takes_nothing_along() {
     for (nth, call) in (0..).zip(&calls) {
         let Some(path) = call.strip_prefix("make-dir ") else { continue };
         // The temporary ones are in no promise.
-        let lasting = ["home/blobs/", "home/audit/tile"].iter().any(|place| path.starts_with(place));
+        let lasting =
+            path == "home" || ["home/blobs/", "home/audit/tile"].iter().any(|place| path.starts_with(place));
         if !lasting && !is_long() {
             continue;
         }
