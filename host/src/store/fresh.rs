@@ -28,9 +28,8 @@ pub(super) fn make(path: &Path, settings: fn(&Path) -> sled::Config) -> sled::Re
     DirBuilder::new().recursive(true).mode(0o700).create(&making)?;
     settings(&making).open()?.flush()?;
     sync_all(&making)?;
-    // In place of the empty directory that may be there.
+    // In place of the empty directory that may be there. Every start makes the name durable, this one too.
     fs::rename(&making, path)?;
-    File::open(above(path))?.sync_all()?;
     Ok(())
 }
 

@@ -381,13 +381,12 @@ impl Opened {
         listener: Listener,
     ) -> Result<(Store, Closing), OpenError> {
         let file = self.path.join("db");
-        let sync = std::fs::File::open(&file).map_err(|error| OpenError::Io { path: file, error })?;
-        // Rows and names that a killed host left with the operating system are told of from now on: they must be durable.
-        for made in
-            [self.path.join("conf"), self.path.join("db"), self.path.clone(), fresh::above(&self.path).into()]
-        {
-            let synced = std::fs::File::open(&made).and_then(|file| file.sync_all());
-            synced.map_err(|error| OpenError::Io { path: made, error })?;
+        let sync = std::fs::File::open(&file).map_err(|error| OpenError::Io { path: file.clone(), error })?;
+        // What a killed host left with the operating system is told of from now on: its name, and its last rows. sled syncs those
+        // at nearly every opening, but not when they end with a segment.
+        for made in [fresh::above(&self.path), &file] {
+            let synced = std::fs::File::open(made).and_then(|file| file.sync_all());
+            synced.map_err(|error| OpenError::Io { path: made.into(), error })?;
         }
         let (pending, requests) = mpsc::channel(MAX_PENDING);
         let (made_durable, durable) = watch::channel(self.start.log_size);

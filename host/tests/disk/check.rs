@@ -17,7 +17,7 @@ use strongroom_job::checkpoint::SignedCheckpoint;
 use strongroom_job::merkle::TreeHead;
 use strongroom_job::{Digest, JobId, Record, Timestamp};
 
-use crate::child::{HOME, STATE, admit};
+use crate::child::{HOME, STATE, admit, keys};
 use crate::common::id;
 use crate::common::live::start_with;
 use crate::common::records::{Told, records, retell};
@@ -103,6 +103,18 @@ fn goes_on(opened: strongroom::store::Opened, stories: &BTreeMap<JobId, Told>) -
     drop(store);
     closing.wait();
     Ok(())
+}
+
+/// A data directory can be used, and has the keys that it was said to have.
+pub fn init(data: &Path, told: &[&str]) -> Verdict {
+    judged(|| {
+        let now = keys(&data.join(HOME));
+        match told {
+            [] => Ok(()),
+            [told] if *told == now => Ok(()),
+            [told, ..] => Err(format!("{told}, and now {now}")),
+        }
+    })
 }
 
 /// A job is at least as far as somebody was told.

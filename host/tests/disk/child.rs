@@ -60,6 +60,7 @@ pub fn run_if_asked() {
         "sled" => sled_alone(data, &told, count, false),
         "synced-sled" => sled_alone(data, &told, count, true),
         "store" => store(data, &told, count),
+        "init" => told.say(&keys(&data.join(HOME))),
         "host" => host(&data.join(HOME), &told, count),
         _ => panic!("{name}?"),
     }
@@ -149,6 +150,13 @@ fn finish(job: u64) -> Transition {
     let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));
     let event = Event::Finish { fence: 1, end };
     Transition::Finish { job: id(job), event, outputs: Outputs { stdout, ..Outputs::default() } }
+}
+
+/// Makes a data directory, and says which keys it has.
+pub fn keys(dir: &Path) -> String {
+    let home = Home::create(dir).unwrap();
+    let keys = [home.host_key(), home.log_key(), home.client_key()].map(|key| key.unwrap().public());
+    format!("keys {} {} {}", keys[0], keys[1], keys[2])
 }
 
 /// The whole host, and a client that submits jobs with inputs and outputs of both kinds.

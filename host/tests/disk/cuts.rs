@@ -1,4 +1,4 @@
-//! The power is cut after every change, and right after every promise.
+//! The power is cut after every so many changes, right after every promise, and around every checkpoint.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,12 +17,15 @@ const SEED: u64 = 4;
 /// All of what was not synced is lost, or all of it is kept.
 const BOTH: [Fate; 2] = [Fate::Lost, Fate::Kept];
 
+/// So many changes from a checkpoint on, all are looked at: a checkpoint is a promise, too.
+const NEAR: usize = 6;
+
 /// Where the power is cut, and how often.
 #[derive(Clone, Copy)]
 struct Cuts {
     /// The first cut.
     from: usize,
-    /// After each so many changes, besides after every promise.
+    /// After each so many changes, besides after every promise and around every checkpoint.
     every: usize,
     /// What becomes of what was not synced, at each cut.
     extremes: &'static [Fate],
@@ -41,16 +44,17 @@ struct Cut<'t> {
 
 /// Cuts the power and checks what is left; a disk that does not pass is kept. Returns how many were checked.
 fn cut(trace: &Trace, cuts: Cuts, check: impl Fn(&Cut<'_>) -> Verdict) -> usize {
-    let (mut model, mut published, mut checked) = (Disk::new(), Vec::new(), 0);
+    let (mut model, mut published, mut checked, mut near) = (Disk::new(), Vec::new(), 0, 0);
     for (after, change) in (1..).zip(&trace.changes) {
         model.apply(change);
         if let Change::Rename { to, .. } = change
             && to.name == "checkpoint"
         {
             published.push(model.read(to));
+            near = after + NEAR;
         }
         let promise = matches!(change, Change::Told(_));
-        if after < cuts.from || !(promise || after % cuts.every == 0) {
+        if after < cuts.from || !(promise || after < near || after % cuts.every == 0) {
             continue;
         }
         let chances = (0..cuts.chances).map(|chance| Fate::Chance(cuts.seed ^ (after as u64) << 16 ^ chance));
@@ -185,6 +189,17 @@ fn a_power_cut_after_a_kill_takes_nothing_either() {
 }
 
 #[test]
+fn a_power_cut_takes_no_key_that_was_shown() {
+    let seed = seed("power cuts, init", SEED);
+    let chances = if is_long() { 20 } else { 2 };
+    let mut recorder = Recorder::new();
+    record(&mut recorder, "init 1");
+    let cuts = Cuts { from: 0, every: 1, extremes: &BOTH, chances, seed };
+    let checked = cut(&recorder.trace, cuts, |cut| check::init(cut.disk, &cut.told));
+    println!("{}; {checked} disks", recorder.trace.summary());
+}
+
+#[test]
 fn a_power_cut_takes_nothing_from_the_host_that_was_acknowledged() {
     let seed = seed("power cuts, host", SEED);
     let (jobs, every, chances) = if is_long() { (100, 10, 2) } else { (3, 40, 1) };
@@ -204,7 +219,8 @@ fn a_directory_that_a_killed_host_left_takes_nothing_along() {
     for (nth, call) in (0..).zip(&calls) {
         let Some(path) = call.strip_prefix("make-dir ") else { continue };
         // The temporary ones are in no promise.
-        let lasting = ["home/blobs/", "home/audit/tile"].iter().any(|place| path.starts_with(place));
+        let lasting =
+            path == "home" || ["home/blobs/", "home/audit/tile"].iter().any(|place| path.starts_with(place));
         if !lasting && !is_long() {
             continue;
         }
