@@ -11,6 +11,7 @@
 //! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints.
 //!
 //! [`compile`] turns modules into machine code, in a process that may take so much and no more.
+//! [`retention`] says which jobs that are over go.
 //! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
@@ -31,6 +32,7 @@ pub mod intake;
 pub mod lifecycle;
 mod publisher;
 mod refusals;
+pub mod retention;
 mod rooms;
 pub mod schedule;
 pub mod secrets;
