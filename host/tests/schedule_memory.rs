@@ -38,7 +38,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Enough that nothing but the jobs counts.
-const JOBS: u64 = 200_000;
+const JOBS: u64 = 50_000;
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
 fn job(number: u64) -> JobId {
