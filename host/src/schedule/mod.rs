@@ -5,7 +5,7 @@
 //!
 //! [`Schedule::take`] asks three parts in turn: `share` for the order of the tenants, the limits here for the queues that a
 //! tenant may use, `backlog` for the best job in each of them. `bucket` holds the tokens of a queue; `moves` keeps all of them
-//! in step.
+//! in step. Beside all that, `cron` says when a recurring job is due.
 //!
 //! *Owns:* order, fairness, limits, rates, pause. *Never:* I/O, clocks, randomness (`now` is passed in), whether a job is
 //! admitted, how many slots the host has.
@@ -22,6 +22,7 @@
 mod backlog;
 mod bucket;
 mod counts;
+mod cron;
 mod moves;
 mod share;
 mod slab;
@@ -37,6 +38,7 @@ use bucket::Bucket;
 use share::Shares;
 
 pub use counts::{QueueCounts, Tally, TenantCounts};
+pub use cron::{Cron, CronError, MAX_CRON_BYTES, Missed};
 
 /// The `ready_at` of a job whose time is not known yet: it waits to be added again, and may expire meanwhile.
 pub const NOT_YET: Timestamp = Timestamp::from_millis(u64::MAX);

@@ -169,8 +169,14 @@ const WALLS: &[Wall] = &[
     Wall {
         inside: &["host/src"],
         except: &["host/src/cli"],
-        banned: &["clap", "indicatif", "anyhow", "tracing_subscriber", "jiff", "crate::cli"],
+        banned: &["clap", "indicatif", "anyhow", "tracing_subscriber", "crate::cli"],
         why: "the library does not know the command line",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &["host/src/cli", "host/src/schedule/cron.rs"],
+        banned: &["jiff", "croner"],
+        why: "calendars are for people; only cron.rs and the command line have one",
     },
     Wall {
         inside: &["host/src"],
@@ -298,5 +304,6 @@ pub(crate) const PLANTED: &[(&str, &str, &str)] = &[
     ("host/src/config/planted.rs", "fn f() { std::env::var(NAME); }", "environment"),
     ("host/src/host/planted.rs", "use strongroom_sdk::Client;", "client"),
     ("host/src/config/planted.rs", "use clap::Args;", "command line"),
+    ("host/src/schedule/planted.rs", "use jiff::Zoned;", "calendars"),
     ("host/src/host/planted.rs", "fn f() { serde_json::from_slice(b).unwrap() }", "AdmittedJob"),
 ];
