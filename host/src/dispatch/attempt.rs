@@ -163,7 +163,7 @@ async fn leave(finished: &mut Finished, room: &Room, blobs: &Blobs) -> io::Resul
 }
 
 fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
-    let sandbox::Report { outcome, usage, reached } = report;
+    let sandbox::Report { outcome, usage, reached, .. } = report;
     let finished = Finished {
         outcome: translate(outcome),
         usage: Usage {
