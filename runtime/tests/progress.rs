@@ -283,3 +283,32 @@ fn whoever_looks_into_the_file_finds_nothing_to_refuse_and_nothing_to_grant() {
         assert!(names.iter().all(|name| name.starts_with("strongroom:job/report@0.1.0")), "{names:?}");
     }
 }
+
+/// `examples/tasks/primes` as a core module, and the same source as a component.
+///
+/// Rebuild the second in `examples/tasks`, and copy it from `target/wasm32-wasip2/release`:
+///
+/// ```text
+/// RUSTFLAGS="--remap-path-prefix=$(cd ../.. && pwd)=/strongroom" cargo build --release --target wasm32-wasip2 -p primes
+/// ```
+const PRIMES: [&[u8]; 2] =
+    [include_bytes!("../../examples/prebuilt/primes.wasm"), include_bytes!("fixtures/primes.wasm")];
+
+#[test]
+fn one_call_of_the_guest_sdk_serves_both_kinds() {
+    for wasm in PRIMES {
+        let module = engine().compile(wasm).unwrap();
+        let (newest, seen) = watch::channel(None);
+        let grant = Grant::none().args(["primes", "1000000"]);
+        let ran = run_with(&module, &grant, &Limits::default(), Stdio::null().progress(newest)).unwrap();
+        assert_eq!(ran.outcome(), &Outcome::Exited(0), "{:?}", String::from_utf8_lossy(&ran.stderr));
+        assert_eq!(ran.text(), include_str!("../../examples/tasks/primes/expected.txt"));
+        let result = ran.report.result.clone().unwrap();
+        assert_eq!(
+            String::from_utf8(result).unwrap(),
+            include_str!("../../examples/tasks/primes/expected-result.json").trim_end()
+        );
+        let newest = seen.borrow().clone().unwrap();
+        assert_eq!((newest.percent(), newest.text()), (100, "1000000 of 1000000 numbers, 78498 primes"));
+    }
+}
