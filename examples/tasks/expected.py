@@ -75,6 +75,7 @@ def primes(folder: Path) -> dict[str, str]:
     return {
         "expected.txt": f"{len(found)} primes up to {up_to}, the largest is {found[-1]}\n",
         "expected-none.txt": "no primes up to 1\n",
+        "expected-none.json": '{"up_to":1,"primes":0,"largest":null}\n',
         "expected-result.json": json.dumps(result, separators=(",", ":")) + "\n",
     }
 
