@@ -37,13 +37,13 @@ TOOLS=${EXAMPLE_TOOLS_DIR:-$ROOT/target/example-tools}
 REGISTRY=${CARGO_HOME:-$HOME/.cargo}/registry
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$ROOT/target/example-tasks}"
 
-ALL="wordcount csv-report thumbnail sha256sum histogram log-summary markdown-toc jsonl-group build-order fetch fetch-js"
+ALL="wordcount csv-report primes thumbnail sha256sum histogram log-summary markdown-toc jsonl-group build-order fetch fetch-js"
 OUT=
 SKIPPED=
 
 build_one() {
     case $1 in
-        wordcount | csv-report) build_rust "$1" wasm32-wasip1 ;;
+        wordcount | csv-report | primes) build_rust "$1" wasm32-wasip1 ;;
         thumbnail | fetch) build_rust "$1" wasm32-wasip2 ;;
         sha256sum) build_c "$1" ;;
         histogram) build_zig "$1" ;;
@@ -194,7 +194,7 @@ wit_packages() { # The worlds of sdk/wit and, from jco, the WASI packages that t
     WIT=$TOOLS/wit
     rm -rf "$WIT"
     mkdir -p "$WIT/deps"
-    cp "$ROOT/sdk/wit/job.wit" "$WIT/"
+    cp "$ROOT"/sdk/wit/*.wit "$WIT/"
     for package in cli clocks filesystem http io random sockets; do
         cp -r "$NPM/node_modules/@bytecodealliance/jco/lib/wit/builtin/$WASI/wasi-$package" "$WIT/deps/"
     done

@@ -9,7 +9,9 @@ are the task's own output, and this script compares their pixels with Pillow's s
 
 import csv
 import io
+import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -59,6 +61,23 @@ def csv_report(folder: Path) -> dict[str, str]:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
         lines.append("  ".join([row[0].ljust(widths[0]), *cells]) + "\n")
     return {"expected.txt": "".join(lines)}
+
+
+def primes(folder: Path) -> dict[str, str]:
+    # Each number by its divisors here, a sieve in the task.
+    up_to = 1_000_000
+    found = [2]
+    for number in range(3, up_to + 1, 2):
+        root = math.isqrt(number)
+        if all(number % prime for prime in itertools.takewhile(lambda prime: prime <= root, found)):
+            found.append(number)
+    result = {"up_to": up_to, "primes": len(found), "largest": found[-1]}
+    return {
+        "expected.txt": f"{len(found)} primes up to {up_to}, the largest is {found[-1]}\n",
+        "expected-none.txt": "no primes up to 1\n",
+        "expected-none.json": '{"up_to":1,"primes":0,"largest":null}\n',
+        "expected-result.json": json.dumps(result, separators=(",", ":")) + "\n",
+    }
 
 
 def sha256sum(folder: Path) -> dict[str, str]:
@@ -193,7 +212,7 @@ def compare_thumbnails(folder: Path) -> None:
 
 def main() -> None:
     for make in [
-        wordcount, csv_report, sha256sum, histogram, log_summary, markdown_toc, jsonl_group, build_order,
+        wordcount, csv_report, primes, sha256sum, histogram, log_summary, markdown_toc, jsonl_group, build_order,
     ]:
         folder = TASKS / make.__name__.replace("_", "-")
         for name, text in make(folder).items():

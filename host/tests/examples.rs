@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::live::{Done, Live, run};
 use serde::Deserialize;
-use strongroom_job::{Digest, Outcome};
+use strongroom_job::{Digest, Outcome, OutputStream, OutputSummary};
 use strongroom_sdk::{Client, Job};
 
 #[derive(Deserialize)]
@@ -41,6 +41,7 @@ struct Case {
     stdin: Option<PathBuf>,
     mounts: Vec<Mount>,
     stdout: Option<PathBuf>,
+    result: Option<PathBuf>,
     stderr_contains: Option<String>,
     exit: i32,
 }
@@ -103,7 +104,9 @@ async fn every_module_gives_the_output_that_another_program_computed() {
         let pushed = client.push_module(root().join(&module.file)).await.unwrap();
         for case in &module.cases {
             let done = run_case(&client, Job::new(pushed), case).await;
-            check(&format!("{} / {}", module.name, case.name), case, &done);
+            let name = format!("{} / {}", module.name, case.name);
+            check(&name, case, &done);
+            check_result(&name, case, &client, &done).await;
             ran += 1;
         }
     }
@@ -120,6 +123,21 @@ async fn run_case(client: &Client, mut job: Job, case: &Case) -> Done {
         job = job.input(client.push_input(root().join(stdin)).await.unwrap());
     }
     run(client, &job.args(case.args.clone())).await
+}
+
+/// The result is another stream of the job's.
+async fn check_result(name: &str, case: &Case, client: &Client, done: &Done) {
+    let end = done.view.end.as_ref().unwrap();
+    let mut fetched = Vec::new();
+    client.fetch_output(done.view.job, OutputStream::Result, &mut fetched).await.unwrap();
+    let Some(expected) = &case.result else {
+        assert_eq!((end.result, fetched.as_slice()), (None, &b""[..]), "{name}");
+        return;
+    };
+    let expected = read(expected).trim_ascii_end().to_owned();
+    assert_eq!(String::from_utf8_lossy(&fetched), String::from_utf8_lossy(&expected), "{name}");
+    let told = OutputSummary { length: expected.len() as u64, digest: Digest::of(&expected) };
+    assert_eq!(end.result, Some(told), "{name}");
 }
 
 fn check(name: &str, case: &Case, done: &Done) {

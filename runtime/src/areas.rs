@@ -1,10 +1,11 @@
 //! Every name that a guest may import here, and the part of the world behind it.
 //!
-//! *Owns:* the two tables below. A test holds them against what the engine links.
+//! *Owns:* the tables below. A test holds them against what the engine links.
 
 use std::fmt;
 
 use crate::module::Import;
+use crate::progress;
 
 /// A part of the world that an import can reach, as far as a grant opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,8 +56,6 @@ impl fmt::Display for Area {
 
 /// The module that preview 1 functions are imported from.
 const PREVIEW1: &str = "wasi_snapshot_preview1";
-/// The version of every interface that is linked; each later 0.2 counts as the same.
-const VERSION: &str = "0.2.";
 
 /// What is behind an import; none when nobody here provides it.
 pub(crate) fn behind(import: &Import) -> Option<&'static [Area]> {
@@ -65,12 +64,18 @@ pub(crate) fn behind(import: &Import) -> Option<&'static [Area]> {
     };
     match &import.item {
         Some(function) if import.interface == PREVIEW1 => table(P1, function),
+        Some(function) if import.interface == progress::INTERFACE => table(OWN, function),
         Some(_) => None,
         None => {
             let (name, version) = import.interface.split_once('@')?;
-            let patch = version.strip_prefix(VERSION)?;
+            // Each later patch of what is linked counts as the same.
+            let (minor, patch) = version.rsplit_once('.')?;
             let released = !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit());
-            if released { table(P2, name) } else { None }
+            match minor {
+                "0.2" if released => table(P2, name),
+                "0.1" if released => table(OWN_INTERFACES, name),
+                _ => None,
+            }
         }
     }
 }
@@ -125,6 +130,12 @@ const P1: &[(&str, &[Area])] = &[
     ("sock_send", &[]),
     ("sock_shutdown", &[]),
 ];
+
+/// The functions of ours that a core module may import. They open nothing.
+const OWN: &[(&str, &[Area])] = &[(progress::PROGRESS, &[]), (progress::SET_RESULT, &[])];
+
+/// The interfaces of ours, of version 0.1.
+const OWN_INTERFACES: &[(&str, &[Area])] = &[("strongroom:job/report", &[])];
 
 /// The interfaces of WASI 0.2.
 const P2: &[(&str, &[Area])] = &[
@@ -198,6 +209,46 @@ mod tests {
         let names: BTreeSet<&str> = P1.iter().map(|(name, _)| *name).collect();
         // Preview 1 has been closed since 2020: so many functions and no more.
         assert_eq!((names.len(), P1.len()), (46, 46));
+    }
+
+    // Red with a line of `OWN` or `OWN_INTERFACES` taken out or misspelt, or with either linker left alone.
+    #[test]
+    fn the_functions_of_ours_are_linked_for_both_kinds() {
+        let wat = |name: &str| format!(r#"(module (import "{}" "{name}" (func)))"#, progress::INTERFACE);
+        half(|half| {
+            let is_linked = |name: &str| {
+                let wasm = wat::parse_str(wat(name)).unwrap();
+                let module = wasmtime::Module::from_binary(&half.engine, &wasm).unwrap();
+                let error = half.core.instantiate_pre(&module).err();
+                !error.is_some_and(|error| error.is::<wasmtime::UnknownImportError>())
+            };
+            assert!(is_linked("progress") && is_linked("set-result") && !is_linked("result"));
+            for version in ["0.1.0", "0.1.7"] {
+                let text = format!(
+                    r#"(component (import "strongroom:job/report@{version}" (instance
+                        (export "progress" (func (param "percent" u32) (param "text" string)))
+                        (export "set-result" (func (param "bytes" (list u8)) (result (result)))))))"#
+                );
+                let component = wat::parse_str(text).unwrap();
+                let component =
+                    wasmtime::component::Component::from_binary(&half.engine, &component).unwrap();
+                assert_eq!(
+                    half.component.instantiate_pre(&component).map(drop).map_err(|e| e.to_string()),
+                    Ok(())
+                );
+            }
+        });
+        let core =
+            |name: &str| Import { interface: progress::INTERFACE.to_owned(), item: Some(name.to_owned()) };
+        let component = |interface: &str| Import { interface: interface.to_owned(), item: None };
+        assert_eq!(behind(&core("progress")), Some(&[][..]));
+        assert_eq!(behind(&core("set-result")), Some(&[][..]));
+        assert_eq!(behind(&core("result")), None);
+        assert_eq!(behind(&component("strongroom:job/report@0.1.0")), Some(&[][..]));
+        assert_eq!(behind(&component("strongroom:job/report@0.1.7")), Some(&[][..]));
+        for unknown in ["strongroom:job/report@0.2.0", "strongroom:job/report", "wasi:cli/stdin@0.1.0"] {
+            assert_eq!(behind(&component(unknown)), None, "{unknown}");
+        }
     }
 
     // Red with any line of `P2` taken out, or one added.

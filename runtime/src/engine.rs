@@ -8,6 +8,7 @@ use crate::fs;
 use crate::module::{Metering, Module};
 use crate::net;
 use crate::probe;
+use crate::progress;
 use crate::quantity::ByteSize;
 use crate::refusal::ModuleError;
 use crate::sandbox::Guest;
@@ -171,12 +172,14 @@ impl Half {
 
         let mut core = wasmtime::Linker::new(&engine);
         fs::link_preview1(&mut core).map_err(start_error)?;
+        progress::link_core(&mut core).map_err(start_error)?;
 
         let mut component = wasmtime::component::Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component).map_err(start_error)?;
         fs::link_preview2(&mut component).map_err(start_error)?;
         net::link(&mut component).map_err(start_error)?;
         net::http::link(&mut component).map_err(start_error)?;
+        progress::link_component(&mut component).map_err(start_error)?;
         Ok(Self { engine, core, component })
     }
 }

@@ -10,7 +10,7 @@
 //! * [`Engine`] holds the only `wasmtime::Config`, the pool of memories and stacks, and the epoch ticker.
 //! * [`Module`] is checked, compiled and linked once; running it again costs microseconds.
 //! * [`Grant`] says what the guest may touch ([`Grant::none`] lists what that denies), [`Limits`] how much
-//!   of it, [`Stdio`] where its input comes from and its output goes.
+//!   of it, [`Stdio`] where its input comes from and its output goes, and who watches its [`Progress`].
 //! * [`Sandbox::run`] answers with an [`Outcome`] for whatever the guest did, and with a [`HostFault`] only for
 //!   what this side did wrong.
 //!
@@ -57,6 +57,7 @@ mod standin;
 mod told;
 
 mod pipes;
+mod progress;
 mod sinks;
 mod stdin;
 mod stdio;
@@ -83,6 +84,7 @@ pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
 pub use net::http::tls::TlsRoots;
 pub use net::resolve::{Lookup, Resolve, Resolver};
 pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
+pub use progress::{MAX_PROGRESS_TEXT, MAX_RESULT, Progress};
 pub use quantity::{ByteSize, Fuel};
 pub use reach::{MAX_KINDS, MAX_OBSERVED, Reach, Reached};
 pub use refusal::ModuleError;

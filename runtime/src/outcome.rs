@@ -19,6 +19,8 @@ pub struct Report {
     /// What it was denied, at most [`MAX_KINDS`](crate::MAX_KINDS) entries; with [`Grant::observe`](crate::Grant::observe) also
     /// what it used of its grant, at most [`MAX_OBSERVED`](crate::MAX_OBSERVED). In the order of the first time.
     pub reached: Vec<Reached>,
+    /// What the guest set as its result last, at most [`MAX_RESULT`](crate::MAX_RESULT) bytes; kept however it ended.
+    pub result: Option<Vec<u8>>,
 }
 
 /// How a guest ended. Whatever the guest did wrong is here; what the host did wrong is a [`HostFault`].

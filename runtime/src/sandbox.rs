@@ -22,6 +22,7 @@ use crate::net::http::Http;
 use crate::net::{Gate, Sockets};
 use crate::outcome::{HostFault, Outcome, Report, Usage};
 use crate::pipes::Pipes;
+use crate::progress::Said;
 use crate::quantity::{ByteSize, Fuel};
 use crate::reach::Ledger;
 use crate::soft::SoftLimits;
@@ -56,7 +57,7 @@ impl Sandbox {
         module: &Module,
         grant: &Grant,
         limits: &Limits,
-        stdio: Stdio,
+        mut stdio: Stdio,
         cancel: &CancelToken,
     ) -> Result<Report, HostFault> {
         let start = now();
@@ -67,16 +68,18 @@ impl Sandbox {
                 outcome: Outcome::Denied { what },
                 usage: Usage::default(),
                 reached: Vec::new(),
+                result: None,
             });
         }
         if limits.fuel.is_some() && inner.metering == Metering::None {
             return Err(HostFault::Unmetered);
         }
         let deadline = start.checked_add(limits.wall).unwrap_or_else(|| start + FOR_EVER);
+        let said = Said::new(stdio.progress.take(), inner.entry.memory());
         let pipes = Arc::new(Pipes::new(stdio, limits));
         let ledger = Ledger::new(grant.observe);
         let soft = SoftLimits::new(limits);
-        let mut store = furnish(module, grant, limits, &pipes, (&ledger, &soft), start)?;
+        let mut store = furnish(module, grant, limits, (&pipes, said), (&ledger, &soft), start)?;
         let _running = inner.engine.ticker.enter();
 
         let guest = start_guest(&mut store, &inner.entry);
@@ -87,6 +90,7 @@ impl Sandbox {
         let outcome = conclude(ended, &store, limits, start, &cpu).map(|outcome| soft.explain(outcome));
         soft.measure(&mut usage);
         let written = store.data().files.close(DISK);
+        let result = store.data_mut().said.take_result();
         // The slot goes back before the sinks are waited for, which can take long.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(store))) {
             return Err(HostFault::Panic { message: panic_text(payload.as_ref()) });
@@ -110,7 +114,7 @@ impl Sandbox {
             outcome = exceeded;
         }
         usage.wall = start.elapsed();
-        Ok(Report { outcome, usage, reached: ledger.take() })
+        Ok(Report { outcome, usage, reached: ledger.take(), result })
     }
 }
 
@@ -118,6 +122,7 @@ impl Sandbox {
 pub(crate) struct Guest {
     wasi: WasiP1Ctx,
     direct: Direct,
+    said: Said,
     files: Files,
     meter: Meter,
     net: Sockets,
@@ -131,6 +136,14 @@ impl Guest {
 
     pub(crate) fn direct(&mut self) -> &mut Direct {
         &mut self.direct
+    }
+
+    pub(crate) fn said(&self) -> &Said {
+        &self.said
+    }
+
+    pub(crate) fn said_mut(&mut self) -> &mut Said {
+        &mut self.said
     }
 
     pub(crate) fn net(&self) -> &Sockets {
@@ -163,7 +176,7 @@ fn furnish(
     module: &Module,
     grant: &Grant,
     limits: &Limits,
-    pipes: &Arc<Pipes>,
+    (pipes, said): (&Arc<Pipes>, Said),
     (ledger, soft): (&Ledger, &SoftLimits),
     start: Instant,
 ) -> Result<Store<Guest>, HostFault> {
@@ -194,6 +207,7 @@ fn furnish(
     let guest = Guest {
         wasi,
         direct: Direct::new(pipes, inner.entry.memory(), limits.host_buffer),
+        said,
         files,
         meter: Meter::new(limits),
         http: Http::new(gate.clone(), soft.clone(), &inner.engine.tls),

@@ -5,7 +5,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::AsyncRead;
+use tokio::sync::watch;
 
+use crate::progress::Progress;
 use crate::sinks::Discard;
 use crate::stdin::Source;
 
@@ -40,17 +42,23 @@ pub trait OutputSink: Send + 'static {
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// The three streams of one run.
+/// The three streams of one run, and who watches how far it has come.
 pub struct Stdio {
     pub(crate) stdin: Source,
     pub(crate) stdout: Box<dyn OutputSink>,
     pub(crate) stderr: Box<dyn OutputSink>,
+    pub(crate) progress: Option<watch::Sender<Option<Progress>>>,
 }
 
 impl Stdio {
-    /// Empty input; output is counted and dropped.
+    /// Empty input; output is counted and dropped; nobody watches progress.
     pub fn null() -> Self {
-        Self { stdin: Source::Bytes(Bytes::new()), stdout: Box::new(Discard), stderr: Box::new(Discard) }
+        Self {
+            stdin: Source::Bytes(Bytes::new()),
+            stdout: Box::new(Discard),
+            stderr: Box::new(Discard),
+            progress: None,
+        }
     }
 
     /// Input held in memory.
@@ -78,6 +86,16 @@ impl Stdio {
     #[must_use]
     pub fn stderr(mut self, sink: impl OutputSink) -> Self {
         self.stderr = Box::new(sink);
+        self
+    }
+
+    /// Where the newest progress of the guest goes; none until it says something. The sender is dropped before the report.
+    ///
+    /// A guest may say something new a million times a second: whoever waits for changes looks at his own pace. While a
+    /// `borrow` of the value is held, the guest's thread waits.
+    #[must_use]
+    pub fn progress(mut self, newest: watch::Sender<Option<Progress>>) -> Self {
+        self.progress = Some(newest);
         self
     }
 }

@@ -126,16 +126,18 @@ fn place(error: &Error) -> String {
 
 /// One line of printable characters: what a guest wrote must not steer a terminal or forge a line in a log.
 pub(crate) fn plain(text: &str, most: usize) -> String {
-    let harmless = |c: char| {
-        let steers = c.is_control()
-            || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
-        if steers { '\u{FFFD}' } else { c }
-    };
     let mut plain: String = text.chars().take(most).map(harmless).collect();
     if text.chars().nth(most).is_some() {
         plain.push('…');
     }
     plain
+}
+
+/// The character, or a replacement for one that moves a cursor, turns the direction of writing, or cannot be seen.
+pub(crate) fn harmless(c: char) -> char {
+    let steers = c.is_control()
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
+    if steers { '\u{FFFD}' } else { c }
 }
 
 /// An error of type `T`, wherever it is in the chain.

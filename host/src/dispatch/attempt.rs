@@ -3,7 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use strongroom_job::{Denial, Input, Limit, MAX_DENIALS, Outcome, SCRATCH_PATH, SECRETS_PATH, Usage};
+use strongroom_job::{
+    Denial, Digest, Input, Limit, MAX_DENIALS, Outcome, OutputSummary, SCRATCH_PATH, SECRETS_PATH, Usage,
+};
 use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
 use tokio::runtime::Handle;
@@ -91,7 +93,7 @@ async fn attempt(
     let limits = limits(&task.limits);
     let (stdout, stdout_remains) = Spool::new(&outputs.stdout, &shared.blobs);
     let (stderr, stderr_remains) = Spool::new(&outputs.stderr, &shared.blobs);
-    let stdio = input(shared, job).await?.stdout(stdout).stderr(stderr);
+    let stdio = input(shared, job).await?.stdout(stdout).stderr(stderr).progress(outputs.progress.clone());
     let cancel = cancel.clone();
     let guest = async move { Sandbox::run(&module, &grant, &limits, stdio, &cancel).await };
     let report = on_guest_thread(&shared.guests, guest).await;
@@ -163,7 +165,7 @@ async fn leave(finished: &mut Finished, room: &Room, blobs: &Blobs) -> io::Resul
 }
 
 fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
-    let sandbox::Report { outcome, usage, reached } = report;
+    let sandbox::Report { outcome, usage, reached, result } = report;
     let finished = Finished {
         outcome: translate(outcome),
         usage: Usage {
@@ -180,10 +182,14 @@ fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
         stderr: stderr.summary,
         denied: denials(&reached),
         artifacts: Vec::new(),
-        result: None,
+        result: result.as_deref().map(summary),
     };
-    let inline = Inline { stdout: stdout.inline, stderr: stderr.inline, result: None };
+    let inline = Inline { stdout: stdout.inline, stderr: stderr.inline, result };
     Ended { finished, inline }
+}
+
+fn summary(bytes: &[u8]) -> OutputSummary {
+    OutputSummary { length: bytes.len() as u64, digest: Digest::of(bytes) }
 }
 
 /// What the guest was denied, most often first when there are too many to tell.

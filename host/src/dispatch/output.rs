@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use strongroom_job::{Digest, OutputStream, OutputSummary};
+use strongroom_job::{Digest, OutputStream, OutputSummary, Progress};
 use strongroom_runtime::OutputSink;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -28,16 +28,24 @@ const CHUNKS_IN_FLIGHT: usize = 4;
 /// Most bytes of one read.
 const READ_BYTES: usize = 64 << 10;
 
-/// Both output streams of one attempt.
+/// Both output streams of one attempt, and how far it says that it has come.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     pub(crate) stdout: Arc<Live>,
     pub(crate) stderr: Arc<Live>,
+    /// The newest only: told to who asks, and kept nowhere.
+    pub(super) progress: watch::Sender<Option<strongroom_runtime::Progress>>,
 }
 
 impl Outputs {
     pub(super) fn new() -> Self {
-        Self { stdout: Arc::default(), stderr: Arc::default() }
+        Self { stdout: Arc::default(), stderr: Arc::default(), progress: watch::Sender::new(None) }
+    }
+
+    /// The guest's newest progress, once it has said any.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        let newest = self.progress.borrow();
+        newest.as_ref().map(|said| Progress { percent: said.percent(), text: said.text().to_owned() })
     }
 
     /// No more will come on either stream.

@@ -181,7 +181,11 @@ impl HostService {
     }
 
     fn view(&self, row: &JobRow, spec: &AdmittedJob) -> JobView {
-        row.view(spec, self.clock.now())
+        let mut view = row.view(spec, self.clock.now());
+        if view.state == JobState::Running {
+            view.progress = self.dispatcher.outputs(&row.job).and_then(|outputs| outputs.progress());
+        }
+        view
     }
 
     /// A job of the principal's own tenant. Somebody else's job does not exist for him.
