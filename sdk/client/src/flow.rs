@@ -15,6 +15,7 @@
 
 mod compile;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -101,20 +102,28 @@ impl Flow {
         &self.jobs
     }
 
-    /// The places of the jobs that each job waits for.
+    /// The places of the jobs that each job waits for, each once.
     fn edges(&self) -> Result<Vec<Vec<(u32, On)>>, Error> {
-        let of = |(place, job): (usize, &FlowJob)| {
-            let edge = |(before, on): &(Handle, On)| {
-                if before.flow == self.number && before.index() < place {
-                    Ok((before.place, *on))
-                } else {
-                    let problem = format!("job {place} of the flow waits for a job of another flow");
-                    Err(Error::InvalidField { field: "after", problem })
-                }
-            };
-            job.after.iter().map(edge).collect()
+        self.jobs.iter().enumerate().map(|(place, job)| self.edges_of(place, job)).collect()
+    }
+
+    fn edges_of(&self, place: usize, job: &FlowJob) -> Result<Vec<(u32, On)>, Error> {
+        let wrong = |problem: String| {
+            Err(Error::InvalidField { field: "after", problem: format!("job {place} of the flow {problem}") })
         };
-        self.jobs.iter().enumerate().map(of).collect()
+        let mut edges = Vec::with_capacity(job.after.len());
+        let mut known = HashMap::with_capacity(job.after.len());
+        for (before, on) in &job.after {
+            if before.flow != self.number || before.index() >= place {
+                return wrong("waits for a job of another flow".into());
+            }
+            match known.insert(before.place, *on) {
+                None => edges.push((before.place, *on)),
+                Some(earlier) if earlier == *on => {}
+                Some(_) => return wrong(format!("waits for two different ends of job {}", before.place)),
+            }
+        }
+        Ok(edges)
     }
 
     /// The shortest lifetime that a job says.

@@ -66,11 +66,7 @@ fn ranges(mut edges: Vec<(u32, On)>, ordered: bool) -> Vec<After> {
         edges.sort_by_key(|(place, on)| (*on as u8, *place));
     }
     let mut all: Vec<After> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
     for (place, on) in edges {
-        if !seen.insert((place, on as u8)) {
-            continue;
-        }
         match all.last_mut() {
             Some(last) if last.on == on && *last.places().end() + 1 == place => last.last = Some(place),
             _ => all.push(After { first: place, last: None, on }),
@@ -306,6 +302,12 @@ mod tests {
         flow.add(job("b").after(other));
         let text = problem(&flow);
         assert!(text.ends_with("after: job 1 of the flow waits for a job of another flow"), "{text}");
+
+        let mut flow = Flow::new();
+        let first = flow.add(job("a"));
+        flow.add(job("b").after(first).after_failure_of(first));
+        let text = problem(&flow);
+        assert!(text.ends_with("job 1 of the flow waits for two different ends of job 0"), "{text}");
 
         let mut flow = Flow::new();
         assert!(problem(&flow).contains("a batch of 0 jobs"));
