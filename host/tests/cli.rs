@@ -122,16 +122,19 @@ fn help_names_what_there_is() {
         let first = |line: &str| Some(line.strip_prefix("  ")?.split_once(' ')?.0.to_owned());
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
-    let all = ["init", "serve", "run", "submit", "job", "module", "secret", "config", "audit"];
+    let all =
+        ["init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "audit"];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["config", "--help"]), ["check", "show"]);
-    assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "fetch", "cancel"]);
+    assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "result", "fetch", "cancel", "retry"]);
+    assert_eq!(commands(&["flow", "--help"]), ["submit"]);
+    assert_eq!(commands(&["queue", "--help"]), ["list", "pause", "drain", "resume"]);
     assert_eq!(commands(&["secret", "--help"]), ["set", "list", "remove"]);
     assert_eq!(commands(&["module", "--help"]), ["push", "list", "inspect"]);
     assert_eq!(commands(&["audit", "--help"]), ["verify", "show", "prove", "export"]);
     for command in ["run", "submit"] {
         let help = place.run(&[command, "--help"]).exits(0);
-        for absent in ["--at", "--retries", "--unique", "--network"] {
+        for absent in ["--cron", "--network"] {
             let flags: BTreeSet<&str> = help.out().split_whitespace().collect();
             assert!(!flags.contains(absent), "{command} {absent}");
             assert!(place.run(&[command, "x.wasm", absent, "1"]).exits(126).stderr.contains(absent));
@@ -144,7 +147,7 @@ fn help_names_what_there_is() {
 fn the_reference_names_every_option() {
     let reference = include_str!("../../docs/reference/cli.md");
     let place = Place::new();
-    let commands: [&[&str]; 20] = [
+    let commands: [&[&str]; 27] = [
         &[],
         &["init"],
         &["serve"],
@@ -155,6 +158,13 @@ fn the_reference_names_every_option() {
         &["job", "logs"],
         &["job", "fetch"],
         &["job", "cancel"],
+        &["job", "result"],
+        &["job", "retry"],
+        &["flow", "submit"],
+        &["queue", "list"],
+        &["queue", "pause"],
+        &["queue", "drain"],
+        &["queue", "resume"],
         &["secret", "set"],
         &["secret", "list"],
         &["secret", "remove"],

@@ -21,18 +21,20 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(|| format!("{text:?} is more than 64 bits can count"))
 }
 
-/// Reads a duration: digits and `ms`, `s`, `m` or `h`; a bare number is refused, since nobody knows its unit.
+/// Reads a duration: digits and `ms`, `s`, `m`, `h` or `d`; a bare number is refused, since nobody knows its unit.
 ///
 /// # Errors
 /// A sentence for the user.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: write a whole number and ms, s, m or h, such as 30s");
+    let wrong =
+        || format!("{text:?} is not a duration: write a whole number and ms, s, m, h or d, such as 30s");
     let (number, unit) = split(text).ok_or_else(wrong)?;
     let factor: u64 = match unit {
         "ms" => 1,
         "s" => 1000,
         "m" => 60 * 1000,
         "h" => 60 * 60 * 1000,
+        "d" => 24 * 60 * 60 * 1000,
         _ => return Err(wrong()),
     };
     let millis = number.checked_mul(factor).ok_or_else(|| format!("{text:?} is too long to count"))?;
@@ -93,7 +95,8 @@ mod tests {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in ["", "30", "s", "1.5s", "-1s", "1d", "1 s"] {
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(2 * 24 * 3600)));
+        for wrong in ["", "30", "s", "1.5s", "-1s", "1w", "1 s"] {
             assert!(duration(wrong).unwrap_err().contains("is not a duration"), "{wrong}");
         }
         assert!(duration("18446744073709551615h").is_err());

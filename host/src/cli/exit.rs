@@ -118,6 +118,11 @@ impl Failure {
         Self::new(Exit::No, code, message)
     }
 
+    /// The same failure, with what it is about in front.
+    pub(super) fn about(self, what: impl fmt::Display) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
     /// The user stopped it.
     pub(super) fn cancelled(message: impl fmt::Display) -> Self {
         Self::new(Exit::Cancelled, "cancelled", message)
@@ -172,6 +177,9 @@ impl From<strongroom_sdk::Error> for Failure {
             Error::UnknownHost { .. } => Self::new(Exit::Usage, "unknown-host", error),
             Error::KeyNotAccepted { .. } => Self::new(Exit::Refused, "unknown-key", error),
             Error::InvalidJob(_) | Error::InvalidField { .. } => Self::usage(error),
+            Error::NotOver { .. } | Error::NotAgain { .. } => {
+                Self::new(Exit::Refused, RefusalCode::WrongState, error)
+            }
             error => Self::fault(error),
         }
     }
@@ -204,6 +212,10 @@ mod tests {
         assert_eq!(code(&exceeded(Limit::WallTime)), 124);
         assert_eq!(code(&Outcome::Trapped { reason: "unreachable".into() }), 122);
         assert_eq!(code(&Outcome::Cancelled), 123);
+        let job = strongroom_job::JobId::from_bytes([0; 16]);
+        assert_eq!(code(&Outcome::Unmet { job }), 123);
+        assert_eq!(code(&Outcome::Replaced { by: job }), 123);
+        assert_eq!(code(&Outcome::Expired), 124);
         assert_eq!(code(&Outcome::Interrupted), 125);
         assert_eq!(code(&Outcome::Faulted { reason: "disk".into() }), 125);
     }

@@ -1,12 +1,15 @@
-//! `strongroom job`: look at jobs, their output, and stop them.
+//! `strongroom job`: look at jobs, their output, stop them, and run them again.
+
+use std::io::{self, Write as _};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
-use strongroom_job::{JobId, JobState, MAX_LIST, OutputStream};
+use strongroom_job::{Base64Bytes, JobId, JobState, MAX_LIST, OutputStream};
 use strongroom_sdk::{Client, ListFilter};
 
 use super::Common;
-use super::console::Console;
+use super::console::{Console, stdout_failed};
+use super::escape::TerminalWriter;
 use super::exit::{Exit, Failure};
 use super::fetch::{FetchArgs, fetch};
 use super::local::with_client;
@@ -23,10 +26,14 @@ pub(super) enum JobCommand {
     Show(OneArgs),
     /// Print what a job's guest wrote
     Logs(LogsArgs),
+    /// Print what a job's guest gave as its result
+    Result(OneArgs),
     /// Fetch the files that a job left in /scratch/out
     Fetch(FetchArgs),
     /// Stop a job
     Cancel(OneArgs),
+    /// Run a job that is over once more, as a new job, and print the new id
+    Retry(RetryArgs),
 }
 
 #[derive(Args, Debug)]
@@ -52,6 +59,15 @@ pub(super) struct OneArgs {
     /// Its id
     #[arg(value_name = "JOB")]
     job: JobId,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RetryArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Leave out its unique key, which may still be taken, also by the job itself
+    #[arg(long)]
+    drop_unique: bool,
 }
 
 #[derive(Args, Debug)]
@@ -85,6 +101,12 @@ pub(super) fn job(common: &Common, command: JobCommand, console: &Console) -> Re
         }
         JobCommand::Fetch(args) => {
             with_client(common, &args.remote, console, async |client| fetch(client, &args, console).await)
+        }
+        JobCommand::Result(args) => {
+            with_client(common, &args.remote, console, async |client| result(client, args.job, console).await)
+        }
+        JobCommand::Retry(args) => {
+            with_client(common, &args.one.remote, console, async |client| retry(client, &args, console).await)
         }
         JobCommand::Cancel(args) => {
             with_client(common, &args.remote, console, async |client| cancel(client, args.job, console).await)
@@ -132,6 +154,47 @@ async fn logs(client: &Client, args: &LogsArgs, console: &Console) -> Result<Exi
     Ok(Exit::Status(0))
 }
 
+async fn result(client: &Client, job: JobId, console: &Console) -> Result<Exit, Failure> {
+    #[derive(Serialize)]
+    struct Document {
+        job: JobId,
+        result: Option<Base64Bytes>,
+    }
+    let result = client.result(job).await?;
+    if console.json() {
+        console.document(&Document { job, result: result.map(Base64Bytes) })?;
+        return Ok(Exit::Status(0));
+    }
+    let Some(bytes) = result else {
+        console.say("the job gave no result");
+        return Ok(Exit::Status(0));
+    };
+    let written = if console.stdout_is_terminal() {
+        let mut writer = TerminalWriter::new(io::stdout());
+        writer.write_all(&bytes).and_then(|()| writer.finish())
+    } else {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&bytes).and_then(|()| stdout.flush())
+    };
+    written.map_err(|error| stdout_failed(&error))?;
+    Ok(Exit::Status(0))
+}
+
+async fn retry(client: &Client, args: &RetryArgs, console: &Console) -> Result<Exit, Failure> {
+    let drop_unique = |task: &mut strongroom_job::Task| {
+        if args.drop_unique {
+            task.plan.unique = None;
+        }
+    };
+    let accepted = client.resubmit(args.one.job, drop_unique).await?;
+    if console.json() {
+        console.document(&accepted)?;
+    } else {
+        console.print(accepted.job)?;
+    }
+    Ok(Exit::Status(0))
+}
+
 async fn cancel(client: &Client, job: JobId, console: &Console) -> Result<Exit, Failure> {
     let view = client.cancel(job).await?;
     if console.json() {
@@ -143,7 +206,7 @@ async fn cancel(client: &Client, job: JobId, console: &Console) -> Result<Exit, 
 }
 
 fn state(text: &str) -> Result<JobState, String> {
-    const STATES: &str =
-        "queued, running, succeeded, failed, exceeded, trapped, cancelled, interrupted, faulted";
+    const STATES: &str = "accepted, scheduled, queued, running, succeeded, failed, exceeded, trapped, cancelled, \
+                          interrupted, faulted, expired, dead";
     serde_json::from_value(text.into()).map_err(|_| format!("expected one of {STATES}"))
 }

@@ -17,6 +17,7 @@ mod directory;
 mod escape;
 mod exit;
 mod fetch;
+mod flow;
 mod init;
 mod inspect;
 mod job;
@@ -24,7 +25,9 @@ mod learn;
 mod local;
 mod log;
 mod module;
+mod plan;
 mod progress;
+mod queue;
 mod reach;
 mod remote;
 mod run;
@@ -86,9 +89,15 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Submit a job to a host that is running
     Submit(Box<submit::SubmitArgs>),
-    /// Look at jobs, their output, and stop them
+    /// Submit jobs that wait for each other, described in a file
+    #[command(subcommand)]
+    Flow(flow::FlowCommand),
+    /// Look at jobs, their output, stop them, and run them again
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Look at queues, pause and drain them
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Register, list and look into modules
     #[command(subcommand)]
     Module(module::ModuleCommand),
@@ -132,7 +141,9 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Serve(args) => serve::serve(&common, &args, console),
         Command::Run(args) => run::run(&common, *args, arguments, console),
         Command::Submit(args) => submit::submit(&common, *args, console),
+        Command::Flow(command) => flow::flow(&common, command, console),
         Command::Job(command) => job::job(&common, command, console),
+        Command::Queue(command) => queue::queue(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),
         Command::Secret(command) => secret::secret(&common, command, console),
         Command::Config(command) => config::config(&common, &command, console),

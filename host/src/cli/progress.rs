@@ -1,11 +1,15 @@
-//! Progress of uploads: a bar on a terminal, nothing anywhere else.
+//! Progress of uploads and of jobs: a bar on a terminal, nothing anywhere else.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use strongroom_job::{JobState, JobView};
 use strongroom_sdk::Progress;
 
 use super::console::Console;
+use super::escape::line;
+use super::view::standing;
 
 /// A bar that goes away with its upload.
 pub(super) struct Upload(ProgressBar, &'static str);
@@ -57,5 +61,73 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// How a job stands, in the last line of a terminal on which its guest writes, too.
+///
+/// The guest's own words come first: the line goes away before they are written, and does not come back while the cursor stands in
+/// the middle of a line of theirs.
+pub(super) struct Standing {
+    shows: bool,
+    at: Mutex<At>,
+}
+
+#[derive(Default)]
+struct At {
+    bar: Option<ProgressBar>,
+    in_a_line: bool,
+}
+
+impl Standing {
+    pub(super) fn new(console: &Console) -> Self {
+        Self { shows: !console.json() && console.stderr_is_terminal(), at: Mutex::default() }
+    }
+
+    /// Whether there is anybody to be shown anything.
+    pub(super) const fn shows(&self) -> bool {
+        self.shows
+    }
+
+    /// Shows what the job waits for or how far it is.
+    pub(super) fn show(&self, view: &JobView) {
+        let mut at = self.lock();
+        let words = standing(view).filter(|_| view.end.is_none() && !at.in_a_line);
+        let Some(words) = words else { return at.clear() };
+        let bar = at
+            .bar
+            .get_or_insert_with(|| ProgressBar::with_draw_target(Some(100), ProgressDrawTarget::stderr()));
+        let (template, percent) = match &view.progress {
+            Some(progress) if view.state == JobState::Running => ("{wide_bar} {msg}", progress.percent),
+            _ => ("{msg}", 0),
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(format!("{} {}", view.state, line(&words)));
+        bar.set_position(percent.into());
+        bar.tick();
+    }
+
+    /// Makes way for `bytes` on the terminal.
+    pub(super) fn make_way(&self, bytes: &[u8]) {
+        let mut at = self.lock();
+        at.clear();
+        if let Some(last) = bytes.last() {
+            at.in_a_line = *last != b'\n';
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, At> {
+        // A bar that is drawn by half does no harm.
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl At {
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
     }
 }

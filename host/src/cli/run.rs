@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use strongroom_job::JobId;
-use strongroom_sdk::{Error, Finished, Identity, Signed};
+use strongroom_sdk::{AcceptedJob, Error, Finished, Identity, Signed, runs_as};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
@@ -25,7 +24,7 @@ use super::local::{Local, may_pass};
 use super::log::{self, Format, Level};
 use super::signal::Stop;
 use super::task::{BareName, Prepared, TaskArgs};
-use super::watch::{Broken, Watch, tell_accepted, tell_end};
+use super::watch::{Broken, Watch, tell_accepted, tell_end, tell_late};
 use super::{Common, with_runtime};
 
 /// Breaks in a row, without any step forward between them, after which a run gives up.
@@ -64,6 +63,7 @@ pub(super) fn run(
     let home = common.home()?;
     let RunArgs { learn, out, task: mut options } = args;
     options.reach.scratch |= out.is_some();
+    tell_late(&options, console);
     let task = options.prepare(BareName::Directory, &home)?;
     if learn {
         return Learn { task: &task, typed, tmp: &home.tmp(), console }.run();
@@ -107,7 +107,7 @@ struct Run {
     console: Console,
     local: Option<Local>,
     signed: Option<Signed>,
-    accepted: Option<JobId>,
+    accepted: Option<AcceptedJob>,
     watch: Watch,
 }
 
@@ -151,8 +151,8 @@ impl Run {
         let Some(local) = local else { return Err(Failure::fault("not connected").into()) };
         let client = &local.client;
         let work = async {
-            let job = match *accepted {
-                Some(job) => job,
+            let accepted = match accepted {
+                Some(accepted) => *accepted,
                 None => {
                     let (module, input) = task.push(client, console).await?;
                     let signed = match signed {
@@ -162,10 +162,10 @@ impl Run {
                     let answer = client.submit_signed(signed).await?;
                     let taken = answer.first().ok_or_else(|| Failure::fault("the host accepted no job"))?;
                     tell_accepted(console, taken)?;
-                    *accepted.insert(taken.job)
+                    *accepted.insert(*taken)
                 }
             };
-            Ok(watch.follow(client, job).await?)
+            Ok(watch.follow(client, runs_as(&accepted)).await?)
         };
         tokio::select! {
             result = work => result,
@@ -197,7 +197,11 @@ impl Run {
 
     /// The user no longer wants it: stops the job, whether or not the host had answered.
     async fn cancel(&mut self) -> Result<Exit, Failure> {
-        let job = self.accepted.or_else(|| self.signed.as_ref()?.jobs.first().copied());
+        if let Some(existing) = self.accepted.and_then(|accepted| accepted.existing) {
+            self.console.say(format_args!("job {existing} was there before and goes on"));
+            return Ok(Exit::Cancelled);
+        }
+        let job = self.signed.as_ref().and_then(|signed| signed.jobs.first().copied());
         if let (Some(local), Some(job)) = (&self.local, job) {
             let client = &local.client;
             let over = timeout(CANCEL, async {

@@ -1,14 +1,14 @@
 //! `strongroom submit`: a job for a host that is running, here or elsewhere.
 
 use clap::Args;
-use strongroom_sdk::Client;
+use strongroom_sdk::{AcceptedJob, Client, runs_as};
 
 use super::console::{Console, stdout_failed};
 use super::exit::{Exit, Failure};
 use super::remote::RemoteArgs;
 use super::signal::Stop;
 use super::task::{BareName, Prepared, TaskArgs};
-use super::watch::{Broken, Watch, tell_accepted, tell_end};
+use super::watch::{Broken, Watch, tell_accepted, tell_end, tell_late};
 use super::{Common, with_runtime};
 
 /// Submit a job.
@@ -25,6 +25,7 @@ pub(super) struct SubmitArgs {
 
 pub(super) fn submit(common: &Common, args: SubmitArgs, console: &Console) -> Result<Exit, Failure> {
     let SubmitArgs { remote, wait, task } = args;
+    tell_late(&task, console);
     let task = task.prepare(BareName::Volume, &common.home()?)?;
     with_runtime(async {
         let client = remote.connect(common).await?;
@@ -41,27 +42,38 @@ async fn send(client: &Client, task: &Prepared, wait: bool, console: &Console) -
         if console.json() {
             console.document(&accepted)?;
         } else {
-            console.print(accepted.job)?;
+            console.print(runs_as(&accepted))?;
         }
         return Ok(Exit::Status(0));
     }
     tell_accepted(console, &accepted)?;
+    let job = runs_as(&accepted);
     let mut stop = Stop::listen()?;
     let mut watch = Watch::new(console);
     tokio::select! {
-        finished = watch.follow(client, accepted.job) => match finished {
+        finished = watch.follow(client, job) => match finished {
             Ok(finished) => tell_end(console, &finished),
             Err(Broken::Host(error)) => Err(error.into()),
             Err(Broken::Output(error)) => {
-                client.cancel(accepted.job).await?;
+                cancel(client, &accepted, console).await?;
                 Err(stdout_failed(&error))
             }
         },
         () = stop.asked() => {
             // The host has the job, and would go on without us.
-            client.cancel(accepted.job).await?;
-            console.say("cancelled");
+            cancel(client, &accepted, console).await?;
             Ok(Exit::Cancelled)
         }
     }
+}
+
+/// Stops what was submitted; a job that was there before is somebody else's to stop.
+async fn cancel(client: &Client, accepted: &AcceptedJob, console: &Console) -> Result<(), Failure> {
+    if let Some(existing) = accepted.existing {
+        console.say(format_args!("job {existing} was there before and goes on"));
+    } else {
+        client.cancel(accepted.job).await?;
+        console.say("cancelled");
+    }
+    Ok(())
 }

@@ -1,9 +1,11 @@
 //! The options that say what to run, and how they become a job.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use strongroom_job::{Access, Digest, Input, ModuleRef};
@@ -15,10 +17,11 @@ use crate::home::Home;
 use super::bounds::BoundArgs;
 use super::console::Console;
 use super::exit::Failure;
+use super::plan::PlanArgs;
 use super::progress;
 use super::reach::ReachArgs;
 
-/// What to run: shared by `run` and `submit`.
+/// What to run: shared by `run`, `submit` and the jobs of a flow.
 #[derive(Args, Clone, Debug)]
 pub(super) struct TaskArgs {
     /// WebAssembly file, or `sha256:…` of a module that the host has
@@ -50,6 +53,8 @@ pub(super) struct TaskArgs {
     /// The job may run again when the host goes down while it runs
     #[arg(long)]
     idempotent: bool,
+    #[command(flatten)]
+    pub(super) plan: PlanArgs,
     /// No clock and no randomness: stand-ins that depend on the signed job alone
     #[arg(long)]
     deterministic: bool,
@@ -65,16 +70,21 @@ pub(super) struct TaskArgs {
 #[derive(Debug)]
 pub(super) struct Prepared {
     module: Module,
-    input: Option<File>,
+    input: Option<Arc<File>>,
     mounts: Vec<(Place, String, Access)>,
     env: Vec<(String, String)>,
     labels: Vec<(String, String)>,
+    requires: Vec<(String, String)>,
     args: TaskArgs,
 }
 
+/// Files that are open already, by the name that they were called: many jobs of a flow run one module.
+#[derive(Debug, Default)]
+pub(super) struct Opened(HashMap<PathBuf, Arc<File>>);
+
 #[derive(Debug)]
 enum Module {
-    File(File),
+    File(Arc<File>),
     Registered(Digest),
 }
 
@@ -98,11 +108,24 @@ pub(super) enum BareName {
 impl TaskArgs {
     /// Opens every file and finds every directory that the options name, so that a mistake is told before anything starts.
     pub(super) fn prepare(self, bare: BareName, home: &Home) -> Result<Prepared, Failure> {
+        self.prepare_among(&mut Opened::default(), bare, home)
+    }
+
+    /// [`prepare`](Self::prepare) for one of many: what is in `opened` is not opened again.
+    pub(super) fn prepare_among(
+        self,
+        opened: &mut Opened,
+        bare: BareName,
+        home: &Home,
+    ) -> Result<Prepared, Failure> {
         let module = match self.module.parse() {
             Ok(digest) => Module::Registered(digest),
-            Err(_) => Module::File(open("module", Path::new(&self.module))?),
+            Err(_) => Module::File(opened.file(Path::new(&self.module), |path| open("module", path))?),
         };
-        let input = self.input.as_deref().map(|path| input(path, home)).transpose()?;
+        let input = match &self.input {
+            Some(path) => Some(opened.file(path, |path| input(path, home))?),
+            None => None,
+        };
         let mut mounts = Vec::new();
         for (option, sources, access) in
             [("--read", &self.read, Access::Read), ("--write", &self.write, Access::ReadWrite)]
@@ -114,7 +137,23 @@ impl TaskArgs {
         }
         let env = pairs("--env", &self.env)?;
         let labels = pairs("--label", &self.label)?;
-        Ok(Prepared { module, input, mounts, env, labels, args: self })
+        let requires = self.plan.requires()?;
+        Ok(Prepared { module, input, mounts, env, labels, requires, args: self })
+    }
+}
+
+impl Opened {
+    fn file(
+        &mut self,
+        path: &Path,
+        open: impl FnOnce(&Path) -> Result<File, Failure>,
+    ) -> Result<Arc<File>, Failure> {
+        if let Some(file) = self.0.get(path) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(open(path)?);
+        self.0.insert(path.to_owned(), Arc::clone(&file));
+        Ok(file)
     }
 }
 
@@ -125,22 +164,33 @@ impl Prepared {
         client: &Client,
         console: &Console,
     ) -> Result<(ModuleRef, Option<Input>), Error> {
-        let module = match &self.module {
+        Ok((self.push_module(client, console).await?, self.push_input(client, console).await?))
+    }
+
+    /// What the module is called on the command line.
+    pub(super) fn module(&self) -> &str {
+        &self.args.module
+    }
+
+    pub(super) async fn push_module(&self, client: &Client, console: &Console) -> Result<ModuleRef, Error> {
+        match &self.module {
             Module::File(file) => {
                 let bar = progress::upload(console, "module", "compiling");
                 let pushed = client.push_module(again(file)?).on_progress(|at| bar.show(at)).await;
-                pushed.map_err(|error| about_module(&self.args.module, error))?
+                pushed.map_err(|error| about_module(&self.args.module, error))
             }
-            Module::Registered(digest) => registered(client, digest).await?,
-        };
-        let input = match &self.input {
-            Some(file) => {
-                let bar = progress::upload(console, "input", "storing");
-                Some(client.push_input(again(file)?).on_progress(|at| bar.show(at)).await?)
-            }
-            None => None,
-        };
-        Ok((module, input))
+            Module::Registered(digest) => registered(client, digest).await,
+        }
+    }
+
+    pub(super) async fn push_input(
+        &self,
+        client: &Client,
+        console: &Console,
+    ) -> Result<Option<Input>, Error> {
+        let Some(file) = &self.input else { return Ok(None) };
+        let bar = progress::upload(console, "input", "storing");
+        Ok(Some(client.push_input(again(file)?).on_progress(|at| bar.show(at)).await?))
     }
 
     /// The module's bytes, at most one more than any module may have.
@@ -157,7 +207,7 @@ impl Prepared {
 
     /// The input, if there is one.
     pub(super) fn input(&self) -> Result<Option<File>, Failure> {
-        let again = self.input.as_ref().map(File::try_clone).transpose();
+        let again = self.input.as_ref().map(|file| file.try_clone()).transpose();
         again.map_err(|error| Failure::fault(format_args!("the input cannot be read: {error}")))
     }
 
@@ -166,6 +216,7 @@ impl Prepared {
         let options = &self.args;
         let mut job = Job::new(module).args(&options.args).priority(options.priority);
         job = options.bounds.add_to(options.reach.add_to(job));
+        job = options.plan.add_to(job, &self.requires);
         if let Some(input) = input {
             job = job.input(input);
         }
@@ -287,7 +338,8 @@ pub(super) fn directory(source: &str) -> Result<String, String> {
     real.into_os_string().into_string().map_err(|_| "the directory's real path is not UTF-8".into())
 }
 
-fn pairs(option: &str, texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+/// `NAME=VALUE`, each name once.
+pub(super) fn pairs(option: &str, texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for text in texts {
         let (name, value) = text

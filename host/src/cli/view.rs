@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp as Instant;
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
-use strongroom_job::{Artifact, JobView, ModuleView, Timestamp};
+use strongroom_job::{Artifact, JobView, ModuleView, QueueView, Timestamp};
 
 use super::amount::{show_micros, show_size};
 use super::escape::line;
@@ -24,6 +24,9 @@ impl Serialize for Shown<'_> {
         map.serialize_entry("accepted", &time(view.accepted_at))?;
         map.serialize_entry("started", &view.started_at.map(time))?;
         map.serialize_entry("finished", &view.finished_at.map(time))?;
+        if let Some(at) = view.ready_at {
+            map.serialize_entry("ready", &time(at))?;
+        }
         map.end()
     }
 }
@@ -47,7 +50,60 @@ pub(super) fn table(jobs: &[JobView]) -> String {
             view.queue.to_string(),
             time(view.accepted_at),
             end.map_or_else(|| "-".into(), |end| show_micros(end.usage.wall_us)),
-            end.map_or_else(|| "-".into(), |end| line(&end.outcome.to_string())),
+            standing(view).map_or_else(|| "-".into(), |words| line(&words)),
+        ]);
+    }
+    columns(&rows)
+}
+
+/// How a job ended, or else what it waits for or how far it is, if there is anything to tell.
+pub(super) fn standing(view: &JobView) -> Option<String> {
+    if let Some(end) = &view.end {
+        let dead = end.dead.map_or_else(String::new, |why| format!("; {why}"));
+        return Some(format!("{}{dead}", end.outcome));
+    }
+    if let Some(at) = view.ready_at {
+        let again = if view.attempt > 0 { "again " } else { "" };
+        return Some(format!("{again}at {}", time(at)));
+    }
+    if let Some(count) = view.waits_for {
+        let jobs = if count == 1 { "job" } else { "jobs" };
+        return Some(format!("waits for {count} other {jobs}"));
+    }
+    let progress = view.progress.as_ref()?;
+    let text = if progress.text.is_empty() { String::new() } else { format!(" {}", progress.text) };
+    Some(format!("{} %{text}", progress.percent))
+}
+
+/// One line for each job of a flow, by the names of its file.
+pub(super) fn flow_table<'a>(jobs: impl Iterator<Item = (&'a str, &'a JobView)>) -> String {
+    let mut rows = vec![["NAME", "JOB", "STATE", "TOOK", "OUTCOME"].map(String::from)];
+    for (name, view) in jobs {
+        rows.push([
+            name.to_owned(),
+            view.job.to_string(),
+            view.state.to_string(),
+            view.end.as_ref().map_or_else(|| "-".into(), |end| show_micros(end.usage.wall_us)),
+            standing(view).map_or_else(|| "-".into(), |words| line(&words)),
+        ]);
+    }
+    columns(&rows)
+}
+
+/// One line for each queue.
+pub(super) fn queues(queues: &[QueueView]) -> String {
+    let mut rows = vec![
+        ["QUEUE", "MODE", "WAIT FOR JOBS", "SCHEDULED", "READY", "RUNNING", "OLDEST READY"].map(String::from),
+    ];
+    for view in queues {
+        rows.push([
+            view.queue.to_string(),
+            view.mode.to_string(),
+            view.accepted.to_string(),
+            view.scheduled.to_string(),
+            view.queued.to_string(),
+            view.running.to_string(),
+            view.oldest.map_or_else(|| "-".into(), time),
         ]);
     }
     columns(&rows)
@@ -83,6 +139,12 @@ pub(super) fn details(view: &JobView) -> String {
     if let Some(at) = view.finished_at {
         row("finished", &time(at));
     }
+    match (view.ready_at, view.waits_for, &view.progress) {
+        (Some(at), ..) => row("ready at", &time(at)),
+        (_, Some(count), _) => row("waits for", &format_args!("{count} others")),
+        (.., Some(progress)) => row("progress", &format_args!("{} % {}", progress.percent, progress.text)),
+        _ => {}
+    }
     if let Some(end) = &view.end {
         let usage = &end.usage;
         row("outcome", &format_args!("{}, audit log entry {}", end.outcome, end.log_index));
@@ -94,6 +156,12 @@ pub(super) fn details(view: &JobView) -> String {
         row("stdin", &format_args!("{} read", show_size(usage.stdin_bytes)));
         row("stdout", &format_args!("{}, {}", show_size(end.stdout.length), end.stdout.digest));
         row("stderr", &format_args!("{}, {}", show_size(end.stderr.length), end.stderr.digest));
+        if let Some(dead) = end.dead {
+            row("dead", &dead);
+        }
+        if let Some(result) = end.result {
+            row("result", &format_args!("{}, {}", show_size(result.length), result.digest));
+        }
         if usage.disk_bytes > 0 || usage.files > 0 {
             row("disk", &format_args!("{} more, {} files made", show_size(usage.disk_bytes), usage.files));
         }
@@ -128,7 +196,8 @@ fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use strongroom_job::{
-        Denial, Digest, JobEnd, JobId, JobState, ModuleRef, Name, Outcome, OutputSummary, Usage,
+        DeadReason, Denial, Digest, JobEnd, JobId, JobState, ModuleRef, Name, Outcome, OutputSummary,
+        Progress, QueueMode, Usage,
     };
 
     use super::*;
@@ -216,6 +285,63 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn a_job_that_is_not_over_says_what_it_waits_for() {
+        let standing = |change: &dyn Fn(&mut JobView)| {
+            let mut view = JobView { end: None, attempt: 0, ..view() };
+            change(&mut view);
+            let words = standing(&view);
+            let all = format!("{}\n{}", table(std::slice::from_ref(&view)), details(&view));
+            assert!(words.iter().all(|words| all.contains(&line(words))), "{all}");
+            (words, all)
+        };
+        assert_eq!(standing(&|_| ()).0, None);
+        let at = Some(Timestamp::from_millis(1_700_000_000_001));
+        let (words, all) = standing(&|view| view.ready_at = at);
+        assert_eq!(words.unwrap(), "at 2023-11-14T22:13:20.001Z");
+        assert!(all.contains("\nready at   2023-11-14T22:13:20.001Z"), "{all}");
+        let retried = |view: &mut JobView| (view.ready_at, view.attempt) = (at, 1);
+        assert_eq!(standing(&retried).0.unwrap(), "again at 2023-11-14T22:13:20.001Z");
+        assert_eq!(standing(&|view| view.waits_for = Some(1)).0.unwrap(), "waits for 1 other job");
+        let (words, all) = standing(&|view| {
+            view.progress = Some(Progress { percent: 42, text: "page \u{1b}[2J".into() });
+        });
+        assert_eq!(words.unwrap(), "42 % page \u{1b}[2J");
+        assert!(all.contains("\nprogress   42 % page \\x1b[2J") && !all.contains('\u{1b}'), "{all}");
+    }
+
+    #[test]
+    fn a_dead_job_says_why() {
+        let mut view = view();
+        let end = view.end.as_mut().unwrap();
+        (end.dead, end.result) = (Some(DeadReason::Attempts), Some(OutputSummary::nothing()));
+        assert!(
+            table(std::slice::from_ref(&view)).ends_with("unreachable \\x1b[31m; it had all its attempts")
+        );
+        let text = details(&view);
+        assert!(text.contains("\ndead       it had all its attempts\nresult     0 B, sha256:"), "{text}");
+    }
+
+    #[test]
+    fn queues_have_a_line_each() {
+        let view = QueueView {
+            queue: Name::default_name(),
+            mode: QueueMode::Paused,
+            accepted: 1,
+            scheduled: 20,
+            queued: 300,
+            running: 4,
+            oldest: Some(Timestamp::from_millis(0)),
+        };
+        let text = queues(&[view]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "QUEUE    MODE    WAIT FOR JOBS  SCHEDULED  READY  RUNNING  OLDEST READY");
+        assert_eq!(
+            lines[1],
+            "default  paused  1              20         300    4        1970-01-01T00:00:00.000Z"
+        );
     }
 
     #[test]

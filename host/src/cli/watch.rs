@@ -1,16 +1,25 @@
 //! Following one job: what its guest writes, as it comes, and how it ends.
 
 use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 use strongroom_job::{Base64Bytes, JobId, JobView, OutputStream};
 use strongroom_sdk::{AcceptedJob, Client, Error, Finished};
+use tokio::time::sleep;
+
+use crate::clock::Clock;
 
 use super::amount::{show_micros, show_size};
 use super::console::{Console, stdout_failed};
 use super::escape::{TerminalWriter, line};
 use super::exit::{Exit, Failure, MAX_GUEST_CODE};
+use super::progress::Standing;
+use super::task::TaskArgs;
 use super::view::Shown;
+
+/// The pause between two questions how a job stands, while somebody sees the answer.
+const LOOK: Duration = Duration::from_millis(400);
 
 /// Why following ended before the job did.
 #[derive(Debug)]
@@ -25,6 +34,7 @@ pub(super) enum Broken {
 pub(super) struct Watch {
     stdout: Sink,
     stderr: Sink,
+    standing: Standing,
 }
 
 struct Sink {
@@ -68,14 +78,29 @@ impl Watch {
             (stdout, stderr)
         };
         let sink = |stream, to| Sink { stream, position: 0, to };
-        Self { stdout: sink(OutputStream::Stdout, stdout), stderr: sink(OutputStream::Stderr, stderr) }
+        Self {
+            stdout: sink(OutputStream::Stdout, stdout),
+            stderr: sink(OutputStream::Stderr, stderr),
+            standing: Standing::new(console),
+        }
     }
 
     /// Writes the output as it comes, until the job is over. After a break it goes on where it stopped.
     pub(super) async fn follow(&mut self, client: &Client, job: JobId) -> Result<Finished, Broken> {
-        let Self { stdout, stderr } = self;
-        tokio::try_join!(stdout.copy(client, job, true), stderr.copy(client, job, true))?;
-        client.wait(job).await.map_err(Broken::Host)
+        let Self { stdout, stderr, standing } = self;
+        let copied = async {
+            tokio::try_join!(
+                stdout.copy(client, job, true, standing),
+                stderr.copy(client, job, true, standing)
+            )?;
+            client.wait(job).await.map_err(Broken::Host)
+        };
+        let finished = tokio::select! {
+            finished = copied => finished,
+            error = look(client, job, standing) => Err(Broken::Host(error)),
+        };
+        standing.make_way(b"");
+        finished
     }
 
     /// Bytes written so far, of both streams.
@@ -91,33 +116,50 @@ impl Watch {
         streams: &[OutputStream],
         follow: bool,
     ) -> Result<(), Broken> {
-        let Self { stdout, stderr } = self;
+        let Self { stdout, stderr, standing } = self;
         let wanted = |stream| streams.contains(&stream);
         let out = async {
-            if wanted(OutputStream::Stdout) { stdout.copy(client, job, follow).await } else { Ok(()) }
+            if wanted(OutputStream::Stdout) {
+                stdout.copy(client, job, follow, standing).await
+            } else {
+                Ok(())
+            }
         };
         let err = async {
-            if wanted(OutputStream::Stderr) { stderr.copy(client, job, follow).await } else { Ok(()) }
+            if wanted(OutputStream::Stderr) {
+                stderr.copy(client, job, follow, standing).await
+            } else {
+                Ok(())
+            }
         };
         tokio::try_join!(out, err).map(|_| ())
     }
 }
 
 impl Sink {
-    async fn copy(&mut self, client: &Client, job: JobId, follow: bool) -> Result<(), Broken> {
+    async fn copy(
+        &mut self,
+        client: &Client,
+        job: JobId,
+        follow: bool,
+        standing: &Standing,
+    ) -> Result<(), Broken> {
         let output = client.output(job, self.stream, self.position, follow).await;
         let mut output = output.map_err(Broken::Host)?;
         while let Some(bytes) = output.next().await.map_err(Broken::Host)? {
             // Whoever reads our output may be slow; the threads that serve the host must not wait with us.
-            tokio::task::block_in_place(|| self.write(&bytes)).map_err(Broken::Output)?;
+            tokio::task::block_in_place(|| self.write(&bytes, standing)).map_err(Broken::Output)?;
             self.position = output.position();
         }
         self.finish().map_err(Broken::Output)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8], standing: &Standing) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
+        }
+        if matches!(self.to, To::StdoutTerminal(_) | To::StderrTerminal(_)) {
+            standing.make_way(bytes);
         }
         match &mut self.to {
             To::Stdout => write_now(io::stdout().lock(), bytes),
@@ -142,9 +184,31 @@ impl Sink {
     }
 }
 
+/// Shows how the job stands for as long as it is asked to; ends only when the host cannot be asked.
+async fn look(client: &Client, job: JobId, standing: &Standing) -> Error {
+    if !standing.shows() {
+        return std::future::pending().await;
+    }
+    loop {
+        // A short job is over before anybody could read how it stands.
+        sleep(LOOK).await;
+        match client.show(job).await {
+            Ok(view) => standing.show(&view),
+            Err(error) => return error,
+        }
+    }
+}
+
 fn write_now(mut to: impl io::Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)?;
     to.flush()
+}
+
+/// Says so when a job's time has passed before it is sent.
+pub(super) fn tell_late(task: &TaskArgs, console: &Console) {
+    if let Some(remark) = task.plan.remark(Clock::default().now()) {
+        console.say(remark);
+    }
 }
 
 /// Says that the host has taken the job.
@@ -152,7 +216,16 @@ pub(super) fn tell_accepted(console: &Console, accepted: &AcceptedJob) -> Result
     if console.json() {
         return console.document(&Line::Accepted(accepted));
     }
-    console.say(format_args!("job {} accepted, audit log entry {}", accepted.job, accepted.log_index));
+    match accepted.existing {
+        None => {
+            console
+                .say(format_args!("job {} accepted, audit log entry {}", accepted.job, accepted.log_index));
+        }
+        Some(existing) => console.say(format_args!(
+            "job {existing} has the unique key and is followed in place of this one, audit log entry {}",
+            accepted.log_index
+        )),
+    }
     Ok(())
 }
 
@@ -184,9 +257,11 @@ fn words(view: &JobView, finished: &Finished, exit: Exit) -> String {
         }
         _ => String::new(),
     };
+    let dead = end.dead.map_or_else(String::new, |why| format!("; not tried again: {why}"));
+    let attempts = if view.attempt > 1 { format!(" in attempt {}", view.attempt) } else { String::new() };
     let fuel = usage.fuel.map_or(String::new(), |fuel| format!(", {fuel} fuel"));
     format!(
-        "job {} {}{capped}; {} ({} CPU), {} peak memory{fuel}, {} out, {} err; audit log entry {}",
+        "job {} {}{capped}{attempts}{dead}; {} ({} CPU), {} peak memory{fuel}, {} out, {} err; audit log entry {}",
         view.job,
         end.outcome,
         show_micros(usage.wall_us),

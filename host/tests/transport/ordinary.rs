@@ -29,7 +29,12 @@ fn code(error: &Error) -> RefusalCode {
 }
 
 fn quick() -> Retry {
-    Retry { attempts: 5, first_pause: Duration::from_millis(1), max_pause: Duration::from_millis(5) }
+    Retry {
+        attempts: 5,
+        first_pause: Duration::from_millis(1),
+        max_pause: Duration::from_millis(5),
+        queue_full: true,
+    }
 }
 
 async fn site_and_client() -> (Site, Client) {

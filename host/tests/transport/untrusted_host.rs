@@ -10,8 +10,8 @@ use super::site::{Lie, Site, soon};
 async fn finished_job() -> (Site, Client, JobId) {
     let me = Identity::generate().unwrap();
     let site = Site::start(&[&me]);
-    let retry =
-        Retry { attempts: 3, first_pause: Duration::from_millis(1), max_pause: Duration::from_millis(1) };
+    let pause = Duration::from_millis(1);
+    let retry = Retry { attempts: 3, first_pause: pause, max_pause: pause, queue_full: true };
     let client = soon(Client::connect(ConnectOptions { retry, ..site.options(&me) })).await.unwrap();
     let accepted = soon(client.submit(&job())).await.unwrap();
     (site, client, accepted.job)

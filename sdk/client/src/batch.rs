@@ -1,10 +1,11 @@
-//! [`Batch`]: many jobs that differ in arguments, environment or input, under one signature.
+//! [`Batch`]: many jobs that differ in a few parts, under one signature.
 //!
-//! A signature costs more than everything else that a small job does; a batch pays for one.
+//! A signature costs more than everything else that a small job does; a batch pays for one. Jobs that wait for each other, or that
+//! have little in common, are easier said as a [`Flow`](crate::Flow), which makes such a batch.
 
 use std::collections::BTreeMap;
 
-use strongroom_job::{Base64Bytes, Input, JobId, Variation};
+use strongroom_job::{Base64Bytes, Capabilities, Input, JobId, Limits, ModuleRef, Plan, Variation};
 
 use crate::Job;
 
@@ -23,6 +24,10 @@ pub struct BatchJob {
     args: Option<Vec<String>>,
     env: Option<BTreeMap<String, String>>,
     input: Option<Input>,
+    module: Option<ModuleRef>,
+    capabilities: Option<Box<Capabilities>>,
+    limits: Option<Box<Limits>>,
+    plan: Option<Box<Plan>>,
 }
 
 impl Batch {
@@ -64,7 +69,11 @@ impl Batch {
             args: job.args.clone(),
             env: job.env.clone(),
             input: job.input.clone(),
-            ..Variation::of(*id)
+            module: job.module,
+            capabilities: job.capabilities.clone(),
+            limits: job.limits.clone(),
+            plan: job.plan.clone(),
+            id: *id,
         };
         self.jobs.iter().zip(ids).map(vary).collect()
     }
@@ -97,6 +106,30 @@ impl BatchJob {
     /// Replaces the template's input by one that the host already has.
     pub fn input(mut self, input: Input) -> Self {
         self.input = Some(input);
+        self
+    }
+
+    /// Replaces the template's module.
+    pub const fn module(mut self, module: ModuleRef) -> Self {
+        self.module = Some(module);
+        self
+    }
+
+    /// Replaces all that the template asks for.
+    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = Some(Box::new(capabilities));
+        self
+    }
+
+    /// Replaces all of the template's limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(Box::new(limits));
+        self
+    }
+
+    /// Replaces the template's plan as a whole. Its `after` counts places in the batch, from 0.
+    pub fn plan(mut self, plan: Plan) -> Self {
+        self.plan = Some(Box::new(plan));
         self
     }
 }

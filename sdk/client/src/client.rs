@@ -1,5 +1,6 @@
 //! [`Client`]: what a program does with a host.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::output::OutputReader;
 use crate::push::Push;
 use crate::session::Link;
 use crate::signing::{self, Signed};
-use crate::{Batch, Error, Identity, Job, Retry, Source};
+use crate::{Batch, Error, Flow, Identity, Job, Retry, Source};
 
 /// Jobs that [`ListFilter::default`] asks for at once.
 const DEFAULT_PAGE: u32 = 100;
@@ -167,6 +168,10 @@ impl Client {
 
     /// Signs `job` as a new job and submits it. Once this returns, the job is durable and in the audit log.
     ///
+    /// If the job is [`unique`](Job::unique) with [`Taken::Existing`](crate::Taken) and its key is taken, it is not run, and
+    /// `existing` in the answer names the job that has the key. The host keeps no job under the new id then: show, wait for and
+    /// read that one, for which [`runs_as`](crate::runs_as) is the short word.
+    ///
     /// # Errors
     /// [`Refused`](Error::Refused) with the host's reason; [`InvalidJob`](Error::InvalidJob) before anything is sent.
     pub async fn submit(&self, job: &Job) -> Result<AcceptedJob, Error> {
@@ -181,6 +186,16 @@ impl Client {
     /// As [`submit`](Self::submit).
     pub async fn submit_batch(&self, batch: &Batch) -> Result<Vec<AcceptedJob>, Error> {
         let signed = self.sign_batch(batch).await?;
+        self.submit_signed(&signed).await
+    }
+
+    /// Signs a flow once and submits it: all of its jobs are accepted or none. The answer is in the order in which the jobs were
+    /// added: `accepted[handle.index()]` is the one of `handle`.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_flow(&self, flow: &Flow) -> Result<Vec<AcceptedJob>, Error> {
+        let signed = self.sign_flow(flow).await?;
         self.submit_signed(&signed).await
     }
 
@@ -202,12 +217,26 @@ impl Client {
         signing::sign_batch(self, batch).await
     }
 
-    /// Submits what was signed before. Safe to repeat: the same bytes get the same answer and run once.
+    /// Signs a flow once without submitting it.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign).
+    pub async fn sign_flow(&self, flow: &Flow) -> Result<Signed, Error> {
+        signing::sign_flow(self, flow).await
+    }
+
+    /// Submits what was signed before. Safe to repeat: the same bytes get the same answer and run once. The answer is in the order
+    /// of [`Signed::jobs`].
     ///
     /// # Errors
     /// [`Refused`](Error::Refused) with the host's reason.
     pub async fn submit_signed(&self, signed: &Signed) -> Result<Vec<AcceptedJob>, Error> {
-        self.send_envelope(&signed.envelope, &signed.jobs).await
+        let accepted = self.send_envelope(&signed.envelope, &signed.sent).await?;
+        if signed.jobs == signed.sent {
+            return Ok(accepted);
+        }
+        let mut by_id: HashMap<JobId, AcceptedJob> = accepted.into_iter().map(|one| (one.job, one)).collect();
+        Ok(signed.jobs.iter().filter_map(|job| by_id.remove(job)).collect())
     }
 
     /// Submits an envelope that was signed elsewhere with this client's key. Safe to repeat.

@@ -4,7 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use strongroom_job::{BodyError, CloseCode, Digest, EnvelopeError, JobId, OutputStream, PublicKey, Refusal};
+use strongroom_job::{
+    BodyError, CloseCode, Digest, EnvelopeError, JobId, JobState, OutputStream, PublicKey, Refusal,
+};
 
 /// Why a call of the SDK failed.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +144,24 @@ pub enum Error {
         /// Which.
         path: PathBuf,
         /// What is wrong and how to mend it.
+        problem: String,
+    },
+
+    /// The job is not over, so what is only known then cannot be had.
+    #[error("job {job} is {state}, not over: wait for its end first")]
+    NotOver {
+        /// Which.
+        job: JobId,
+        /// How it stands.
+        state: JobState,
+    },
+
+    /// The job cannot be run once more; nothing was sent.
+    #[error("job {job} is not run again: {problem}")]
+    NotAgain {
+        /// Which.
+        job: JobId,
+        /// Why not.
         problem: String,
     },
 

@@ -2,18 +2,21 @@
 
 mod asks;
 mod bounds;
+mod plan;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use asks::Asks;
+use plan::Plans;
+pub use plan::{Retries, When};
 use strongroom_job::{
     Access, Base64Bytes, Capabilities, Entry, Input, Limits, MAX_INLINE_INPUT_BYTES, ModuleRef, Mount,
-    MountSource, Name, Plan, Task,
+    MountSource, Name, Task, Timestamp,
 };
 
-use crate::{Error, Source};
+use crate::{Error, Source, clock};
 
 /// How long a job may wait to be accepted when it does not say, unless the host allows less.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
@@ -37,6 +40,7 @@ pub struct Job {
     priority: i8,
     idempotent: bool,
     labels: BTreeMap<String, String>,
+    plans: Plans,
     lifetime: Option<Duration>,
 }
 
@@ -73,6 +77,7 @@ impl Job {
             priority: 0,
             idempotent: false,
             labels: BTreeMap::new(),
+            plans: Plans::default(),
             lifetime: None,
         }
     }
@@ -175,7 +180,10 @@ impl Job {
         self
     }
 
-    /// How long after signing the host may accept the job; [`DEFAULT_LIFETIME`] or the host's maximum when this is not said.
+    /// How long after signing the host may *accept* the job; [`DEFAULT_LIFETIME`] or the host's maximum when this is not said.
+    ///
+    /// That is all it bounds: once accepted, the job waits for its time, its retries and its turn for as long as its plan says.
+    /// See [`at`](Self::at) and [`expires_at`](Self::expires_at).
     pub const fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
@@ -186,12 +194,16 @@ impl Job {
         self
     }
 
+    pub(crate) const fn said_lifetime(&self) -> Option<Duration> {
+        self.lifetime
+    }
+
     pub(crate) const fn stdin(&self) -> &Stdin {
         &self.stdin
     }
 
-    pub(crate) fn lifetime_within(&self, host_maximum: Duration) -> Duration {
-        self.lifetime.unwrap_or(DEFAULT_LIFETIME.min(host_maximum))
+    pub(crate) fn lifetime_within(said: Option<Duration>, host_maximum: Duration) -> Duration {
+        said.unwrap_or(DEFAULT_LIFETIME.min(host_maximum))
     }
 
     /// The task as it will be signed, with `input` in place of what had to be pushed.
@@ -199,6 +211,11 @@ impl Job {
     /// # Errors
     /// A name that is none, such as a queue's.
     pub fn task(&self, input: Input) -> Result<Task, Error> {
+        self.task_at(input, clock::now())
+    }
+
+    /// The task as it is signed at `now`.
+    pub(crate) fn task_at(&self, input: Input, now: Timestamp) -> Result<Task, Error> {
         let queue = match &self.queue {
             Some(queue) => name("queue", queue)?,
             None => Name::default_name(),
@@ -232,7 +249,7 @@ impl Job {
             priority: self.priority,
             idempotent: self.idempotent,
             labels: self.labels.clone(),
-            plan: Plan::default(),
+            plan: self.plans.at(now),
         })
     }
 }
@@ -314,8 +331,9 @@ mod tests {
     #[test]
     fn an_unsaid_lifetime_fits_the_host_and_a_said_one_is_kept() {
         let minute = Duration::from_secs(60);
-        assert_eq!(Job::new(module()).lifetime_within(minute), minute);
-        assert_eq!(Job::new(module()).lifetime_within(Duration::MAX), DEFAULT_LIFETIME);
-        assert_eq!(Job::new(module()).lifetime(minute * 2).lifetime_within(minute), minute * 2);
+        assert_eq!(Job::lifetime_within(None, minute), minute);
+        assert_eq!(Job::lifetime_within(None, Duration::MAX), DEFAULT_LIFETIME);
+        let said = Job::new(module()).lifetime(minute * 2).said_lifetime();
+        assert_eq!(Job::lifetime_within(said, minute), minute * 2);
     }
 }

@@ -21,23 +21,27 @@
 //!
 //! 1. [`Identity`] and [`KnownHosts`] say who we are and whom we trust (`identity`, `known_hosts`);
 //! 2. [`Client::connect`] makes a channel on which each side has proven its key (`tls`, `quic`, `session`);
-//! 3. [`Job`] or [`Batch`] becomes a signed envelope (`job`, `batch`, `signing`);
+//! 3. [`Job`], [`Batch`] or [`Flow`] becomes a signed envelope (`job`, `batch`, `flow`, `signing`);
 //! 4. one stream carries one request and its answer (`exchange`), again if the trouble was temporary (`retry`);
-//! 5. blobs go in and output comes out in pieces (`push`, `output`), checked against their SHA-256.
+//! 5. blobs go in and output comes out in pieces (`push`, `output`), checked against their SHA-256;
+//! 6. jobs are watched, read back and signed anew, queues looked at and set (`watch`, `again`, `queues`).
 //!
 //! *Never:* trust on first use, a secret in an error or a log, a whole input or output in memory.
 #![forbid(unsafe_code)]
 
+mod again;
 mod batch;
 mod client;
 mod clock;
 mod error;
 mod exchange;
+mod flow;
 mod identity;
 mod job;
 mod known_hosts;
 mod output;
 mod push;
+mod queues;
 mod quic;
 mod random;
 mod retry;
@@ -45,12 +49,14 @@ mod session;
 mod signing;
 mod source;
 mod tls;
+mod watch;
 
 pub use batch::{Batch, BatchJob};
 pub use client::{Client, ConnectOptions, Finished, JobList, ListFilter, Timeouts};
 pub use error::Error;
+pub use flow::{Flow, FlowJob, Handle};
 pub use identity::Identity;
-pub use job::{DEFAULT_LIFETIME, Job};
+pub use job::{DEFAULT_LIFETIME, Job, Retries, When};
 pub use known_hosts::KnownHosts;
 pub use output::OutputReader;
 pub use push::{Progress, Push};
@@ -61,5 +67,7 @@ pub use source::Source;
 pub use strongroom_job as types;
 pub use strongroom_job::{
     AcceptedJob, Artifact, Denial, Digest, HostView, Input, JobEnd, JobId, JobState, JobView, ModuleRef,
-    ModuleView, Name, Outcome, OutputStream, PublicKey, Refusal, RefusalCode, SecretKey,
+    ModuleView, Name, Outcome, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, RetryOn,
+    SecretKey, Taken, Timestamp,
 };
+pub use watch::runs_as;

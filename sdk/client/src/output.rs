@@ -32,6 +32,8 @@ enum What {
     Stream { stream: OutputStream, follow: bool },
     /// A file, as the host recorded it.
     Artifact(Artifact),
+    /// The task as it was signed, in JSON.
+    Task,
 }
 
 impl OutputReader {
@@ -52,6 +54,10 @@ impl OutputReader {
         offset: u64,
     ) -> Result<Self, Error> {
         Self::open(client, job, What::Artifact(artifact), offset).await
+    }
+
+    pub(crate) async fn open_task(client: Client, job: JobId) -> Result<Self, Error> {
+        Self::open(client, job, What::Task, 0).await
     }
 
     async fn open(client: Client, job: JobId, what: What, offset: u64) -> Result<Self, Error> {
@@ -138,6 +144,7 @@ impl OutputReader {
                 Request::Output { job, stream: *stream, offset, follow: *follow }
             }
             What::Artifact(artifact) => Request::Artifact { job, name: artifact.name.clone(), offset },
+            What::Task => Request::Task { job },
         };
         let mut exchange = Exchange::on(link, &session, &request).await?;
         exchange.end_request();
@@ -184,6 +191,11 @@ impl OutputReader {
 
     async fn recover(&mut self, error: Error) -> Result<(), Error> {
         self.exchange = None;
+        if matches!(self.what, What::Task) && self.position > 0 {
+            // It is always sent whole, so a part of it cannot be gone on with.
+            self.done = true;
+            return Err(error);
+        }
         if !error.is_temporary() {
             self.done = true;
             return Err(error);
@@ -200,6 +212,8 @@ impl OutputReader {
     async fn check(&mut self) -> Result<(), Error> {
         let recorded = match &self.what {
             What::Artifact(artifact) => OutputSummary { length: artifact.length, digest: artifact.digest },
+            // A task has no digest of its own: whoever uses it checks that it is one.
+            What::Task => return Ok(()),
             What::Stream { .. } if !self.follows() && self.end.is_none() => return Ok(()),
             What::Stream { stream, .. } => {
                 let view = self.client.show(self.job).await?;
@@ -223,6 +237,7 @@ impl OutputReader {
         let OutputSummary { length: expected_length, digest: expected_digest } = recorded;
         let (job, found_length, found_digest) = (self.job, self.position, digest);
         Err(match &self.what {
+            What::Task => self.client.protocol("it recorded a digest of a task"),
             What::Stream { stream, .. } => Error::OutputMismatch {
                 job,
                 stream: *stream,

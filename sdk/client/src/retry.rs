@@ -5,6 +5,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use strongroom_job::RefusalCode;
+
 use crate::{Error, random};
 
 /// How often and how patiently to repeat. The default: 8 attempts, pauses from 100 ms doubling up to 5 s, so that all pauses
@@ -17,11 +19,19 @@ pub struct Retry {
     pub first_pause: Duration,
     /// No pause is longer.
     pub max_pause: Duration,
+    /// Whether a full queue is waited for, too. If not, the caller sees [`QueueFull`](RefusalCode::QueueFull) at once and decides:
+    /// wait longer, give up, or tell whoever asked. What was lost or is busy is repeated all the same.
+    pub queue_full: bool,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 8, first_pause: Duration::from_millis(100), max_pause: Duration::from_secs(5) }
+        Self {
+            attempts: 8,
+            first_pause: Duration::from_millis(100),
+            max_pause: Duration::from_secs(5),
+            queue_full: true,
+        }
     }
 }
 
@@ -29,7 +39,13 @@ impl Retry {
     /// Repeats nothing.
     #[must_use]
     pub const fn none() -> Self {
-        Self { attempts: 1, first_pause: Duration::ZERO, max_pause: Duration::ZERO }
+        Self { attempts: 1, first_pause: Duration::ZERO, max_pause: Duration::ZERO, queue_full: false }
+    }
+
+    /// The same, but a full queue is told to the caller at once.
+    #[must_use]
+    pub const fn unless_full(self) -> Self {
+        Self { queue_full: false, ..self }
     }
 
     /// The most that all pauses together can take.
@@ -46,13 +62,18 @@ impl Retry {
         let mut tried = 0;
         loop {
             match attempt().await {
-                Err(error) if error.is_temporary() => {
+                Err(error) if error.is_temporary() && self.covers(&error) => {
                     tried += 1;
                     self.rest(tried, error).await?;
                 }
                 other => return other,
             }
         }
+    }
+
+    const fn covers(&self, error: &Error) -> bool {
+        let full = matches!(error, Error::Refused(refusal) if matches!(refusal.code, RefusalCode::QueueFull));
+        self.queue_full || !full
     }
 
     /// Waits before the next attempt; gives `error` back when there is none left after `tried`.
@@ -75,12 +96,13 @@ impl Retry {
 
 #[cfg(test)]
 mod tests {
-    use strongroom_job::{Refusal, RefusalCode};
+    use strongroom_job::Refusal;
 
     use super::*;
 
     fn quick(attempts: u32) -> Retry {
-        Retry { attempts, first_pause: Duration::from_micros(1), max_pause: Duration::from_micros(2) }
+        let (first_pause, max_pause) = (Duration::from_micros(1), Duration::from_micros(2));
+        Retry { attempts, first_pause, max_pause, queue_full: true }
     }
 
     async fn attempts_made(retry: Retry, code: RefusalCode, succeed_at: u32) -> (u32, bool) {
@@ -107,6 +129,13 @@ mod tests {
         assert_eq!(attempts_made(quick(5), RefusalCode::Busy, 9).await, (5, false));
         assert_eq!(attempts_made(quick(5), RefusalCode::Conflict, 3).await, (1, false));
         assert_eq!(attempts_made(Retry::none(), RefusalCode::QueueFull, 2).await, (1, false));
+    }
+
+    // Red without `covers`.
+    #[tokio::test]
+    async fn a_caller_can_choose_to_see_a_full_queue_at_once() {
+        assert_eq!(attempts_made(quick(5).unless_full(), RefusalCode::QueueFull, 2).await, (1, false));
+        assert_eq!(attempts_made(quick(5).unless_full(), RefusalCode::Busy, 2).await, (2, true));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Job {
 }
 
 /// Rounded up, so that a short timeout never becomes none.
-fn whole_millis(duration: Duration) -> u64 {
+pub(super) fn whole_millis(duration: Duration) -> u64 {
     let millis = duration.as_nanos().div_ceil(1_000_000);
     u64::try_from(millis).unwrap_or(u64::MAX)
 }
