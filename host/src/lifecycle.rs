@@ -8,14 +8,18 @@
 //!      └── Unmet, Cancel, Expire, Replace ─┴── Cancel, Expire, Replace ─────────────────────────────────┘
 //! ```
 //!
+//! A series, of which runs are made, has a life of its own: [`series`].
+//!
 //! *Owns:* which transitions exist. *Never:* I/O, clocks (`now` is passed in), who may ask for a transition.
 //! *Crash:* after a restart every job that was `Running` gets `Recover`, through this same function.
+
+pub mod series;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use strongroom_job::{
-    Artifact, DeadReason, Denial, Event as Said, JobId, JobState, Outcome, OutputSummary, PublicKey,
+    Artifact, DeadReason, Denial, Event as Said, JobId, JobState, Outcome, OutputSummary, PublicKey, Repeat,
     RetryPolicy, Task, Timestamp, Usage,
 };
 
@@ -37,6 +41,9 @@ pub struct Life {
     /// Not started then or later, as signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// It is a series, as signed: it never runs itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Box<Repeat>>,
     /// Attempts begun so far. The number of the running attempt is its fence: a result under another number is void.
     pub attempt: u32,
     /// Attempts that ended because the host went down.
@@ -189,6 +196,9 @@ pub enum Illegal {
     /// Its time is not up yet.
     #[error("the job does not expire yet")]
     NotExpired,
+    /// It never starts: runs are made of it.
+    #[error("the job is a series, of which runs are made")]
+    Series,
 }
 
 const fn none(count: &u32) -> bool {
@@ -208,15 +218,17 @@ impl Life {
             let until = [age, last].into_iter().flatten().min();
             Box::new(Retrying { policy, until })
         });
-        let stage = match waits_for {
-            0 => ready(plan.at, now),
-            waits_for => Stage::Accepted { waits_for },
+        let stage = match (waits_for, &plan.repeat) {
+            (0, Some(repeat)) => Stage::Scheduled { ready_at: series::first(repeat, now) },
+            (0, None) => ready(plan.at, now),
+            (waits_for, _) => Stage::Accepted { waits_for },
         };
         Self {
             idempotent: task.idempotent,
             retry,
             at: plan.at,
             expires: plan.expires,
+            repeat: plan.repeat.clone().map(Box::new),
             attempt: 0,
             crashes: 0,
             started_at: None,
@@ -294,6 +306,7 @@ pub fn step(job: JobId, life: &Life, event: Event, now: Timestamp) -> Result<(Li
         (Stage::Scheduled { ready_at }, Event::Start) if now < *ready_at => {
             return Err(Illegal::TooEarly(*ready_at));
         }
+        (Stage::Scheduled { .. }, Event::Start) if life.repeat.is_some() => return Err(Illegal::Series),
         // The slot came too late: the job must not start, and need not wait for somebody to notice.
         (Stage::Scheduled { .. } | Stage::Queued, Event::Start) if has_expired(life, now) => {
             over(Outcome::Expired)

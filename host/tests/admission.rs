@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::{NOW, admit, body, config, host_key, principal, secret};
 use strongroom::config::{Config, Volume};
 use strongroom_job::{
-    Access, Event, JobBody, Limits, Mount, MountSource, Refusal, RefusalCode, SecretForm, SecretUse,
-    Timestamp,
+    Access, Event, JobBody, Limits, Missed, Mount, MountSource, Refusal, RefusalCode, Repeat, SecretForm,
+    SecretUse, Timestamp,
 };
 
 fn refused(change: impl FnOnce(&mut JobBody, &mut Config)) -> Refusal {
@@ -132,6 +132,50 @@ fn a_job_that_has_expired_already_is_refused() {
     let (mut body, config) = (body(1), config());
     body.task.plan.expires = Some(later(Duration::from_millis(1)));
     assert!(admit(&body, &config, NOW).is_ok());
+}
+
+// Red without `series` in `admission::plan`.
+#[test]
+fn a_series_that_is_never_due_is_refused_in_the_words_of_its_calendar() {
+    let repeat = |cron: &str, zone: &str, until: Duration| Repeat {
+        cron: cron.into(),
+        zone: zone.into(),
+        until: later(until),
+        missed: Missed::Once,
+    };
+    let of = |repeat: Repeat| refused(|body, _| body.task.plan.repeat = Some(repeat));
+    let day = Duration::from_secs(24 * 3600);
+    for (repeat, why) in [
+        (
+            repeat("0 3 * *", "UTC", day),
+            "\"0 3 * *\" is not a cron expression (minute hour day month weekday): ",
+        ),
+        (repeat("0 0 30 2 *", "UTC", day), "\"0 0 30 2 *\" never fires: there is no such day"),
+        (repeat("0 3 * * *", "Mars/Olympus", day), "\"Mars/Olympus\" is not a time zone: "),
+        // NOW is 8:00:00 and the first time after it 9:00:00, which is the end.
+        (
+            repeat("0 * * * *", "UTC", day / 24),
+            "\"0 * * * *\" is not due before plan.repeat.until; sign it with a later end",
+        ),
+    ] {
+        let refusal = of(repeat);
+        assert_eq!(refusal.code, RefusalCode::NeverRuns, "{refusal}");
+        let start = format!("the job would never run: plan.repeat: {why}");
+        assert!(refusal.message.starts_with(&start), "{refusal}");
+    }
+    let mut body = body(1);
+    body.task.plan.repeat = Some(repeat("0 * * * *", "UTC", day / 24 + Duration::from_millis(1)));
+    assert!(admit(&body, &config(), NOW).is_ok());
+    body.task.plan.repeat = Some(repeat("0 * * * *", "UTC", 366 * day));
+    assert!(admit(&body, &config(), NOW).is_ok());
+    let refusal = of(repeat("0 * * * *", "UTC", 366 * day + Duration::from_secs(1)));
+    assert_eq!(refusal.code, RefusalCode::LimitTooHigh);
+    assert!(
+        refusal.message.starts_with(
+            "plan.repeat.until is 31622401 s ahead, and this host takes a series for at most 31622400 s: "
+        ),
+        "{refusal}"
+    );
 }
 
 // Red without the comparison with `max_schedule_ahead`.

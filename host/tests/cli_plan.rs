@@ -148,3 +148,14 @@ fn a_terminal_shows_what_a_job_waits_for_and_a_pipe_nothing() {
     let said = place.run(&["run", "out.wasm", "--at", "+600ms"]).exits(0);
     assert_eq!((said.out(), said.stderr.as_str()), ("hello\n", ""));
 }
+
+#[test]
+fn a_series_is_nothing_to_wait_for() {
+    let place = Place::new();
+    place.module("out.wasm", &print(1, "hello", 5));
+    let cron = ["--cron", "0 3 * * *", "--until", "+1d"];
+    let said = place.run(&[&["run", "out.wasm"], &cron[..]].concat()).exits(126);
+    assert!(said.stderr.contains("unexpected argument '--cron'"), "{said:?}");
+    let said = place.run(&[&["submit", "out.wasm", "--wait"], &cron[..]].concat()).exits(126);
+    assert!(said.stderr.contains("cannot be used with"), "{said:?}");
+}

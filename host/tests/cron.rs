@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use strongroom::schedule::{Cron, CronError, MAX_CRON_BYTES, Missed};
-use strongroom_job::Timestamp;
+use strongroom::schedule::{Cron, CronError, MAX_CRON_BYTES};
+use strongroom_job::{Missed, Timestamp};
 
 const VIENNA: &str = "Europe/Vienna";
 const HOUR: u64 = 3_600_000;

@@ -292,7 +292,9 @@ fn answer(result: Result<Committed, CommitError>) -> Answer {
         Err(CommitError::UnknownJob) => Answer::Unknown,
         Err(CommitError::Conflict(job)) => Answer::Conflict(number(&job)),
         Err(CommitError::Full { .. }) => Answer::Full,
-        Err(CommitError::Illegal(error @ (Illegal::TooEarly(_) | Illegal::NotExpired))) => panic!("{error}"),
+        Err(CommitError::Illegal(error @ (Illegal::TooEarly(_) | Illegal::NotExpired | Illegal::Series))) => {
+            panic!("{error}")
+        }
         Err(error @ CommitError::NotUnique { .. }) => panic!("{error}"),
         Err(CommitError::Failed(reason)) => panic!("the store failed by itself: {reason}"),
     }

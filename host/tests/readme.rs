@@ -66,7 +66,7 @@ fn the_other_how_tos_work_as_described() {
     ] {
         assert!(said.out().lines().any(|line| line == shown), "{shown}: {said:?}");
     }
-    let others = ["check-the-log", "run-a-service", "write-a-task"];
+    let others = ["check-the-log", "run-a-service", "run-every-night", "write-a-task"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
         assert_eq!(statuses(&said), [""; 0], "{said:?}");
@@ -82,6 +82,7 @@ fn the_other_how_tos_work_as_described() {
         "learn-what-a-module-needs",
         "let-somebody-submit",
         "run-a-service",
+        "run-every-night",
         "write-a-task",
     ];
     assert_eq!(found, run);

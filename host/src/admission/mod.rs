@@ -1,6 +1,6 @@
 //! Admission: from a job that somebody signed to a job that this host has agreed to run.
 //!
-//! [`admit`] is the only maker of an [`AdmittedJob`], and an `AdmittedJob` is the only way to a
+//! [`admit`] is the only maker of an [`AdmittedJob`] (a run of a series is a part of one: [`AdmittedJob::occurrence`]), and an `AdmittedJob` is the only way to a
 //! [`Grant`](strongroom_runtime::Grant) for somebody else's job: no guest byte runs that did not come through here. The one other
 //! maker of grants is `trial`, for what a user of this machine tries with their own rights.
 //!
@@ -10,6 +10,7 @@
 mod grant;
 mod labels;
 mod network;
+mod occurrence;
 mod plan;
 pub mod quota;
 mod trial;

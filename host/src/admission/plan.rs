@@ -1,8 +1,11 @@
 //! The times of a plan: whether a job could run at all, and whether this host waits that long.
 
-use strongroom_job::{Plan, Refusal, RefusalCode, Timestamp};
+use std::time::Duration;
+
+use strongroom_job::{Plan, Refusal, RefusalCode, Repeat, Timestamp};
 
 use crate::config::Bounds;
+use crate::schedule::Cron;
 
 /// Whether the job can still start, and not too far ahead. A start in the past is no fault: the job is ready at once.
 ///
@@ -28,5 +31,30 @@ pub(super) fn check(plan: &Plan, bounds: &Bounds, now: Timestamp) -> Result<(), 
         );
         return Err(Refusal::new(RefusalCode::LimitTooHigh, text));
     }
-    Ok(())
+    plan.repeat.as_ref().map_or(Ok(()), |repeat| series(repeat, bounds.max_schedule_ahead, now))
+}
+
+/// Whether a series is due at all, and ends before this host stops looking ahead.
+fn series(repeat: &Repeat, max_ahead: Duration, now: Timestamp) -> Result<(), Refusal> {
+    let never = |why: String| {
+        Refusal::new(RefusalCode::NeverRuns, format!("the job would never run: plan.repeat: {why}"))
+    };
+    let ahead = repeat.until.since(now);
+    if ahead > max_ahead {
+        let text = format!(
+            "plan.repeat.until is {} s ahead, and this host takes a series for at most {} s: sign it for a shorter time and again \
+             before it ends, or ask this host's operator for more",
+            ahead.as_secs(),
+            max_ahead.as_secs()
+        );
+        return Err(Refusal::new(RefusalCode::LimitTooHigh, text));
+    }
+    let cron = Cron::parse(&repeat.cron, &repeat.zone).map_err(|error| never(error.to_string()))?;
+    match cron.next(now) {
+        Some(first) if first < repeat.until => Ok(()),
+        _ => Err(never(format!(
+            "{:?} is not due before plan.repeat.until; sign it with a later end",
+            repeat.cron
+        ))),
+    }
 }

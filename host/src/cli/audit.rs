@@ -302,6 +302,12 @@ fn words(entry: &Entry) -> String {
         Event::Merged { job, principal, into, .. } => {
             format!("merged: job {job} of {} into {into}, which has its unique key", principal.short())
         }
+        Event::Fired { job, run, due } => {
+            format!("fired: series {job} as job {run}, due at {}", time(*due))
+        }
+        Event::Missed { job, from, until } => {
+            format!("missed: series {job}, from {} until before {}", time(*from), time(*until))
+        }
         Event::QueueSet { queue, mode, principal } => {
             format!("queue {queue} is {mode}, by {}", principal.short())
         }

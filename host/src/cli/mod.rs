@@ -30,6 +30,7 @@ mod progress;
 mod queue;
 mod reach;
 mod remote;
+mod repeat;
 mod run;
 mod secret;
 mod serve;

@@ -140,7 +140,7 @@ impl From<IfTaken> for Taken {
 }
 
 /// `+10m`, or RFC 3339 with its offset.
-fn when(text: &str) -> Result<When, String> {
+pub(super) fn when(text: &str) -> Result<When, String> {
     if let Some(delay) = text.strip_prefix('+') {
         return duration(delay).map(When::In);
     }
@@ -210,6 +210,7 @@ mod tests {
             group: Some("customer 12".into()),
             requires: [("environment".to_owned(), "production".to_owned())].into(),
             after: Vec::new(),
+            repeat: None,
         };
         assert_eq!(full.unwrap(), expected);
     }

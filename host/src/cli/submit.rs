@@ -6,6 +6,7 @@ use strongroom_sdk::{AcceptedJob, Client, runs_as};
 use super::console::{Console, stdout_failed};
 use super::exit::{Exit, Failure};
 use super::remote::RemoteArgs;
+use super::repeat::RepeatArgs;
 use super::signal::Stop;
 use super::task::{BareName, Prepared, TaskArgs};
 use super::watch::{Broken, Watch, tell_accepted, tell_end, tell_late};
@@ -20,24 +21,32 @@ pub(super) struct SubmitArgs {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
+    repeat: RepeatArgs,
+    #[command(flatten)]
     task: TaskArgs,
 }
 
 pub(super) fn submit(common: &Common, args: SubmitArgs, console: &Console) -> Result<Exit, Failure> {
-    let SubmitArgs { remote, wait, task } = args;
+    let SubmitArgs { remote, wait, repeat, task } = args;
     tell_late(&task, console);
     let task = task.prepare(BareName::Volume, &common.home()?)?;
     with_runtime(async {
         let client = remote.connect(common).await?;
-        let result = send(&client, &task, wait, console).await;
+        let result = send(&client, &task, &repeat, wait, console).await;
         client.close().await;
         result
     })
 }
 
-async fn send(client: &Client, task: &Prepared, wait: bool, console: &Console) -> Result<Exit, Failure> {
+async fn send(
+    client: &Client,
+    task: &Prepared,
+    repeat: &RepeatArgs,
+    wait: bool,
+    console: &Console,
+) -> Result<Exit, Failure> {
     let (module, input) = task.push(client, console).await?;
-    let accepted = client.submit(&task.job(module, input)).await?;
+    let accepted = client.submit(&repeat.add_to(task.job(module, input))).await?;
     if !wait {
         if console.json() {
             console.document(&accepted)?;

@@ -61,7 +61,7 @@ knobs! {
         "how far a client's clock may be off",
         "an expired job is still taken that much later";
     MAX_SCHEDULE_AHEAD_MS: "bounds" "max_schedule_ahead_ms" = Some(366 * DAY), 0..=3660 * DAY,
-        "how far ahead a job may set the time of its start",
+        "how far ahead a job may set the time of its start, and a series its end",
         "its place among max_queued is taken that long";
     MAX_CONNECTIONS: "bounds" "max_connections" = Some(256), 1..=65_536,
         "connections at once",

@@ -114,7 +114,7 @@ pub struct Bounds {
     pub max_lifetime: Duration,
     /// How far a client's clock may be off.
     pub clock_skew: Duration,
-    /// How far ahead a job may set the time of its start.
+    /// How far ahead a job may set the time of its start, and a series its end.
     pub max_schedule_ahead: Duration,
     /// Highest limits that a job may ask for. `fuel: None` sets no maximum and lets jobs run without a fuel limit;
     /// `Some(n)` makes a fuel limit of at most `n` compulsory.

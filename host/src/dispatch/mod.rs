@@ -35,7 +35,7 @@ use crate::blobs::Blobs;
 use crate::compile::{LoadError, Loader};
 use crate::config::Config;
 use crate::home::LockedHome;
-use crate::lifecycle::Event;
+use crate::lifecycle::{Event, Illegal};
 use crate::rooms::Rooms;
 use crate::secrets::{Memory, Vault};
 use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition};
@@ -306,6 +306,7 @@ impl Shared {
             // Its time may have been up: then it is over already.
             Ok(Committed::Stepped(row)) if row.life.end().is_some() => {}
             Ok(Committed::Stepped(row)) => self.run_started(job, row.life.attempt, &running).await,
+            Err(CommitError::Illegal(Illegal::Series)) => self.fire(job).await,
             // Cancelled while it waited: its end is committed already.
             Ok(_) | Err(CommitError::Illegal(_)) => {}
             Err(error) => tracing::error!(%job, %error, "the start of an attempt cannot be committed"),
@@ -316,6 +317,24 @@ impl Shared {
         self.board.watchers.changed(&job);
         drop(slot);
         self.idle.notify_waiters();
+    }
+
+    /// Makes the runs of a series that is due. One for which there is no room is handed out again a moment later.
+    async fn fire(&self, job: JobId) {
+        let config = &self.policy.config;
+        let tenant = match self.store.spec(&job) {
+            Ok(spec) => spec.map(|spec| spec.context().tenant.clone()),
+            Err(error) => return tracing::error!(%job, %error, "a series cannot be read"),
+        };
+        let rules = tenant.and_then(|tenant| config.tenants.get(&tenant));
+        let max_of_tenant = rules.and_then(|rules| rules.max_queued).unwrap_or(usize::MAX);
+        let fire = Transition::Fire { job, max_active: config.bounds.max_queued, max_of_tenant };
+        match self.store.commit(fire).await {
+            // Or it was cancelled meanwhile.
+            Ok(_) | Err(CommitError::Illegal(_)) => {}
+            Err(CommitError::Full { .. }) => tracing::debug!(%job, "there is no room for a run of a series"),
+            Err(error) => tracing::error!(%job, %error, "a series that is due cannot be fired"),
+        }
     }
 
     async fn run_started(&self, job: JobId, fence: u32, running: &Running) {

@@ -14,7 +14,7 @@
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::Zoned;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
-use strongroom_job::Timestamp;
+use strongroom_job::{Missed, Timestamp};
 
 /// Longest expression, bytes. Each field with a list of all its values has less.
 pub const MAX_CRON_BYTES: usize = 512;
@@ -27,17 +27,6 @@ const SEARCH_FROM: Timestamp = Timestamp::from_millis(946_684_800_000);
 pub struct Cron {
     expression: croner::Cron,
     zone: TimeZone,
-}
-
-/// What to do about due times that passed while the host was down, or over which its clock was set forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missed {
-    /// Nothing.
-    Skip,
-    /// Run once, for the last of them.
-    Once,
-    /// Run for each, but at most for this many, the last ones.
-    All(u32),
 }
 
 /// Why something is no schedule.

@@ -38,7 +38,7 @@ use bucket::Bucket;
 use share::Shares;
 
 pub use counts::{QueueCounts, Tally, TenantCounts};
-pub use cron::{Cron, CronError, MAX_CRON_BYTES, Missed};
+pub use cron::{Cron, CronError, MAX_CRON_BYTES};
 
 /// The `ready_at` of a job whose time is not known yet: it waits to be added again, and may expire meanwhile.
 pub const NOT_YET: Timestamp = Timestamp::from_millis(u64::MAX);

@@ -39,7 +39,7 @@ pub(super) struct Group<'a> {
     /// Edges between jobs that this group has added.
     pub(super) edges: Edges,
     /// What all of it means for the schedule, in order.
-    effects: Vec<Effect>,
+    pub(super) effects: Vec<Effect>,
     /// Index of the next leaf.
     pub(super) log_size: u64,
     /// Jobs that are not over.
@@ -104,6 +104,7 @@ impl<'a> Group<'a> {
         match transition {
             Transition::Admit { jobs, envelope, max_active } => self.admit(&jobs, &envelope, max_active),
             Transition::Step { job, event } => self.step(job, event),
+            Transition::Fire { job, max_active, max_of_tenant } => self.fire(job, max_active, max_of_tenant),
             Transition::Finish { job, event, outputs } => {
                 let ran = match &event {
                     lifecycle::Event::Finish { end, .. } => Duration::from_micros(end.usage.wall_us),
@@ -218,7 +219,7 @@ impl<'a> Group<'a> {
     }
 
     /// Writes down a new job; says where its record is.
-    fn accept(&mut self, job: &AdmittedJob, ids: &[JobId]) -> Result<u64, ReadError> {
+    pub(super) fn accept(&mut self, job: &AdmittedJob, ids: &[JobId]) -> Result<u64, ReadError> {
         let admitted = self.log(job.record());
         let waits_for = self.wait_for(job, ids);
         let tenant = &job.context().tenant;
@@ -266,15 +267,25 @@ impl<'a> Group<'a> {
 
     /// Changes one job, and nobody who waits for it.
     pub(super) fn change(&mut self, job: JobId, event: lifecycle::Event) -> Result<JobRow, Refused> {
-        let mut row = self.row(&job)?.ok_or(CommitError::UnknownJob)?;
+        let row = self.row(&job)?.ok_or(CommitError::UnknownJob)?;
         let (life, said) = lifecycle::step(job, &row.life, event, self.now)?;
+        Ok(self.write(row, life, said)?)
+    }
+
+    /// Writes down how a job stands from now on, and all that goes with its end.
+    pub(super) fn write(
+        &mut self,
+        mut row: JobRow,
+        life: Life,
+        said: Option<Event>,
+    ) -> Result<JobRow, ReadError> {
         row.life = life;
         if let Some(said) = said {
             row.touched = self.log(said);
         }
         if row.life.end().is_some() {
             row.finished = Some(row.touched);
-            self.batch.remove(keys::active(row.admitted, &job));
+            self.batch.remove(keys::active(row.admitted, &row.job));
             self.let_go(&row)?;
             if let Some(slot) = row.slot.take() {
                 self.counts.remove(&slot.tenant);

@@ -22,6 +22,7 @@ mod nudge;
 mod read;
 mod row;
 mod rows;
+mod series;
 mod unique;
 mod writer;
 
@@ -85,6 +86,15 @@ pub enum Transition {
         job: JobId,
         /// What.
         event: lifecycle::Event,
+    },
+    /// A series is due: its runs are made, and it waits for its next due time.
+    Fire {
+        /// Which.
+        job: JobId,
+        /// Jobs that may wait or run at once.
+        max_active: usize,
+        /// Jobs of its tenant that may wait or run at once.
+        max_of_tenant: usize,
     },
     /// An attempt is over: its end, and the output that is short enough to be kept here.
     Finish {

@@ -105,6 +105,7 @@ mod tests {
             group: Some("g".into()),
             requires: BTreeMap::from([("a".into(), "b".into())]),
             after: vec![After::success_of(0)],
+            repeat: None,
         };
         let passed = renewed(plan.clone(), Timestamp::from_millis(10));
         assert_eq!((passed.at, passed.expires, passed.after.len()), (None, None, 0));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use asks::Asks;
 use plan::Plans;
-pub use plan::{Retries, When};
+pub use plan::{Repeats, Retries, When};
 use strongroom_job::{
     Access, Base64Bytes, Capabilities, Entry, Input, Limits, MAX_INLINE_INPUT_BYTES, ModuleRef, Mount,
     MountSource, Name, Task, Timestamp,

@@ -56,7 +56,7 @@ pub use client::{Client, ConnectOptions, Finished, JobList, ListFilter, Timeouts
 pub use error::Error;
 pub use flow::{Flow, FlowJob, Handle};
 pub use identity::Identity;
-pub use job::{DEFAULT_LIFETIME, Job, Retries, When};
+pub use job::{DEFAULT_LIFETIME, Job, Repeats, Retries, When};
 pub use known_hosts::KnownHosts;
 pub use output::OutputReader;
 pub use push::{Progress, Push};
@@ -66,8 +66,8 @@ pub use source::Source;
 /// The contract that host and client share: ids, views, outcomes, refusals.
 pub use strongroom_job as types;
 pub use strongroom_job::{
-    AcceptedJob, Artifact, Denial, Digest, HostView, Input, JobEnd, JobId, JobState, JobView, ModuleRef,
-    ModuleView, Name, Outcome, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, RetryOn,
-    SecretKey, Taken, Timestamp,
+    AcceptedJob, Artifact, Denial, Digest, HostView, Input, JobEnd, JobId, JobState, JobView, Missed,
+    ModuleRef, ModuleView, Name, Outcome, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
+    RefusalCode, RetryOn, SecretKey, Taken, Timestamp,
 };
 pub use watch::runs_as;

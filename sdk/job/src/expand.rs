@@ -151,7 +151,8 @@ fn of_limits(limits: &Limits) -> Size {
 /// A plan that says nothing is left out, with its name.
 fn of_plan(plan: &Plan) -> Size {
     let texts = plan.unique.as_ref().map_or(0, |unique| unique.key.len())
-        + plan.group.as_ref().map_or(0, String::len);
+        + plan.group.as_ref().map_or(0, String::len)
+        + plan.repeat.as_ref().map_or(0, |repeat| repeat.cron.len() + repeat.zone.len());
     let memory = texts + entries_memory(&plan.requires) + plan.after.len() * AFTER_BYTES;
     let json = if plan.is_default() { 0 } else { PLAN_NAME_BYTES + json_bytes(plan) };
     Size { json, memory }

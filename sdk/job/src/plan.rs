@@ -18,6 +18,12 @@ pub const MAX_ATTEMPTS: u32 = 100;
 pub const MAX_PAUSE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Longest unique key and longest group, in bytes.
 pub const MAX_KEY_BYTES: usize = 256;
+/// Longest cron expression of a repeating job, in bytes.
+pub const MAX_REPEAT_CRON_BYTES: usize = 128;
+/// Longest name of a time zone, in bytes.
+pub const MAX_ZONE_BYTES: usize = 64;
+/// Most missed due times that a repeating job may make up for at once.
+pub const MAX_MISSED: u32 = 100;
 /// Most ranges of jobs that one job waits for.
 pub const MAX_AFTER: usize = 64;
 
@@ -46,6 +52,35 @@ pub struct Plan {
     /// Jobs of the same batch that must be over first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<After>,
+    /// The job is a series: it does not run itself, a run is made of it each time that it is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Repeat>,
+}
+
+/// When a run of a series is due, and until when. The contract bounds the texts; the host reads them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// A cron expression of five fields, 1 to 128 bytes.
+    pub cron: String,
+    /// The time zone whose wall clock it goes by, a name of the IANA database of 1 to 64 bytes, such as `Europe/Berlin`.
+    pub zone: String,
+    /// Nothing is due then or later: the series is over.
+    pub until: Timestamp,
+    /// What is made up for.
+    pub missed: Missed,
+}
+
+/// What is made up for of the due times that a series missed, because its host was down or had no place for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Missed {
+    /// Nothing.
+    Skip,
+    /// One run, for the last of them.
+    Once,
+    /// A run for each, but at most for this many, the last ones; 1 to 100.
+    All(u32),
 }
 
 /// Which ends are tried again, how often and after which pause.
@@ -213,6 +248,7 @@ impl Plan {
         }
         self.group.as_ref().map_or(Ok(()), |group| check_key("plan.group", group))?;
         check_labels("plan.requires", &self.requires)?;
+        self.check_repeat()?;
         at_most("plan.after", self.after.len(), MAX_AFTER)?;
         match self.after.iter().position(|after| after.last.is_some_and(|last| last <= after.first)) {
             Some(index) => {
@@ -220,6 +256,30 @@ impl Plan {
                 Err(fault(format_args!("plan.after[{index}].last"), problem))
             }
             None => Ok(()),
+        }
+    }
+}
+
+impl Plan {
+    fn check_repeat(&self) -> Result<(), TaskError> {
+        let Some(repeat) = &self.repeat else { return Ok(()) };
+        // Each of these is about one run, and a series is none.
+        let alone = [
+            ("plan.at", self.at.is_some()),
+            ("plan.expires", self.expires.is_some()),
+            ("plan.unique", self.unique.is_some()),
+            ("plan.after", !self.after.is_empty()),
+        ];
+        if let Some((field, _)) = alone.iter().find(|(_, is_there)| *is_there) {
+            return Err(fault(field, "does not go together with plan.repeat"));
+        }
+        check_text("plan.repeat.cron", &repeat.cron, MAX_REPEAT_CRON_BYTES)?;
+        check_text("plan.repeat.zone", &repeat.zone, MAX_ZONE_BYTES)?;
+        match repeat.missed {
+            Missed::All(most) if !(1..=MAX_MISSED).contains(&most) => {
+                Err(fault("plan.repeat.missed", format_args!("all must be from 1 to {MAX_MISSED}")))
+            }
+            Missed::Skip | Missed::Once | Missed::All(_) => Ok(()),
         }
     }
 }
@@ -255,10 +315,14 @@ fn at_most_millis(field: &str, millis: u64) -> Result<(), TaskError> {
 }
 
 fn check_key(field: &str, key: &str) -> Result<(), TaskError> {
-    if key.is_empty() || key.len() > MAX_KEY_BYTES {
-        return Err(fault(field, format_args!("has {} bytes: 1 to {MAX_KEY_BYTES} are allowed", key.len())));
+    check_text(field, key, MAX_KEY_BYTES)
+}
+
+fn check_text(field: &str, text: &str, most: usize) -> Result<(), TaskError> {
+    if text.is_empty() || text.len() > most {
+        return Err(fault(field, format_args!("has {} bytes: 1 to {most} are allowed", text.len())));
     }
-    if key.chars().any(char::is_control) {
+    if text.chars().any(char::is_control) {
         return Err(fault(field, "holds a control character"));
     }
     Ok(())
@@ -323,6 +387,47 @@ mod tests {
         let after = After { last: Some(3), ..After::success_of(3) };
         let plan = Plan { after: vec![after], ..Plan::default() };
         assert!(refused(&plan).starts_with("plan.after[0].last: must be more than first"));
+    }
+
+    // Red without `check_repeat`.
+    #[test]
+    fn a_series_says_what_it_needs_and_nothing_of_a_single_run() {
+        let repeat = |cron: &str, zone: &str, missed| Repeat {
+            cron: cron.into(),
+            zone: zone.into(),
+            until: Timestamp::from_millis(9),
+            missed,
+        };
+        let of = |repeat| Plan { repeat: Some(repeat), ..Plan::default() };
+        let good = of(repeat("0 3 * * 1-5", "Europe/Berlin", Missed::Once));
+        assert_eq!(good.check(), Ok(()));
+        let kept = Plan { retry: Some(retry()), group: Some("g".into()), ..good.clone() };
+        assert_eq!(kept.check(), Ok(()));
+        for missed in [Missed::Skip, Missed::All(1), Missed::All(MAX_MISSED)] {
+            assert_eq!(of(repeat("* * * * *", "UTC", missed)).check(), Ok(()));
+        }
+        let time = Some(Timestamp::from_millis(5));
+        let unique = Some(Unique { key: "k".into(), window_ms: 0, taken: Taken::Refuse });
+        for (plan, field) in [
+            (Plan { at: time, ..good.clone() }, "plan.at"),
+            (Plan { expires: time, ..good.clone() }, "plan.expires"),
+            (Plan { unique, ..good.clone() }, "plan.unique"),
+            (Plan { after: vec![After::success_of(0)], ..good.clone() }, "plan.after"),
+        ] {
+            assert_eq!(refused(&plan), format!("{field}: does not go together with plan.repeat"));
+        }
+        let long = of(repeat(&"*".repeat(129), "UTC", Missed::Skip));
+        assert_eq!(refused(&long), "plan.repeat.cron: has 129 bytes: 1 to 128 are allowed");
+        let control = of(repeat("* * * *\u{7} *", "UTC", Missed::Skip));
+        assert_eq!(refused(&control), "plan.repeat.cron: holds a control character");
+        for zone in [String::new(), "x".repeat(65)] {
+            let refusal = refused(&of(repeat("* * * * *", &zone, Missed::Skip)));
+            assert!(refusal.starts_with("plan.repeat.zone: has "), "{refusal}");
+        }
+        for most in [0, MAX_MISSED + 1] {
+            let refusal = refused(&of(repeat("* * * * *", "UTC", Missed::All(most))));
+            assert_eq!(refusal, "plan.repeat.missed: all must be from 1 to 100");
+        }
     }
 
     #[test]

@@ -157,6 +157,24 @@ pub enum Event {
         /// The job that has the key.
         into: JobId,
     },
+    /// A run was made of a series, for one of its due times. The run's own `admitted` record follows.
+    Fired {
+        /// The series.
+        job: JobId,
+        /// The run.
+        run: JobId,
+        /// When it was due.
+        due: Timestamp,
+    },
+    /// Due times of a series passed of which no run was made: those from one up to another, which is not among them.
+    Missed {
+        /// The series.
+        job: JobId,
+        /// The first of them.
+        from: Timestamp,
+        /// Where the series goes on, or when it is over.
+        until: Timestamp,
+    },
     /// A queue was paused, drained or opened.
     QueueSet {
         /// Which.
@@ -263,6 +281,8 @@ impl Record {
             | Event::Released { job }
             | Event::Retried { job, .. }
             | Event::Merged { job, .. }
+            | Event::Fired { job, .. }
+            | Event::Missed { job, .. }
             | Event::Finished { job, .. } => Some(job),
             Event::Refused { job, .. } => job.as_ref(),
             Event::HostStarted { .. }

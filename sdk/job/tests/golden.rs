@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fixtures::{
-    batch, context, flow, full_task, id, job, messages, mounts, plan, principal, records, small_task, unique,
-    wide_task,
+    batch, context, flow, full_task, id, job, messages, mounts, plan, principal, records, repeating,
+    small_task, unique, wide_task,
 };
 use serde::Serialize;
 use strongroom_job::{
-    Access, BatchBody, Entry, Envelope, Input, JobBody, MountSource, On, Plan, Record, Refusal, Request,
-    Response, RetryOn, SecretForm, Taken, Task, frame, sign_batch, sign_job,
+    Access, BatchBody, Entry, Envelope, Input, JobBody, Missed, MountSource, On, Plan, Record, Refusal,
+    Request, Response, RetryOn, SecretForm, Taken, Task, frame, sign_batch, sign_job,
 };
 
 /// What one directory of golden files should hold.
@@ -93,6 +93,12 @@ fn job_bodies() {
         ["unique-refuse.json", "unique-existing.json", "unique-replace.json"].into_iter().zip(takens)
     {
         bodies.push((file, planned(Plan { unique: Some(unique(taken)), ..Plan::default() })));
+    }
+    let missed = covers!(vec![Missed::Once, Missed::Skip, Missed::All(7)];
+        Missed::Once, Missed::Skip, Missed::All(_));
+    let files = ["repeating.json", "repeating-skip.json", "repeating-all.json"];
+    for (file, missed) in files.into_iter().zip(missed) {
+        bodies.push((file, planned(repeating(missed))));
     }
     for (file, body) in bodies {
         let bytes = golden.json(file, &body);

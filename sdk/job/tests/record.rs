@@ -27,6 +27,8 @@ fn a_record_is_about_its_job() {
             | Event::Released { .. }
             | Event::Retried { .. }
             | Event::Merged { .. }
+            | Event::Fired { .. }
+            | Event::Missed { .. }
             | Event::Finished { .. } => Some(&id(1)),
         };
         assert_eq!(record.job(), expected, "{name}");

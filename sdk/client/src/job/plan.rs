@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use strongroom_job::{Plan, RetryOn, RetryPolicy, Taken, Timestamp, Unique};
+use strongroom_job::{Missed, Plan, Repeat, RetryOn, RetryPolicy, Taken, Timestamp, Unique};
 
 use super::Job;
 use super::bounds::whole_millis;
@@ -22,6 +22,7 @@ pub(super) struct Plans {
     unique: Option<Unique>,
     group: Option<String>,
     requires: BTreeMap<String, String>,
+    repeats: Option<Repeats>,
 }
 
 /// A point in time, or how long after signing.
@@ -61,6 +62,28 @@ pub struct Retries {
     max_age: Option<Duration>,
 }
 
+/// When a series makes a run, until when, and what it makes up for.
+///
+/// The expression has five fields: minute, hour, day of month, month, day of week. It goes by the wall clock of the time zone, also
+/// over changes of summer time. A series has an end, which is signed with it.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use strongroom_sdk::{Digest, Job, Missed, ModuleRef, Repeats};
+/// # let module = ModuleRef { digest: Digest::of(b""), length: 0 };
+/// let month = Duration::from_secs(30 * 24 * 3600);
+/// let nightly = Repeats::new("0 3 * * 1-5", "Europe/Berlin", month).missed(Missed::Skip);
+/// let job = Job::new(module).repeat(nightly);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a repetition does nothing until a job has it"]
+pub struct Repeats {
+    cron: String,
+    zone: String,
+    until: When,
+    missed: Missed,
+}
+
 impl Job {
     /// Not started earlier: a point in time (`SystemTime` or [`Timestamp`]) or a `Duration` from signing on. A time that has passed
     /// is no error: the job is ready at once.
@@ -92,6 +115,17 @@ impl Job {
     /// another question: see [`idempotent`](Self::idempotent).
     pub fn retries(mut self, retries: impl Into<Retries>) -> Self {
         self.plans.retries = Some(retries.into());
+        self
+    }
+
+    /// Makes the job a series: it does not run itself. Each time that it is due the host makes a run of it, a job of its own with an
+    /// id of its own, which asks for the same, has the same retries and waits in the same queue. The series is `scheduled` all the
+    /// while, [`ready_at`](crate::JobView) is when it is due next, and it ends `succeeded` when nothing is due any more. To end it
+    /// earlier, [`cancel`](crate::Client::cancel) it; runs that are there go on.
+    ///
+    /// Not together with [`at`](Self::at), [`expires_at`](Self::expires_at) and [`unique`](Self::unique).
+    pub fn repeat(mut self, repeats: Repeats) -> Self {
+        self.plans.repeats = Some(repeats);
         self
     }
 
@@ -130,7 +164,28 @@ impl Plans {
             group: self.group.clone(),
             requires: self.requires.clone(),
             after: Vec::new(),
+            repeat: self.repeats.as_ref().map(|repeats| repeats.counted_from(now)),
         }
+    }
+}
+
+impl Repeats {
+    /// By a cron expression and the wall clock of a time zone such as `Europe/Berlin`, until a point in time or so long from signing
+    /// on. Of what is missed it makes up for the last, unless [`missed`](Self::missed) says otherwise.
+    pub fn new(cron: impl Into<String>, zone: impl Into<String>, until: impl Into<When>) -> Self {
+        Self { cron: cron.into(), zone: zone.into(), until: until.into(), missed: Missed::Once }
+    }
+
+    /// What is made up for of the due times that passed while the host was down or had no place for the series.
+    pub const fn missed(mut self, missed: Missed) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    fn counted_from(&self, now: Timestamp) -> Repeat {
+        let Self { cron, zone, until, missed } = self;
+        let until = until.counted_from(now);
+        Repeat { cron: cron.clone(), zone: zone.clone(), until, missed: *missed }
     }
 }
 
@@ -265,8 +320,24 @@ mod tests {
             group: Some("customer 12".into()),
             requires: BTreeMap::from([("environment".into(), "production".into())]),
             after: Vec::new(),
+            repeat: None,
         };
         assert_eq!(planned(&job), plan);
+    }
+
+    #[test]
+    fn every_word_of_a_repetition_reaches_the_plan() {
+        let repeats = Repeats::new("0 3 * * *", "Europe/Berlin", 9 * SECOND);
+        let repeat = planned(&job().repeat(repeats.clone())).repeat.unwrap();
+        let expected = Repeat {
+            cron: "0 3 * * *".into(),
+            zone: "Europe/Berlin".into(),
+            until: Timestamp::from_millis(1_009_000),
+            missed: Missed::Once,
+        };
+        assert_eq!(repeat, expected);
+        let all = planned(&job().repeat(repeats.missed(Missed::All(3)))).repeat.unwrap();
+        assert_eq!(all, Repeat { missed: Missed::All(3), ..expected });
     }
 
     #[test]
