@@ -146,7 +146,7 @@ fn a_run_is_what_was_signed_without_the_series() {
         until: after(HOUR),
         missed: Missed::Skip,
     };
-    body.task.plan = Plan { repeat: Some(repeat("0 * * * *")), group: Some("g".into()), ..Plan::default() };
+    body.task.plan = Plan { repeat: Some(repeat("*/10 * * * *")), group: Some("g".into()), ..Plan::default() };
     let (series, due) = (admitted(&body), after(MINUTE));
     let run = series.occurrence(due);
     assert_eq!(run.task().plan, Plan { repeat: None, ..body.task.plan.clone() });
@@ -155,9 +155,10 @@ fn a_run_is_what_was_signed_without_the_series() {
         (series.signer(), series.envelope(), series.context())
     );
     // SHA-256 of the text, sixteen times 0 but for the 1 of `id(1)`, sixteen times 9, and the time: `docs/formats/job.md`.
+    let id = id(1);
     let text = [
         b"strongroom occurrence 1".as_slice(),
-        id(1).as_bytes(),
+        id.as_bytes(),
         &[9; 16],
         &1_800_000_060_000_u64.to_be_bytes(),
     ];
@@ -241,6 +242,7 @@ fn a_cancel_ends_the_series_and_leaves_its_runs() {
     series.fire(after(MINUTE)).unwrap();
     let cancel = lifecycle::Event::Cancel { by: client_key().public() };
     series.commit(after(MINUTE), Transition::Step { job: id(1), event: cancel }).0.unwrap();
+    series.store.sync();
     assert_eq!(series.state(), JobState::Cancelled);
     let over = series.fire(after(2 * MINUTE)).unwrap_err();
     assert!(matches!(over, CommitError::Illegal(Illegal::Over(JobState::Cancelled))), "{over}");
