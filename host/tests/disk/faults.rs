@@ -115,6 +115,8 @@ fn told(trace: &Trace) -> Vec<&str> {
     trace.told(trace.changes.len()).collect()
 }
 
+// Red with the answers of `Writer::commit` sent when `make_durable` failed; and, for one failing `sync_file_range` in twenty,
+// without `Nudge::during`: it hangs.
 #[test]
 fn whatever_fails_under_the_store_nothing_acknowledged_is_lost() {
     let case = Case {
@@ -129,6 +131,7 @@ fn whatever_fails_under_the_store_nothing_acknowledged_is_lost() {
     case.each("faults, store", ("sync-range", most.0, most.1));
 }
 
+// Red with the publisher going on after an error.
 #[test]
 fn whatever_fails_under_the_host_nothing_acknowledged_is_lost() {
     let case = Case {
