@@ -208,7 +208,7 @@ fn a_power_cut_takes_no_key_that_was_shown() {
 #[test]
 fn a_power_cut_takes_nothing_from_the_host_that_was_acknowledged() {
     let seed = seed("power cuts, host", SEED);
-    let (jobs, every, chances) = if is_long() { (100, 10, 2) } else { (3, 40, 1) };
+    let (jobs, every, chances) = if is_long() { (30, 10, 2) } else { (4, 40, 1) };
     let mut recorder = Recorder::new();
     record(&mut recorder, &format!("host {jobs}"));
     let cuts = Cuts { from: 0, every, extremes: &BOTH, chances, seed };
