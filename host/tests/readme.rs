@@ -81,7 +81,13 @@ fn the_other_how_tos_work_as_described() {
     let said = run("docs/how-to/queues-and-fairness.md").exits(0);
     assert_eq!(statuses(&said), ["120", "120", "120"], "{said:?}");
     assert!(said.out().contains("\nreports  paused  0              0          1      0"), "{said:?}");
-    let others = ["check-the-log", "run-a-service", "write-a-task"];
+    let said = run("docs/how-to/write-a-task.md").exits(0);
+    for told in
+        [r#"{"up_to":1000000,"primes":78498,"largest":999983}"#, r#"{"up_to":2000000,"primes":148933,"#]
+    {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
+    let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
         assert_eq!(statuses(&said), [""; 0], "{said:?}");
@@ -170,7 +176,7 @@ fn programs() -> PathBuf {
     static BUILT: std::sync::Once = std::sync::Once::new();
     let dir = Path::new(env!("CARGO_BIN_EXE_strongroom")).parent().unwrap();
     BUILT.call_once(|| {
-        if ["submit", "retry", "dag"].iter().any(|program| !dir.join(program).exists()) {
+        if ["submit", "retry", "dag", "progress"].iter().any(|program| !dir.join(program).exists()) {
             let mut build = Command::new(env!("CARGO"));
             build.args(["build", "-p", "strongroom-examples", "--bins"]).current_dir(ROOT);
             assert!(build.status().unwrap().success());

@@ -1,5 +1,5 @@
-//! The programs start and do their work. What `submit`, `retry` and `dag` do with a real host is tested in
-//! `host/tests/readme.rs`, `progress` in `host/tests/plan.rs`; both use the binaries that this test makes cargo build.
+//! The programs start and do their work. What those do that need a host is tested with a real one, in `host/tests/readme.rs`, which
+//! uses the binaries that this test makes cargo build.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io::Write as _;
