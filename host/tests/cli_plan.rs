@@ -118,9 +118,27 @@ fn queues_are_listed_paused_drained_and_resumed() {
     host.stop();
 }
 
+/// Says that it has come to 42 %, leaves a result with a control character in it, and runs on.
+const TELLS_AND_SPINS: &str = r#"(module
+    (import "strongroom:job/report@0.1.0" "progress" (func $progress (param i32 i32 i32)))
+    (import "strongroom:job/report@0.1.0" "set-result" (func $set_result (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "half\1b[2Jway")
+    (func (export "_start")
+        (if (call $set_result (i32.const 0) (i32.const 11)) (then unreachable))
+        (call $progress (i32.const 42) (i32.const 0) (i32.const 4))
+        (loop $for_ever (br $for_ever))))"#;
+
 #[test]
 fn what_a_job_gave_as_its_result_is_printed_as_it_is() {
     let place = Place::new();
+    place.module("tells.wasm", TELLS_AND_SPINS);
+    let lines = place.run(&["run", "--json", "tells.wasm", "--timeout", "200ms"]).exits(124).lines();
+    let job = lines[0]["job"].as_str().unwrap();
+    assert_eq!(place.run(&["job", "result", job]).exits(0).stdout, b"half\x1b[2Jway");
+    let document = place.run(&["job", "result", "--json", job]).exits(0).json();
+    assert_eq!(document["result"], "aGFsZhtbMkp3YXk=");
+
     place.module("out.wasm", &print(1, "hello", 5));
     let job =
         place.run(&["run", "--json", "out.wasm"]).exits(0).lines()[0]["job"].as_str().unwrap().to_owned();
@@ -130,23 +148,32 @@ fn what_a_job_gave_as_its_result_is_printed_as_it_is() {
     assert_eq!(document, serde_json::json!({ "job": job, "result": null }));
 }
 
-// Red without `look`: nothing would be told of a job that waits.
-#[test]
-fn a_terminal_shows_what_a_job_waits_for_and_a_pipe_nothing() {
-    let place = Place::new();
-    place.module("out.wasm", &print(1, "hello\\n", 6));
-    place.run(&["init"]).exits(0);
-    let inner = format!("{} run --dir data out.wasm --at +1500ms", env!("CARGO_BIN_EXE_strongroom"));
+/// What a terminal shows of a command.
+fn on_a_terminal(place: &Place, arguments: &str) -> String {
+    let inner = format!("{} run --dir data {arguments}", env!("CARGO_BIN_EXE_strongroom"));
     let mut script = Command::new("script");
     script.args(["-qec", &inner, "/dev/null"]).current_dir(place.path()).env("TERM", "xterm");
-    let shown = match script.output() {
+    match script.output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
         Err(error) => panic!("this test makes a terminal with `script` of util-linux: {error}"),
-    };
+    }
+}
+
+// Red without `look`: nothing would be told of a job that waits, or of how far it is.
+#[test]
+fn a_terminal_shows_what_a_job_waits_for_and_how_far_it_is_and_a_pipe_nothing() {
+    let place = Place::new();
+    place.module("out.wasm", &print(1, "hello\\n", 6));
+    place.module("tells.wasm", TELLS_AND_SPINS);
+    place.run(&["init"]).exits(0);
+    let shown = on_a_terminal(&place, "out.wasm --at +1500ms");
     assert!(shown.contains("scheduled at 20"), "{shown:?}");
     assert!(shown.contains("hello\r\n"), "{shown:?}");
+    let shown = on_a_terminal(&place, "tells.wasm --timeout 2s");
+    assert!(shown.contains("running 42 % half") && shown.contains('█'), "{shown:?}");
     let said = place.run(&["run", "out.wasm", "--at", "+600ms"]).exits(0);
     assert_eq!((said.out(), said.stderr.as_str()), ("hello\n", ""));
+    assert_eq!(place.run(&["run", "tells.wasm", "--timeout", "600ms"]).exits(124).stderr, "");
 }
 
 #[test]

@@ -198,6 +198,7 @@ fn a_full_file_means_what_it_says() {
     assert_ne!(config.digest, parse(ORIGIN).digest);
 }
 
+// Red with any two keys exchanged.
 #[test]
 fn what_is_shared_is_shared_as_written() {
     let dir = tempfile::tempdir().unwrap();
@@ -208,7 +209,7 @@ fn what_is_shared_is_shared_as_written() {
     let reports = QueueRules {
         max_running: Some(4),
         max_running_per_tenant: Some(3),
-        max_running_per_key: Some(1),
+        max_running_per_group: Some(1),
         rate: Some(Rate { starts: 100, per: per(60), burst: 10 }),
     };
     let night =
@@ -246,6 +247,7 @@ fn a_rate_lets_through_at_once_what_comes_in_one_second() {
 }
 
 /// The words of every refusal. `golden/config.txt` is written by hand and never by a test.
+// Red for each rule of `sharing` that is taken out: tenants of nobody, rates, labels; and without `is_table`.
 #[test]
 fn every_fault_names_its_line_and_its_remedy() {
     let dir = tempfile::tempdir().unwrap();
@@ -287,7 +289,7 @@ fn every_fault_names_its_line_and_its_remedy() {
         ("rules of what is no name", format!("{ORIGIN}[queue_rules.\"A b\"]\n")),
         ("rules that are no table", format!("{ORIGIN}[queue_rules]\nreports = 3\n")),
         ("typo in a rule", queue("max_runing = 3")),
-        ("rule in the words of another", queue("max_running_per_key = 3")),
+        ("rule in the words of another", queue("max_running_per_group = 3")),
         ("no place for a queue", queue("max_running = 0")),
         ("rate without a unit", queue("rate = \"100\"")),
         ("rate with another unit", queue("rate = \"100/minute\"")),
@@ -411,7 +413,8 @@ fn shown(text: &str) -> String {
     Config::explained(&Config::settings(text.as_bytes()).unwrap())
 }
 
-// Red with any key left out of `settings`, and with any other default there.
+// Red with any key left out of `settings`, and with any other default there; without the `{}` of a queue with empty rules, which
+// would be lost; and where a label's name is taken for that of a principal.
 #[test]
 fn what_is_shown_is_the_whole_configuration() {
     let dir = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ strongroom() { if [ "$1" = serve ]; then exec "$STRONGROOM" "$@"; fi; "$STRONGRO
 cargo() {
     case "$*" in
         "run --release -- "*) shift 3; strongroom "$@" ;;
-        "run -p strongroom-examples --bin submit -- "*) shift 6; "$SUBMIT" "$@" ;;
+        "run -p strongroom-examples --bin "*) program=$5; shift 6; "$PROGRAMS/$program" "$@" ;;
         "test --workspace" | "build --release") ;;
         *) echo "a command that this test does not know: cargo $*" >&2; exit 97 ;;
     esac
@@ -66,7 +66,28 @@ fn the_other_how_tos_work_as_described() {
     ] {
         assert!(said.out().lines().any(|line| line == shown), "{shown}: {said:?}");
     }
-    let others = ["check-the-log", "run-a-service", "run-every-night", "write-a-task"];
+    let said = run("docs/how-to/retry-and-dead-letters.md").exits(0);
+    assert_eq!(statuses(&said), ["1"], "{said:?}");
+    assert!(said.out().lines().any(|line| line == "dead       it had all its attempts"), "{said:?}");
+    for told in ["scheduled after ", "dead after 4 attempts"] {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
+    let said = run("docs/how-to/workflows.md").exits(0);
+    let row = |name: &str| said.out().lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(row("histogram").contains("exited with status 0"), "{said:?}");
+    assert!(row("alarm").contains("cancelled"), "{said:?}");
+    assert!(said.stderr.contains("README.md: exited with status 0"), "{said:?}");
+    assert!(said.stderr.contains("all of them: exited with status 0"), "{said:?}");
+    let said = run("docs/how-to/queues-and-fairness.md").exits(0);
+    assert_eq!(statuses(&said), ["120", "120", "120"], "{said:?}");
+    assert!(said.out().contains("\nreports  paused  0              0          1      0"), "{said:?}");
+    let said = run("docs/how-to/write-a-task.md").exits(0);
+    for told in
+        [r#"{"up_to":1000000,"primes":78498,"largest":999983}"#, r#"{"up_to":2000000,"primes":148933,"#]
+    {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
+    let others = ["check-the-log", "run-a-service", "run-every-night"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
         assert_eq!(statuses(&said), [""; 0], "{said:?}");
@@ -81,8 +102,11 @@ fn the_other_how_tos_work_as_described() {
         "check-the-log",
         "learn-what-a-module-needs",
         "let-somebody-submit",
+        "queues-and-fairness",
+        "retry-and-dead-letters",
         "run-a-service",
         "run-every-night",
+        "workflows",
         "write-a-task",
     ];
     assert_eq!(found, run);
@@ -122,7 +146,7 @@ fn run(document: &str) -> Said {
     assert!(script.len() > SHELL.len(), "{document} shows no command");
     let mut bash = Command::new("bash");
     bash.args(["-c", &script]).current_dir(ROOT).env("HOME", home.path()).env_remove("XDG_DATA_HOME");
-    bash.env("STRONGROOM", env!("CARGO_BIN_EXE_strongroom")).env("SUBMIT", submit_program());
+    bash.env("STRONGROOM", env!("CARGO_BIN_EXE_strongroom")).env("PROGRAMS", programs());
     start(&mut bash).finish()
 }
 
@@ -147,16 +171,19 @@ fn free_ports(text: &str) -> BTreeMap<String, String> {
     ports
 }
 
-/// The README's own program. `cargo test --workspace` has built it beside the binary; a test of this package alone builds it
-/// now, as the README does.
-fn submit_program() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_strongroom")).with_file_name("submit");
-    if !program.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "-p", "strongroom-examples", "--bin", "submit"]).current_dir(ROOT);
-        assert!(build.status().unwrap().success());
-    }
-    program
+/// Where the programs that the documents show are. `cargo test --workspace` has built them beside the binary; a test of this package
+/// alone builds them now, as the documents do.
+fn programs() -> PathBuf {
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    let dir = Path::new(env!("CARGO_BIN_EXE_strongroom")).parent().unwrap();
+    BUILT.call_once(|| {
+        if ["submit", "retry", "dag", "progress"].iter().any(|program| !dir.join(program).exists()) {
+            let mut build = Command::new(env!("CARGO"));
+            build.args(["build", "-p", "strongroom-examples", "--bins"]).current_dir(ROOT);
+            assert!(build.status().unwrap().success());
+        }
+    });
+    dir.to_owned()
 }
 
 fn wc(dir: &str) -> Vec<String> {

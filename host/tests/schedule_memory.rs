@@ -50,7 +50,7 @@ fn job(number: u64) -> JobId {
 /// One measurement: bytes per waiting job, once all of them wait, and once they are ready.
 fn cost(what: &str, keys: u64, expires: bool, later: bool) -> isize {
     let name = Name::default_name();
-    let rules = QueueRules { max_running_per_key: Some(1), ..QueueRules::default() };
+    let rules = QueueRules { max_running_per_group: Some(1), ..QueueRules::default() };
     let before = LIVE.load(Ordering::Relaxed);
     let mut schedule = Schedule::new([(name.clone(), rules)].into(), BTreeMap::new(), NOW);
     for number in 0..JOBS {

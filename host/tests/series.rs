@@ -146,7 +146,8 @@ fn a_run_is_what_was_signed_without_the_series() {
         until: after(HOUR),
         missed: Missed::Skip,
     };
-    body.task.plan = Plan { repeat: Some(repeat("*/10 * * * *")), group: Some("g".into()), ..Plan::default() };
+    body.task.plan =
+        Plan { repeat: Some(repeat("*/10 * * * *")), group: Some("g".into()), ..Plan::default() };
     let (series, due) = (admitted(&body), after(MINUTE));
     let run = series.occurrence(due);
     assert_eq!(run.task().plan, Plan { repeat: None, ..body.task.plan.clone() });

@@ -45,7 +45,8 @@ fn a_state_of_layout_1_opens_with_every_job_where_it_was() {
     let state = dir.path().join("state");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let active = |store: &Store| store.active().collect::<Result<Vec<Active>, _>>().unwrap();
-    let row = |store: &Store, number| -> JobRow { runtime.block_on(store.row(&id(number))).unwrap().unwrap() };
+    let row =
+        |store: &Store, number| -> JobRow { runtime.block_on(store.row(&id(number))).unwrap().unwrap() };
 
     let (store, closing) = open(&state);
     for number in 1..=3 {

@@ -1,5 +1,5 @@
-//! The programs start and do their work. That `submit` submits is tested with a real host, in `host/tests/readme.rs`, which
-//! uses the binary that this test makes cargo build.
+//! The programs start and do their work. What those do that need a host is tested with a real one, in `host/tests/readme.rs`, which
+//! uses the binaries that this test makes cargo build.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::io::Write as _;
@@ -20,8 +20,17 @@ fn embed_runs_a_module_without_a_host() {
 }
 
 #[test]
-fn submit_says_how_it_is_used() {
-    let output = Command::new(env!("CARGO_BIN_EXE_submit")).output().unwrap();
-    assert!(String::from_utf8(output.stderr).unwrap().contains("usage: submit HOST:PORT"));
-    assert_eq!(output.status.code(), Some(1));
+fn the_others_say_how_they_are_used() {
+    let programs = [
+        ("submit", env!("CARGO_BIN_EXE_submit")),
+        ("retry", env!("CARGO_BIN_EXE_retry")),
+        ("dag", env!("CARGO_BIN_EXE_dag")),
+        ("progress", env!("CARGO_BIN_EXE_progress")),
+    ];
+    for (name, program) in programs {
+        let output = Command::new(program).output().unwrap();
+        let usage = format!("usage: {name} HOST:PORT");
+        assert!(String::from_utf8(output.stderr).unwrap().contains(&usage), "{name}");
+        assert_eq!(output.status.code(), Some(1));
+    }
 }

@@ -11,8 +11,8 @@ pub struct QueueRules {
     pub max_running: Option<u32>,
     /// Jobs of this queue and one tenant that run at once.
     pub max_running_per_tenant: Option<u32>,
-    /// Jobs of this queue, one tenant and one concurrency key that run at once.
-    pub max_running_per_key: Option<u32>,
+    /// Jobs of this queue, one tenant and one group (the `key` of an entry) that run at once.
+    pub max_running_per_group: Option<u32>,
     /// How often a job of this queue may start.
     pub rate: Option<Rate>,
 }

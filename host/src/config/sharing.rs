@@ -26,7 +26,7 @@ pub(super) fn queue_rules(top: &mut Section<'_>) -> Result<BTreeMap<Name, QueueR
         let queue = QueueRules {
             max_running: optional_count(&mut section, &knobs::QUEUE_MAX_RUNNING)?,
             max_running_per_tenant: optional_count(&mut section, &knobs::QUEUE_MAX_RUNNING_PER_TENANT)?,
-            max_running_per_key: optional_count(&mut section, &knobs::QUEUE_MAX_RUNNING_PER_GROUP)?,
+            max_running_per_group: optional_count(&mut section, &knobs::QUEUE_MAX_RUNNING_PER_GROUP)?,
             rate: rate(&mut section)?,
         };
         section.finish()?;

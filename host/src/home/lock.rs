@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::place::{failed, replace, sync_name, sync_parent};
+use super::place::{failed, replace, sync_name};
 use super::{Home, HomeError, Live, MAX_LIVE_BYTES};
 
 /// A data directory that this process holds: whoever opens its state asks for this type.
@@ -40,8 +40,7 @@ impl Home {
         }
         let locked = LockedHome { home: self.clone(), _lock: lock };
         locked.forget()?;
-        // Whoever made these names may have been killed before it made them durable.
-        sync_parent(&self.config())?;
+        // Who made the directory may have been killed before its name was durable. The names in it are the store's to sync.
         sync_name(&self.dir)?;
         Ok(locked)
     }

@@ -54,7 +54,7 @@ pub struct Entry {
     pub tenant: Name,
     /// Where it waits.
     pub queue: Name,
-    /// Jobs of one tenant in one queue with the same key share `max_running_per_key`.
+    /// Jobs of one tenant in one queue with the same key share `max_running_per_group`.
     pub key: Option<String>,
     /// Higher goes first, within a tenant.
     pub priority: i8,

@@ -108,7 +108,7 @@ impl Schedule {
         if let Some(lane) = self.lane_ids.get(&(tenant, queue)) {
             return *lane;
         }
-        let max_per_key = self.queues[queue.index()].rules.max_running_per_key;
+        let max_per_key = self.queues[queue.index()].rules.max_running_per_group;
         let lane = self.backlog.push_lane(tenant, queue, max_per_key);
         self.lane_ids.insert((tenant, queue), lane);
         self.lane_jobs.push(Tally::default());

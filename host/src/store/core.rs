@@ -11,10 +11,12 @@ use super::group::{Group, Refused};
 use super::rows::{Batch, Memory, Rows};
 use super::{CommitError, Committed, Effect, JobRow, ReadError, Transition, keys, read};
 
+/// What each transition of a group came to, in their order.
+pub type Answers = Vec<Result<Committed, CommitError>>;
+
 /// What the transitions of one group come to, before any of it is durable.
 pub(super) struct Judged {
-    /// In the order of the transitions.
-    pub(super) answers: Vec<Result<Committed, CommitError>>,
+    pub(super) answers: Answers,
     /// What is to be written; none when nothing happened.
     pub(super) batch: Option<Batch>,
     pub(super) effects: Vec<Effect>,
@@ -66,7 +68,7 @@ impl Simulated {
         &mut self,
         now: Timestamp,
         transitions: Vec<Transition>,
-    ) -> Result<(Vec<Result<Committed, CommitError>>, Vec<Effect>), ReadError> {
+    ) -> Result<(Answers, Vec<Effect>), ReadError> {
         self.sync();
         let judged = judge(&self.rows, &mut self.counts, self.log_size, now, transitions)?;
         (self.pending, self.log_size) = (judged.batch, judged.log_size);

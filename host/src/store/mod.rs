@@ -35,7 +35,7 @@ use strongroom_job::{AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, Publi
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use active::Active;
-pub use core::Simulated;
+pub use core::{Answers, Simulated};
 pub use fault::{Fault, NoFault, Step};
 pub use read::Cursor;
 pub use row::{JobRow, Slot};

@@ -30,6 +30,8 @@ pub const STATE: &str = "state";
 pub const HOME: &str = "home";
 /// Jobs that are under way at once.
 const WORKERS: u64 = 3;
+/// After so long, the log has been published: what comes later comes after a failure of the log, if there was one.
+const PUBLISHED: Duration = Duration::from_millis(300);
 /// Longest output that is kept in the store.
 const LONG: usize = 16 << 10;
 
@@ -178,6 +180,9 @@ fn host(dir: &Path, told: &Told, jobs: u64) {
                 workers.spawn(async move {
                     for number in numbers {
                         submit(&client, &told, module, number).await?;
+                        if number + WORKERS < jobs {
+                            tokio::time::sleep(PUBLISHED).await;
+                        }
                     }
                     Ok::<_, strongroom_sdk::Error>(())
                 });

@@ -115,6 +115,8 @@ fn told(trace: &Trace) -> Vec<&str> {
     trace.told(trace.changes.len()).collect()
 }
 
+// Red with the answers of `Writer::commit` sent when `make_durable` failed; and, for one failing `sync_file_range` in twenty,
+// without `Nudge::during`: it hangs.
 #[test]
 fn whatever_fails_under_the_store_nothing_acknowledged_is_lost() {
     let case = Case {
@@ -129,10 +131,11 @@ fn whatever_fails_under_the_store_nothing_acknowledged_is_lost() {
     case.each("faults, store", ("sync-range", most.0, most.1));
 }
 
+// Red with the publisher going on after an error.
 #[test]
 fn whatever_fails_under_the_host_nothing_acknowledged_is_lost() {
     let case = Case {
-        scenario: "host 3",
+        scenario: "host 4",
         vital: |call| {
             let (what, path) = call.split_once(' ').unwrap();
             let path = path.strip_prefix("home/").unwrap_or(path);
@@ -142,6 +145,6 @@ fn whatever_fails_under_the_host_nothing_acknowledged_is_lost() {
         },
         check: |disk, trace| check::host(disk, &told(trace), &[]),
     };
-    let most = if is_long() { (usize::MAX, usize::MAX) } else { (3, 9) };
+    let most = if is_long() { (usize::MAX, usize::MAX) } else { (8, 6) };
     case.each("faults, host", ("sync home/audit", most.0, most.1));
 }

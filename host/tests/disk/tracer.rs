@@ -110,6 +110,7 @@ impl Recorder {
     }
 
     /// Runs a scenario to its end, which the fault may bring about.
+    #[expect(clippy::zombie_processes, reason = "whoever traces a process waits for all its threads")]
     pub fn run(&mut self, scenario: &str, fault: Option<Fault>) -> Run {
         let work = self.work.path();
         fs::write(work.join(SCENARIO), scenario).unwrap();

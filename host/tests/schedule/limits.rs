@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 fn per_key(max: u32) -> QueueRules {
-    QueueRules { max_running_per_key: Some(max), ..QueueRules::default() }
+    QueueRules { max_running_per_group: Some(max), ..QueueRules::default() }
 }
 
 #[test]

@@ -76,10 +76,10 @@ fn queue_rules() -> impl Strategy<Value = QueueRules> {
         burst,
     });
     (max(), max(), max(), prop::option::of(rate)).prop_map(
-        |(max_running, max_running_per_tenant, max_running_per_key, rate)| QueueRules {
+        |(max_running, max_running_per_tenant, max_running_per_group, rate)| QueueRules {
             max_running,
             max_running_per_tenant,
-            max_running_per_key,
+            max_running_per_group,
             rate,
         },
     )

@@ -186,7 +186,9 @@ impl Reference {
             && below(queue.rules.max_running_per_tenant, &in_lane)
             && below(tenant.rules.max_running, &|other| other.tenant == entry.tenant)
             && (entry.key.is_none()
-                || below(queue.rules.max_running_per_key, &|other| in_lane(other) && other.key == entry.key))
+                || below(queue.rules.max_running_per_group, &|other| {
+                    in_lane(other) && other.key == entry.key
+                }))
     }
 
     fn tenant(&self, name: &Name) -> usize {

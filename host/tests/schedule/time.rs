@@ -48,7 +48,7 @@ fn nothing_starts_when_it_has_expired() {
 
 #[test]
 fn what_waits_for_its_time_a_pause_or_a_key_expires_too() {
-    let rules = QueueRules { max_running_per_key: Some(1), ..QueueRules::default() };
+    let rules = QueueRules { max_running_per_group: Some(1), ..QueueRules::default() };
     let mut schedule = with_queue(rules);
     add_all(&mut schedule, [keyed(0, "a", "k")]);
     assert_eq!(take_all(&mut schedule), [0]);

@@ -39,7 +39,7 @@ pub(crate) struct World {
 fn schedule(now: Timestamp) -> Schedule {
     let narrow = QueueRules {
         max_running: Some(NARROW),
-        max_running_per_key: Some(PER_GROUP),
+        max_running_per_group: Some(PER_GROUP),
         ..QueueRules::default()
     };
     let queues = BTreeMap::from([("narrow".parse().unwrap(), narrow)]);

@@ -133,3 +133,39 @@ impl BatchJob {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use strongroom_job::{After, Digest};
+
+    use super::*;
+
+    #[test]
+    fn a_job_replaces_what_it_sets_and_nothing_else() {
+        let module = |bytes: &[u8]| ModuleRef { digest: Digest::of(bytes), length: 1 };
+        let limits = Limits { memory_bytes: 1 << 20, ..Limits::default() };
+        let capabilities = Capabilities { scratch: true, ..Capabilities::default() };
+        let plan = Plan { after: vec![After::success_of(0)], ..Plan::default() };
+        let all = BatchJob::new()
+            .args(["a"])
+            .env([("K", "V")])
+            .stdin_bytes("in")
+            .module(module(b"b"))
+            .capabilities(capabilities.clone())
+            .limits(limits.clone())
+            .plan(plan.clone());
+        let batch = Batch::new(Job::new(module(b"a"))).job(BatchJob::new()).job(all);
+        let ids = [JobId::from_bytes([1; 16]), JobId::from_bytes([2; 16])];
+        let expected = Variation {
+            id: ids[1],
+            args: Some(vec!["a".into()]),
+            env: Some(BTreeMap::from([("K".into(), "V".into())])),
+            input: Some(Input::Inline(Base64Bytes(b"in".to_vec()))),
+            module: Some(module(b"b")),
+            capabilities: Some(Box::new(capabilities)),
+            limits: Some(Box::new(limits)),
+            plan: Some(Box::new(plan)),
+        };
+        assert_eq!(batch.variations(&ids), [Variation::of(ids[0]), expected]);
+    }
+}

@@ -18,7 +18,8 @@ pub fn runs_as(accepted: &AcceptedJob) -> JobId {
 
 impl Client {
     /// Waits until a job is over, and meanwhile asks each `period` (100 ms at least) how it stands. `seen` gets each view that
-    /// differs from the one before: state, attempt, and [`progress`](JobView::progress) while it runs.
+    /// differs from the one before: state, attempt, and [`progress`](JobView::progress) while it runs. The end is what is returned;
+    /// whether `seen` gets it, too, is up to chance, and so is a state that is short.
     ///
     /// ```no_run
     /// # async fn example(client: &strongroom_sdk::Client, job: strongroom_sdk::JobId) -> Result<(), strongroom_sdk::Error> {
