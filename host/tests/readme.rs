@@ -87,7 +87,12 @@ fn the_other_how_tos_work_as_described() {
     {
         assert!(said.out().contains(told), "{told}: {said:?}");
     }
-    let others = ["check-the-log", "run-a-service", "run-every-night"];
+    let said = run("docs/how-to/run-every-night.md").exits(0);
+    for (state, count) in [("scheduled", 2), ("cancelled", 1)] {
+        assert!(said.out().matches(state).count() >= count, "{state}: {said:?}");
+    }
+    assert!(said.out().contains(": due in "), "{said:?}");
+    let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
         assert_eq!(statuses(&said), [""; 0], "{said:?}");

@@ -26,6 +26,7 @@ fn the_others_say_how_they_are_used() {
         ("retry", env!("CARGO_BIN_EXE_retry")),
         ("dag", env!("CARGO_BIN_EXE_dag")),
         ("progress", env!("CARGO_BIN_EXE_progress")),
+        ("nightly", env!("CARGO_BIN_EXE_nightly")),
     ];
     for (name, program) in programs {
         let output = Command::new(program).output().unwrap();

@@ -19,8 +19,9 @@ async fn main() -> anyhow::Result<()> {
     let module = client.push_module(program.as_str()).await?;
     let series = client.submit(&Job::new(module).retries(3).repeat(nightly)).await?.job;
 
-    let next = client.show(series).await?.ready_at;
-    println!("series {series}, due next at {next:?}; end it with `strongroom job cancel {series}`");
+    let view = client.show(series).await?;
+    let next = view.ready_at.unwrap_or(view.accepted_at).since(view.accepted_at);
+    println!("series {series}: due in {} min; `strongroom job cancel` ends it", next.as_secs() / 60);
     client.close().await;
     Ok(())
 }
