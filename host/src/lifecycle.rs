@@ -228,7 +228,7 @@ impl Life {
             retry,
             at: plan.at,
             expires: plan.expires,
-            repeat: plan.repeat.clone().map(Box::new),
+            repeat: plan.repeat.clone(),
             attempt: 0,
             crashes: 0,
             started_at: None,

@@ -143,7 +143,7 @@ fn a_series_that_is_never_due_is_refused_in_the_words_of_its_calendar() {
         until: later(until),
         missed: Missed::Once,
     };
-    let of = |repeat: Repeat| refused(|body, _| body.task.plan.repeat = Some(repeat));
+    let of = |repeat: Repeat| refused(|body, _| body.task.plan.repeat = Some(Box::new(repeat)));
     let day = Duration::from_secs(24 * 3600);
     for (repeat, why) in [
         (
@@ -164,9 +164,9 @@ fn a_series_that_is_never_due_is_refused_in_the_words_of_its_calendar() {
         assert!(refusal.message.starts_with(&start), "{refusal}");
     }
     let mut body = body(1);
-    body.task.plan.repeat = Some(repeat("0 * * * *", "UTC", day / 24 + Duration::from_millis(1)));
+    body.task.plan.repeat = Some(Box::new(repeat("0 * * * *", "UTC", day / 24 + Duration::from_millis(1))));
     assert!(admit(&body, &config(), NOW).is_ok());
-    body.task.plan.repeat = Some(repeat("0 * * * *", "UTC", 366 * day));
+    body.task.plan.repeat = Some(Box::new(repeat("0 * * * *", "UTC", 366 * day)));
     assert!(admit(&body, &config(), NOW).is_ok());
     let refusal = of(repeat("0 * * * *", "UTC", 366 * day + Duration::from_secs(1)));
     assert_eq!(refusal.code, RefusalCode::LimitTooHigh);

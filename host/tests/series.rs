@@ -38,7 +38,7 @@ impl Series {
         let retry = RetryPolicy { attempts: 2, on, pause_ms, max_pause_ms: 0, max_age_ms: None };
         let mut body = body(1);
         body.task.args = vec!["kept".into()];
-        body.task.plan = Plan { repeat: Some(repeat), retry: Some(retry), ..Plan::default() };
+        body.task.plan = Plan { repeat: Some(Box::new(repeat)), retry: Some(retry), ..Plan::default() };
         let mut series = Self { store: Simulated::default(), max_active: 100, max_of_tenant: 100 };
         let admit =
             Transition::Admit { jobs: vec![admitted(&body)], envelope: Arc::from(*b"x"), max_active: 100 };
@@ -147,7 +147,7 @@ fn a_run_is_what_was_signed_without_the_series() {
         missed: Missed::Skip,
     };
     body.task.plan =
-        Plan { repeat: Some(repeat("*/10 * * * *")), group: Some("g".into()), ..Plan::default() };
+        Plan { repeat: Some(Box::new(repeat("*/10 * * * *"))), group: Some("g".into()), ..Plan::default() };
     let (series, due) = (admitted(&body), after(MINUTE));
     let run = series.occurrence(due);
     assert_eq!(run.task().plan, Plan { repeat: None, ..body.task.plan.clone() });

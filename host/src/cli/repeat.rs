@@ -85,10 +85,10 @@ mod tests {
             missed: Missed::Once,
         };
         let short = plan(&["--cron=0 3 * * 1-5", until]).unwrap();
-        assert_eq!(short, Plan { repeat: Some(repeat.clone()), ..Plan::default() });
+        assert_eq!(short, Plan { repeat: Some(Box::new(repeat.clone())), ..Plan::default() });
         let full = plan(&["--cron=0 3 * * 1-5", until, "--zone=Europe/Berlin", "--missed=all:100"]);
         let repeat = Repeat { zone: "Europe/Berlin".into(), missed: Missed::All(100), ..repeat };
-        assert_eq!(full.unwrap().repeat, Some(repeat));
+        assert_eq!(full.unwrap().repeat, Some(Box::new(repeat)));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub struct Plan {
     pub after: Vec<After>,
     /// The job is a series: it does not run itself, a run is made of it each time that it is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repeat: Option<Repeat>,
+    pub repeat: Option<Box<Repeat>>,
 }
 
 /// When a run of a series is due, and until when. The contract bounds the texts; the host reads them.
@@ -398,7 +398,7 @@ mod tests {
             until: Timestamp::from_millis(9),
             missed,
         };
-        let of = |repeat| Plan { repeat: Some(repeat), ..Plan::default() };
+        let of = |repeat| Plan { repeat: Some(Box::new(repeat)), ..Plan::default() };
         let good = of(repeat("0 3 * * 1-5", "Europe/Berlin", Missed::Once));
         assert_eq!(good.check(), Ok(()));
         let kept = Plan { retry: Some(retry()), group: Some("g".into()), ..good.clone() };

@@ -164,7 +164,7 @@ impl Plans {
             group: self.group.clone(),
             requires: self.requires.clone(),
             after: Vec::new(),
-            repeat: self.repeats.as_ref().map(|repeats| repeats.counted_from(now)),
+            repeat: self.repeats.as_ref().map(|repeats| Box::new(repeats.counted_from(now))),
         }
     }
 }
@@ -335,9 +335,9 @@ mod tests {
             until: Timestamp::from_millis(1_009_000),
             missed: Missed::Once,
         };
-        assert_eq!(repeat, expected);
+        assert_eq!(*repeat, expected);
         let all = planned(&job().repeat(repeats.missed(Missed::All(3)))).repeat.unwrap();
-        assert_eq!(all, Repeat { missed: Missed::All(3), ..expected });
+        assert_eq!(*all, Repeat { missed: Missed::All(3), ..expected });
     }
 
     #[test]
