@@ -23,7 +23,11 @@ use strongroom_job::{
 use strongroom_sdk::{Batch, BatchJob, Client, Error, Flow, FlowJob, Job, ListFilter};
 
 fn open(path: &Path) -> (Store, Closing) {
-    let clock = Arc::new(Clock::not_before(NOW));
+    open_at(path, NOW)
+}
+
+fn open_at(path: &Path, now: Timestamp) -> (Store, Closing) {
+    let clock = Arc::new(Clock::not_before(now));
     Store::open(path).unwrap().start(clock, Box::new(NoFault)).unwrap()
 }
 
@@ -156,8 +160,7 @@ async fn keys_and_jobs_that_were_not_run_go_when_their_time_is_over() {
     assert_eq!(keys_with(&state, id(2).as_bytes()), [""; 0]);
     assert_eq!(keys_with(&state, b"default\0k").len(), 1);
     // When the key's time is over, it goes with its job.
-    let clock = Arc::new(Clock::not_before(NOW.saturating_add(Duration::from_secs(61))));
-    let (store, closing) = Store::open(&state).unwrap().start(clock, Box::new(NoFault)).unwrap();
+    let (store, closing) = open_at(&state, NOW.saturating_add(Duration::from_secs(61)));
     forget(&store, vec![(over, Fate::Forgotten)]).await;
     close((store, closing));
     assert_eq!(keys_with(&state, b"default\0k"), [""; 0]);
@@ -205,6 +208,12 @@ async fn an_input_goes_when_no_job_has_named_it_for_long_and_not_before() {
     run_to_end(&store, 1).await;
     assert_eq!(store.unused_inputs(later).unwrap().len(), 1);
     close((store, closing));
+    // Named once more, it counts as given then.
+    let (store, closing) = open_at(&dir.path().join("state"), NOW.saturating_add(Duration::from_secs(10)));
+    admit(&store, &reads(3, b"used"), b"envelope").await;
+    run_to_end(&store, 3).await;
+    assert_eq!(store.unused_inputs(later).unwrap(), []);
+    close((store, closing));
 }
 
 /// Jobs are kept for this long, and clocks are trusted.
@@ -230,7 +239,8 @@ async fn is_unknown(client: &Client, job: JobId) -> bool {
     matches!(client.show(job).await, Err(Error::Refused(refusal)) if refusal.code == RefusalCode::UnknownJob)
 }
 
-// Red without the skew's rule in `retention`: the first job would be unknown, and its envelope run once more.
+// Red without `must_be_known` in `retention`: the first job would be unknown, and its envelope run once more; without `check_kept`, which
+// makes it the host's fault.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_goes_and_its_id_stays_until_nobody_can_submit_it_again() {
     let live = Live::with(short).await;

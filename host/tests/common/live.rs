@@ -78,7 +78,8 @@ pub async fn start_with(dir: &Path, compiler: Compiler, change: impl FnOnce(&mut
     let mut config = Config::load(&home.config()).expect("the configuration that `create` wrote");
     config.listen = ([127, 0, 0, 1], 0).into();
     change(&mut config);
-    Host::start(home, config, compiler).await.expect("the host starts")
+    // On the heap, so that a test's own future stays small.
+    Box::pin(Host::start(home, config, compiler)).await.expect("the host starts")
 }
 
 /// Assembles WAT and gives it to the host.
