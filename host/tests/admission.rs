@@ -134,7 +134,7 @@ fn a_job_that_has_expired_already_is_refused() {
     assert!(admit(&body, &config, NOW).is_ok());
 }
 
-// Red without `series` in `admission::plan`.
+// Red with any first time taken for one before `until`.
 #[test]
 fn a_series_that_is_never_due_is_refused_in_the_words_of_its_calendar() {
     let repeat = |cron: &str, zone: &str, until: Duration| Repeat {

@@ -171,7 +171,7 @@ fn a_run_is_what_was_signed_without_the_series() {
     assert_ne!(admitted(&body).occurrence(due).id(), run.id());
 }
 
-// Red with `cron.next(due)` in place of `cron.next(now)`, and with the runs in a batch of their own.
+// Red without `write` in `Group::fire`: the runs are made, and the series is due as before.
 #[test]
 fn a_crash_and_a_clock_that_is_set_back_make_nothing_fire_twice() {
     let mut series = Series::new("* * * * *", HOUR, Missed::All(5));
@@ -190,7 +190,7 @@ fn a_crash_and_a_clock_that_is_set_back_make_nothing_fire_twice() {
     assert_eq!(series.fired(), [1, 2]);
 }
 
-// Red with `ON_TIME` of a day (skip fires), and without the `missed` record.
+// Red with an `ON_TIME` of a day, and with `due` for `now` where the next due time is looked for.
 #[test]
 fn what_was_missed_is_made_up_for_as_it_was_signed() {
     // The host was down from NOW on, until 30 minutes after the fifth due time.
@@ -212,7 +212,7 @@ fn what_was_missed_is_made_up_for_as_it_was_signed() {
     assert_eq!((series.fired(), series.missed()), (vec![120], vec![(60, 120), (180, 240)]));
 }
 
-// Red without `min(before(repeat.until))`, and without the filter of `next`.
+// Red with all that was due up to `now` made up for, and without the filter of `next`.
 #[test]
 fn it_ends_when_nothing_is_due_any_more() {
     let mut series = Series::new("*/10 * * * *", 20 * MINUTE, Missed::Once);
