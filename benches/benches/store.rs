@@ -205,7 +205,7 @@ async fn live(store: &Store, admitted: AdmittedJob) {
     store.commit(Transition::Step { job, event: lifecycle::Event::Start }).await.expect("started");
     let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));
     let event = lifecycle::Event::Finish { fence: 1, end };
-    let outputs = Outputs { stdout: Some(vec![b'x'; RECORD_BYTES]), stderr: None };
+    let outputs = Outputs { stdout: Some(vec![b'x'; RECORD_BYTES]), ..Outputs::default() };
     store.commit(Transition::Finish { job, event, outputs }).await.expect("finished");
 }
 
@@ -260,6 +260,7 @@ impl Admitter {
             priority: 0,
             idempotent: false,
             labels: Default::default(),
+            plan: Default::default(),
         };
         let envelope = sign_job(&JobBody::new(id, context, task), &self.key).expect("a good body");
         let parsed = Envelope::parse(envelope.as_bytes()).expect("our own envelope");

@@ -143,7 +143,9 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Error>, code: RefusalCode, part
 }
 
 fn with_rules(rules: TenantRules) -> impl Fn(&mut Config) {
-    move |config| drop(config.tenants.insert(tenant(), rules.clone()))
+    move |config| {
+        config.tenants.insert(tenant(), rules.clone());
+    }
 }
 
 // Red when `rules` in the service gives every tenant the default, and without the first look in `upload`.

@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::live::{Live, assert_succeeded, finish, push_wat, run, says};
 use common::{NOW, admitted, body, id, principal};
@@ -21,6 +21,7 @@ use strongroom_job::{
     RefusalCode, Taken, Timestamp, Unique,
 };
 use strongroom_sdk::{Batch, BatchJob, Client, Error, Flow, FlowJob, Job, ListFilter};
+use tokio::time::Instant;
 
 fn open(path: &Path) -> (Store, Closing) {
     open_at(path, NOW)

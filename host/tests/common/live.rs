@@ -50,14 +50,14 @@ impl Live {
 
     /// Stops the host in order and gives its directory.
     pub async fn stop(self) -> tempfile::TempDir {
-        self.host.stop(Stop::Everything(Duration::from_secs(60))).await;
+        Box::pin(self.host.stop(Stop::Everything(Duration::from_secs(60)))).await;
         self.dir
     }
 
     /// Stops and starts again in the same directory.
     pub async fn restart(self) -> Self {
         let Self { host, dir } = self;
-        host.stop(Stop::Running(Duration::from_secs(60))).await;
+        Box::pin(host.stop(Stop::Running(Duration::from_secs(60)))).await;
         Self { host: start(dir.path(), |_| {}).await, dir }
     }
 }
