@@ -199,12 +199,13 @@ async fn jobs_round(store: &Store, jobs: Vec<AdmittedJob>, group: usize) -> Dura
 async fn live(store: &Store, admitted: AdmittedJob) {
     let job = admitted.id();
     let envelope = Arc::from([b'x'; 1200].as_slice());
-    let admit = Transition::Admit { jobs: vec![admitted], envelope, max_active: 1_000_000 };
+    let admit =
+        Transition::Admit { jobs: vec![admitted], envelope, max_active: 1_000_000, rules: Box::default() };
     store.commit(admit).await.expect("admitted");
     store.commit(Transition::Step { job, event: lifecycle::Event::Start }).await.expect("started");
     let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));
     let event = lifecycle::Event::Finish { fence: 1, end };
-    let outputs = Outputs { stdout: Some(vec![b'x'; RECORD_BYTES]), stderr: None };
+    let outputs = Outputs { stdout: Some(vec![b'x'; RECORD_BYTES]), ..Outputs::default() };
     store.commit(Transition::Finish { job, event, outputs }).await.expect("finished");
 }
 
@@ -259,6 +260,7 @@ impl Admitter {
             priority: 0,
             idempotent: false,
             labels: Default::default(),
+            plan: Default::default(),
         };
         let envelope = sign_job(&JobBody::new(id, context, task), &self.key).expect("a good body");
         let parsed = Envelope::parse(envelope.as_bytes()).expect("our own envelope");

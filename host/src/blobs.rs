@@ -6,10 +6,10 @@
 //! renames over the first, which changes nothing.
 //! *Spec:* `docs/formats/state.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strongroom_job::{Digest, Digester};
 use tokio::fs::{self, File};
@@ -27,6 +27,22 @@ struct Root {
     tmp: PathBuf,
     /// Directories of `blobs` whose names are durable; 256 at most. Locked while one of them is made so.
     named: Mutex<BTreeSet<PathBuf>>,
+    /// Blobs that this process kept a short time ago. Locked while a file gets its name or loses it.
+    fresh: Mutex<Fresh>,
+}
+
+/// What was kept since the last sweep began, and between that one and the one before. Whoever keeps a blob names it a short time
+/// later, so it must not be removed before; what an earlier process kept is named by now or never.
+#[derive(Debug, Default)]
+struct Fresh {
+    now: HashSet<Digest>,
+    before: HashSet<Digest>,
+}
+
+impl Fresh {
+    fn holds(&self, digest: &Digest) -> bool {
+        self.now.contains(digest) || self.before.contains(digest)
+    }
 }
 
 /// A blob that is being written. Dropped before [`Draft::keep`], it leaves nothing.
@@ -50,7 +66,8 @@ impl Blobs {
         for left in std::fs::read_dir(tmp)? {
             std::fs::remove_file(left?.path())?;
         }
-        Ok(Self { root: Arc::new(Root { blobs: blobs.into(), tmp: tmp.into(), named: Mutex::default() }) })
+        let (named, fresh) = (Mutex::default(), Mutex::default());
+        Ok(Self { root: Arc::new(Root { blobs: blobs.into(), tmp: tmp.into(), named, fresh }) })
     }
 
     /// Begins a blob.
@@ -99,7 +116,62 @@ impl Blobs {
     }
 }
 
+impl Blobs {
+    /// Begins a sweep: every blob that was not kept since the sweep before this one began. Blocks.
+    ///
+    /// *Bound:* some 50 bytes of memory for each blob.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn sweep(&self) -> io::Result<HashSet<Digest>> {
+        {
+            let mut fresh = self.root.fresh();
+            fresh.before = std::mem::take(&mut fresh.now);
+        }
+        let mut found = HashSet::new();
+        for directory in std::fs::read_dir(&self.root.blobs)? {
+            let directory = directory?;
+            // Whatever is not ours was put there by somebody else, and stays.
+            if !directory.file_type()?.is_dir() {
+                continue;
+            }
+            for file in std::fs::read_dir(directory.path())? {
+                let file = file?;
+                let digest = file.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+                found.extend(digest.filter(|digest| self.root.place(digest) == file.path()));
+            }
+        }
+        let fresh = self.root.fresh();
+        found.retain(|digest| !fresh.holds(digest));
+        Ok(found)
+    }
+
+    /// Removes those of these blobs that were not kept once more meanwhile; says how many. Blocks. Whoever reads one now reads it to its
+    /// end.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove(&self, blobs: &HashSet<Digest>) -> io::Result<usize> {
+        let mut removed = 0;
+        for digest in blobs {
+            // Held over the removal: a blob that is kept now comes before it, and stays, or after it, and is there again.
+            let fresh = self.root.fresh();
+            if fresh.holds(digest) {
+                continue;
+            }
+            std::fs::remove_file(self.root.place(digest))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
 impl Root {
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        // Every change is a single insertion or removal.
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn place(&self, digest: &Digest) -> PathBuf {
         let hex = digest.to_hex();
         self.blobs.join(&hex[..2]).join(hex)
@@ -169,7 +241,11 @@ impl Draft {
         let renamed = tokio::task::spawn_blocking(move || {
             let directory = place.parent().unwrap_or(&root.blobs);
             root.prepare(directory)?;
-            path.persist(&place).map_err(|error| error.error)?;
+            {
+                let mut fresh = root.fresh();
+                fresh.now.insert(digest);
+                path.persist(&place).map_err(|error| error.error)?;
+            }
             std::fs::File::open(directory)?.sync_all()
         });
         renamed.await.map_err(io::Error::other)??;
@@ -195,6 +271,32 @@ mod tests {
         assert_eq!(blobs.load(&Digest::of(b"abc"), 2).await.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         drop(blobs.draft().await.unwrap());
         assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
+    }
+
+    // Red without `now.insert` in `keep`; without `before`; with `sweep` alone asking what is fresh.
+    #[tokio::test]
+    async fn only_what_was_kept_long_ago_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&dir.path().join("blobs"), &dir.path().join("tmp")).unwrap();
+        let keep = async |bytes: &[u8]| {
+            let mut draft = blobs.draft().await.unwrap();
+            draft.write(bytes).await.unwrap();
+            draft.keep().await.unwrap().0
+        };
+        let (old, again) = (keep(b"old").await, keep(b"again").await);
+        assert_eq!(blobs.sweep().unwrap(), HashSet::new(), "it may have been kept just now");
+        let new = keep(b"new").await;
+        let found = blobs.sweep().unwrap();
+        assert_eq!(found, HashSet::from([old, again]));
+        // Kept once more after it was found.
+        keep(b"again").await;
+        assert_eq!(blobs.remove(&found).unwrap(), 1);
+        assert!(blobs.read(&old).await.is_err());
+        assert_eq!(blobs.load(&again, 9).await.unwrap(), b"again");
+        assert_eq!(blobs.load(&new, 9).await.unwrap(), b"new");
+        // What another process kept was kept long ago.
+        let next = Blobs::open(&dir.path().join("blobs"), &dir.path().join("tmp")).unwrap();
+        assert_eq!(next.sweep().unwrap(), HashSet::from([again, new]));
     }
 
     // Red without the comparison in `load`.

@@ -253,13 +253,13 @@ impl Two {
 // Red without the `cache.keep` in `Loader::loaded`, and without the look into the cache in `Loader::load`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_module_is_not_compiled_again_after_a_restart() {
-    bounded(async {
+    bounded(Box::pin(async {
         let two = Two::compiled().await;
         let before = two.files().map(|file| fs::read(file).unwrap());
         let (two, said) = two.run_first(none()).await;
         assert_eq!(said.unwrap(), SAID[0]);
         assert_eq!(two.files().map(|file| fs::read(file).unwrap()), before);
-    })
+    }))
     .await;
 }
 
@@ -301,7 +301,7 @@ fn tampered() -> [(&'static str, Tamper); 7] {
 // Red without `verify_slice` in `cache`: the first module then says "two", and the fourth case is taken as it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tampered_cache_is_never_loaded_and_is_made_again() {
-    bounded(async {
+    bounded(Box::pin(async {
         let mut two = Two::compiled().await;
         let good = fs::read(&two.files()[0]).unwrap();
         for (what, tamper) in tampered() {
@@ -323,13 +323,13 @@ async fn a_tampered_cache_is_never_loaded_and_is_made_again() {
             assert_eq!(said.as_deref(), Ok(SAID[0]), "{what}");
             assert_eq!(fs::read(&files[0]).unwrap(), good, "{what}: it is made again");
         }
-    })
+    }))
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_of_another_hosts_key_is_not_believed() {
-    bounded(async {
+    bounded(Box::pin(async {
         let (mine, theirs) = (Two::compiled().await, Two::compiled().await);
         fs::copy(&theirs.files()[0], &mine.files()[0]).unwrap();
         let (mine, said) = mine.run_first(none()).await;
@@ -338,7 +338,7 @@ async fn a_cache_of_another_hosts_key_is_not_believed() {
         fs::remove_file(mine.dir.path().join("keys/cache.key")).unwrap();
         let (_, said) = mine.run_first(common::live::compiler()).await;
         assert_eq!(said.unwrap(), SAID[0]);
-    })
+    }))
     .await;
 }
 

@@ -289,7 +289,7 @@ fn every_fault_names_its_line_and_its_remedy() {
         ("rules of what is no name", format!("{ORIGIN}[queue_rules.\"A b\"]\n")),
         ("rules that are no table", format!("{ORIGIN}[queue_rules]\nreports = 3\n")),
         ("typo in a rule", queue("max_runing = 3")),
-        ("rule in the words of another", queue("max_running_per_group = 3")),
+        ("rule in the words of another", queue("max_running_per_key = 3")),
         ("no place for a queue", queue("max_running = 0")),
         ("rate without a unit", queue("rate = \"100\"")),
         ("rate with another unit", queue("rate = \"100/minute\"")),

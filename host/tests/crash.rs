@@ -25,6 +25,7 @@ fn history() -> Vec<(&'static str, Transition)> {
         jobs: vec![admitted(&body(number))],
         envelope: Arc::from(b"envelope".as_slice()),
         max_active: 10,
+        rules: Box::default(),
     };
     let step = |number, event| Transition::Step { job: id(number), event };
     let finish = |number| Transition::Finish {
@@ -200,6 +201,7 @@ fn the_same_envelope_gets_the_first_answer_and_another_one_a_conflict() {
         jobs: vec![admitted(body)],
         envelope: Arc::from([1]),
         max_active: 10,
+        rules: Box::default(),
     };
     let answer = |transition| match runtime.block_on(store.commit(transition)) {
         Ok(Committed::Admitted { jobs }) => Ok(jobs),

@@ -71,7 +71,7 @@ async fn a_job_finds_zeros_where_another_left_its_secrets() {
 // serve the network; that they have their own is the second guard.)
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_that_spin_keep_neither_another_tenant_nor_the_host_waiting() {
-    bounded(async {
+    bounded(Box::pin(async {
         let live = Live::with(|config| {
             config.bounds.max_running = 16;
             config.principals.push(visitor());
@@ -106,7 +106,7 @@ async fn guests_that_spin_keep_neither_another_tenant_nor_the_host_waiting() {
             assert_eq!(owner.wait(job).await.unwrap().end.outcome, Outcome::Cancelled);
         }
         live.stop().await;
-    })
+    }))
     .await;
 }
 

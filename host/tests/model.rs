@@ -262,6 +262,7 @@ fn transition(op: Op, model: &Model) -> Transition {
             jobs: (first..first + count).map(|number| job(number, other)).collect(),
             envelope: Arc::from(b"envelope".as_slice()),
             max_active: MAX_ACTIVE,
+            rules: Box::default(),
         },
         Op::Start(job) => step(job, lifecycle::Event::Start),
         Op::Cancel(job) => step(job, lifecycle::Event::Cancel { by: client_key().public() }),
@@ -295,7 +296,7 @@ fn answer(result: Result<Committed, CommitError>) -> Answer {
         Err(CommitError::Illegal(error @ (Illegal::TooEarly(_) | Illegal::NotExpired | Illegal::Series))) => {
             panic!("{error}")
         }
-        Err(error @ CommitError::NotUnique { .. }) => panic!("{error}"),
+        Err(error @ (CommitError::NotUnique { .. } | CommitError::Denied(_))) => panic!("{error}"),
         Err(CommitError::Failed(reason)) => panic!("the store failed by itself: {reason}"),
     }
 }

@@ -30,6 +30,7 @@ fn every_row_is_in_the_file_that_is_synced() {
             jobs: vec![admitted(&body(number))],
             envelope: Arc::from([1; 60_000]),
             max_active: 9,
+            rules: Box::default(),
         };
         let start = Transition::Step { job: id(number), event: Event::Start };
         let finish = Transition::Finish { job: id(number), event: Event::Finish { fence: 1, end }, outputs };

@@ -40,8 +40,12 @@ impl Series {
         body.task.args = vec!["kept".into()];
         body.task.plan = Plan { repeat: Some(Box::new(repeat)), retry: Some(retry), ..Plan::default() };
         let mut series = Self { store: Simulated::default(), max_active: 100, max_of_tenant: 100 };
-        let admit =
-            Transition::Admit { jobs: vec![admitted(&body)], envelope: Arc::from(*b"x"), max_active: 100 };
+        let admit = Transition::Admit {
+            jobs: vec![admitted(&body)],
+            envelope: Arc::from(*b"x"),
+            max_active: 100,
+            rules: Box::default(),
+        };
         series.commit(NOW, admit).0.unwrap();
         series.store.sync();
         series

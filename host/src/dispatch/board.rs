@@ -37,7 +37,10 @@ impl Board {
     /// A board without jobs, under the rules of a configuration.
     #[must_use]
     pub fn new(config: &Config, clock: Arc<Clock>) -> Self {
-        let schedule = Schedule::new(config.queue_rules.clone(), config.tenants.clone(), clock.now());
+        // Every queue is known from the start, with or without rules.
+        let rules = |queue: &Name| config.queue_rules.get(queue).cloned().unwrap_or_default();
+        let queues = config.queues.iter().map(|queue| (queue.clone(), rules(queue))).collect();
+        let schedule = Schedule::new(queues, config.tenants.clone(), clock.now());
         Self {
             schedule: Mutex::new(schedule),
             draining: Mutex::default(),

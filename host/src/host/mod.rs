@@ -4,6 +4,7 @@
 //! *Crash:* a start after a crash is an ordinary start: jobs that were running are handed to `lifecycle` as `Recover`
 //! before the first connection is taken.
 
+mod keeper;
 mod service;
 mod threads;
 mod upload;
@@ -32,6 +33,7 @@ use crate::lifecycle;
 use crate::publisher::{self, JoinError, Publisher};
 use crate::store::{Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition};
 
+use keeper::Keeper;
 use service::HostService;
 use threads::Threads;
 
@@ -51,6 +53,7 @@ pub struct Host {
     closing: Closing,
     dispatching: JoinHandle<()>,
     serving: JoinHandle<()>,
+    keeping: JoinHandle<()>,
     /// Sent: no new requests.
     drain: oneshot::Sender<()>,
     /// Sent: close what is left.
@@ -176,6 +179,12 @@ impl Host {
         );
         recover(&store, &board).await?;
 
+        let keeper = Keeper {
+            store: store.clone(),
+            blobs: blobs.clone(),
+            policy: Arc::clone(&policy),
+            clock: Arc::clone(&clock),
+        };
         let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
         let service = Arc::new(service);
         let bounds = &policy.config.bounds;
@@ -191,6 +200,7 @@ impl Host {
         });
         let dispatcher = service.dispatcher().clone();
         let dispatching = tokio::spawn(async move { dispatcher.run().await });
+        let keeping = tokio::spawn(keeper.run());
         home.announce(&Live { address, pid: std::process::id(), host: key })?;
         Ok(Self {
             address,
@@ -201,6 +211,7 @@ impl Host {
             closing,
             dispatching,
             serving,
+            keeping,
             drain,
             close,
             home,
@@ -235,8 +246,19 @@ impl Host {
 
     /// Takes no more requests, ends as `how` says, publishes the log up to its last record, closes everything.
     pub async fn stop(self, how: Stop) {
-        let Self { service, threads, publisher, closing, dispatching, serving, drain, close, home, .. } =
-            self;
+        let Self {
+            service,
+            threads,
+            publisher,
+            closing,
+            dispatching,
+            serving,
+            keeping,
+            drain,
+            close,
+            home,
+            ..
+        } = self;
         // Whoever looks for a host from now on waits for the lock.
         if let Err(error) = home.forget() {
             tracing::warn!(%error, "the host's address cannot be taken back");
@@ -259,6 +281,9 @@ impl Host {
             dispatcher.give_up_registering();
             drop(serving.await);
         }
+        keeping.abort();
+        // Its handles of the store are gone when it is.
+        drop(keeping.await);
         if let Err(error) = service.store().commit(Transition::Log(Event::HostStopped {})).await {
             tracing::error!(%error, "the stop cannot be recorded");
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use strongroom_job::{
     AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, Event, HostView, Input, JobId, JobState, JobView,
-    ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, VerifiedJob,
+    ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode,
+    VerifiedJob,
 };
 use tokio::sync::Semaphore;
 
@@ -13,15 +14,16 @@ use super::Gate;
 use super::upload::{Incoming, MAX_MODULES};
 use super::view::{Output, refuse_read};
 
+use crate::admission::quota::{self, Asked};
 use crate::admission::{self, AdmittedJob};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
-use crate::config::Principal;
+use crate::config::{Principal, TenantRules};
 use crate::dispatch::{Dispatcher, OwnPolicy};
 use crate::intake::Service;
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
-use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition};
+use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition, unknown_input};
 
 /// Jobs that one `list` looks at, at most, however few of them fit its filter.
 const MAX_LOOKED_AT: usize = 10_000;
@@ -118,7 +120,8 @@ impl HostService {
         }
         let first = jobs.first().map(AdmittedJob::id);
         let max_active = self.policy.config.bounds.max_queued;
-        let transition = Transition::Admit { jobs, envelope: envelope.into(), max_active };
+        let transition =
+            Transition::Admit { jobs, envelope: envelope.into(), max_active, rules: self.rules(who) };
         match self.store.commit(transition).await.map_err(|error| refuse_commit(&error, first))? {
             Committed::Admitted { jobs } => Ok(jobs),
             Committed::Stepped(_) | Committed::Done => {
@@ -169,11 +172,13 @@ impl HostService {
         if let Input::Blob { digest, .. } = &task.input
             && !self.has_blob(who, BlobKind::Input, digest)?
         {
-            let text =
-                format!("tenant {} has not given this host the input {digest}: push it first", who.tenant);
-            return Err(Refusal::new(RefusalCode::UnknownInput, text));
+            return Err(unknown_input(&who.tenant, digest));
         }
         Ok(admitted)
+    }
+
+    fn rules(&self, who: &Principal) -> Box<TenantRules> {
+        Box::new(self.policy.config.tenants.get(&who.tenant).cloned().unwrap_or_default())
     }
 
     fn has_blob(&self, who: &Principal, kind: BlobKind, digest: &Digest) -> Result<bool, Refusal> {
@@ -186,6 +191,18 @@ impl HostService {
             view.progress = self.dispatcher.outputs(&row.job).and_then(|outputs| outputs.progress());
         }
         view
+    }
+
+    /// What a job left may be gone before the job is.
+    fn check_kept(&self, who: &Principal, row: &JobRow) -> Result<(), Refusal> {
+        if self.store.is_kept(&who.tenant, row).map_err(|error| refuse_read(&error))? {
+            return Ok(());
+        }
+        let text = format!(
+            "what job {} left is no longer kept; its end is. Fetch results earlier, or ask this host's operator to keep them for longer",
+            row.job
+        );
+        Err(Refusal::new(RefusalCode::WrongState, text))
     }
 
     /// A job of the principal's own tenant. Somebody else's job does not exist for him.
@@ -266,8 +283,15 @@ impl Service for HostService {
             );
             return Err(Refusal::new(RefusalCode::TooLarge, text));
         }
+        let rules = self.rules(who);
+        if !self.has_blob(who, kind, &digest)? {
+            // A first look, so that nothing is sent in vain; the store's writer decides when the bytes are here.
+            let asked = Asked { bytes: length, modules: usize::from(kind == BlobKind::Module), jobs: 0 };
+            quota::check(&who.tenant, &rules, &self.store.usage(&who.tenant, self.clock.now()), &asked)?;
+        }
         let (store, dispatcher) = (self.store.clone(), self.dispatcher.clone());
-        Incoming::begin(&self.blobs, store, dispatcher, Arc::clone(who), kind, digest, length).await
+        let announced = ModuleRef { digest, length };
+        Incoming::begin(&self.blobs, store, dispatcher, Arc::clone(who), rules, kind, announced).await
     }
 
     async fn show(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
@@ -308,7 +332,12 @@ impl Service for HostService {
         let mut views = Vec::new();
         for job in self.store.tenant_jobs(&who.tenant, from).take(MAX_LOOKED_AT) {
             let job = job.map_err(|error| refuse_read(&error))?;
-            let (row, spec) = self.own_row(who, job).await?;
+            let (row, spec) = match self.own_row(who, job).await {
+                Ok(found) => found,
+                // Forgotten since the list was begun.
+                Err(refusal) if refusal.code == RefusalCode::UnknownJob => continue,
+                Err(refusal) => return Err(refusal),
+            };
             if state.is_some_and(|state| state != row.life.state(self.clock.now())) {
                 continue;
             }
@@ -328,7 +357,8 @@ impl Service for HostService {
         offset: u64,
         follow: bool,
     ) -> Result<Output, Refusal> {
-        self.own_row(who, job).await?;
+        let (row, _) = self.own_row(who, job).await?;
+        self.check_kept(who, &row)?;
         Output::open(
             self.store.clone(),
             self.blobs.clone(),
@@ -349,6 +379,7 @@ impl Service for HostService {
         offset: u64,
     ) -> Result<Output, Refusal> {
         let (row, _) = self.own_row(who, job).await?;
+        self.check_kept(who, &row)?;
         Output::of_artifact(&self.blobs, &row, &name, offset).await
     }
 
@@ -409,6 +440,7 @@ fn refuse_commit(error: &CommitError, job: Option<JobId>) -> (Refusal, Option<Jo
         CommitError::Conflict(id) => (RefusalCode::Conflict, Some(*id)),
         CommitError::Full { .. } => (RefusalCode::QueueFull, job),
         CommitError::NotUnique { job, .. } => (RefusalCode::NotUnique, Some(*job)),
+        CommitError::Denied(refusal) => (refusal.code, job),
         CommitError::Failed(_) => (RefusalCode::HostFault, job),
     };
     let text = match (error, job) {

@@ -4,15 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use strongroom_job::{BlobKind, Digest, Event, ModuleRef, Refusal, RefusalCode};
+use strongroom_job::{BlobKind, Event, ModuleRef, Refusal, RefusalCode};
 
 use super::view::refuse_read;
 use crate::blobs::{Blobs, Draft};
 use crate::compile::LoadError;
-use crate::config::Principal;
+use crate::config::{Principal, TenantRules};
 use crate::dispatch::Dispatcher;
 use crate::intake::Upload;
-use crate::store::{Store, Transition};
+use crate::store::{CommitError, Store, Transition};
 
 /// Modules that a tenant may have registered: their list must fit one answer.
 pub(super) const MAX_MODULES: usize = 5_000;
@@ -24,6 +24,7 @@ pub(crate) struct Incoming {
     store: Store,
     dispatcher: Dispatcher,
     who: Arc<Principal>,
+    rules: Box<TenantRules>,
     kind: BlobKind,
     announced: ModuleRef,
 }
@@ -34,12 +35,12 @@ impl Incoming {
         store: Store,
         dispatcher: Dispatcher,
         who: Arc<Principal>,
+        rules: Box<TenantRules>,
         kind: BlobKind,
-        digest: Digest,
-        length: u64,
+        announced: ModuleRef,
     ) -> Result<Self, Refusal> {
         let draft = blobs.draft().await.map_err(|error| refuse_disk(&error))?;
-        Ok(Self { draft, store, dispatcher, who, kind, announced: ModuleRef { digest, length } })
+        Ok(Self { draft, store, dispatcher, who, rules, kind, announced })
     }
 }
 
@@ -49,7 +50,7 @@ impl Upload for Incoming {
     }
 
     async fn finish(self) -> Result<bool, Refusal> {
-        let Self { mut draft, store, dispatcher, who, kind, announced } = self;
+        let Self { mut draft, store, dispatcher, who, rules, kind, announced } = self;
         let digest = draft.digest();
         if digest != announced.digest || draft.length() != announced.length {
             let text = format!(
@@ -81,8 +82,12 @@ impl Upload for Incoming {
             BlobKind::Module => Some(Event::ModuleRegistered { principal: who.key, module: announced }),
             BlobKind::Input => None,
         };
-        let register = Transition::Register { kind, tenant: who.tenant.clone(), blob: announced, event };
-        store.commit(register).await.map_err(|error| Refusal::new(RefusalCode::HostFault, error))?;
+        let register =
+            Transition::Register { kind, tenant: who.tenant.clone(), blob: announced, event, rules };
+        store.commit(register).await.map_err(|error| match error {
+            CommitError::Denied(refusal) => refusal,
+            error => Refusal::new(RefusalCode::HostFault, error),
+        })?;
         Ok(false)
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Judged {
 /// When the rows cannot be read: then nothing of the group may be written.
 pub(super) fn judge(
     rows: &dyn Rows,
-    counts: &mut Counts,
+    counts: &Counts,
     log_size: u64,
     now: Timestamp,
     transitions: impl IntoIterator<Item = Transition>,
@@ -70,7 +70,7 @@ impl Simulated {
         transitions: Vec<Transition>,
     ) -> Result<(Answers, Vec<Effect>), ReadError> {
         self.sync();
-        let judged = judge(&self.rows, &mut self.counts, self.log_size, now, transitions)?;
+        let judged = judge(&self.rows, &self.counts, self.log_size, now, transitions)?;
         (self.pending, self.log_size) = (judged.batch, judged.log_size);
         Ok((judged.answers, judged.effects))
     }

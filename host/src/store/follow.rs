@@ -3,7 +3,7 @@
 //! *Bound:* one end touches each job that waits for it once, in the same batch: at most the edges of its envelope (100,000).
 //! *Spec:* `docs/formats/state.md`, "Jobs that wait for others".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use strongroom_job::{Input, JobId, JobState, On};
 
@@ -20,6 +20,17 @@ const SOURCES_PER_PIECE: usize = 2048;
 #[derive(Default)]
 pub(super) struct Edges {
     new: HashMap<JobId, Vec<(JobId, On)>>,
+    /// How many pieces the list of sources of a new job has.
+    pieces: HashMap<JobId, u32>,
+    /// Jobs that are in such a list.
+    sources: HashSet<JobId>,
+}
+
+impl Edges {
+    /// Whether a job that this group has taken takes the output of this one.
+    pub(super) fn names(&self, job: &JobId) -> bool {
+        self.sources.contains(job)
+    }
 }
 
 impl Group<'_> {
@@ -36,7 +47,9 @@ impl Group<'_> {
             for (piece, ids) in (0u32..).zip(edges.chunks(SOURCES_PER_PIECE)) {
                 let ids: Vec<u8> = ids.iter().flat_map(|(id, _)| *id.as_bytes()).collect();
                 self.batch.insert(keys::source(&job.id(), piece), ids);
+                self.edges.pieces.insert(job.id(), piece + 1);
             }
+            self.edges.sources.extend(edges.iter().map(|(id, _)| *id));
         }
         for (before, on) in &edges {
             self.batch.insert(keys::follower(before, &job.id()), [code(*on)]);
@@ -64,6 +77,17 @@ impl Group<'_> {
         Ok(())
     }
 
+    /// A job is over: it takes no output of others any more.
+    pub(super) fn drop_sources(&mut self, job: &JobId) -> Result<(), ReadError> {
+        for piece in 0..self.edges.pieces.remove(job).unwrap_or(0) {
+            self.batch.remove(keys::source(job, piece));
+        }
+        for piece in self.rows.under(&keys::sources(job)) {
+            self.batch.remove(piece?.0.to_vec());
+        }
+        Ok(())
+    }
+
     fn followers(&mut self, of: &JobId) -> Result<Vec<(JobId, On)>, ReadError> {
         let mut followers = self.edges.new.remove(of).unwrap_or_default();
         let prefix = keys::followers(of);
@@ -80,8 +104,17 @@ impl Group<'_> {
 
 /// The jobs whose outputs are this one's input, in order.
 pub(super) fn sources(rows: &dyn Rows, job: &JobId) -> Result<Vec<JobId>, ReadError> {
+    sources_under(rows, &keys::sources(job))
+}
+
+/// The jobs whose outputs are the input of any job that is not over.
+pub(super) fn all_sources(rows: &dyn Rows) -> Result<HashSet<JobId>, ReadError> {
+    Ok(sources_under(rows, keys::SOURCES)?.into_iter().collect())
+}
+
+fn sources_under(rows: &dyn Rows, prefix: &[u8]) -> Result<Vec<JobId>, ReadError> {
     let mut ids = Vec::new();
-    for piece in rows.under(&keys::sources(job)) {
+    for piece in rows.under(prefix) {
         let (pieces, rest) = {
             let (_, piece) = piece?;
             let (ids, rest) = piece.as_chunks::<16>();

@@ -1,16 +1,16 @@
 //! One group: transitions that are judged one after the other and committed together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use strongroom_job::{
-    AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, OutputStream, PublicKey, QueueMode, Record,
-    Timestamp,
+    AcceptedJob, Digest, Event, JobId, Name, OutputStream, PublicKey, QueueMode, Record, Timestamp,
 };
 
 use super::active::Active;
 use super::counts::Counts;
 use super::follow::Edges;
+use super::given::Given;
 use super::keys;
 use super::read;
 use super::row::{JobRow, Slot};
@@ -18,6 +18,8 @@ use super::rows::{Batch, Rows};
 use super::unique::{Claim, Claims, Keys, Merged};
 use super::{CommitError, Committed, Effect, ReadError, Transition};
 use crate::admission::AdmittedJob;
+use crate::admission::quota::{self, Asked};
+use crate::config::TenantRules;
 use crate::lifecycle::{self, Illegal, Life, Stage};
 
 /// Longest value that an envelope is cut into: sled moves longer ones to files of their own.
@@ -30,20 +32,22 @@ pub(super) struct Group<'a> {
     pub(super) batch: Batch,
     /// Rows that this group has changed: later transitions must see them before the disk does.
     changed: HashMap<JobId, JobRow>,
-    /// Blobs that this group has registered.
-    registered: HashSet<Vec<u8>>,
+    /// Blobs that this group has registered, and inputs that it has let go.
+    pub(super) given: Given,
     /// Unique keys that this group has given or taken away.
     pub(super) keys: Keys,
     /// Jobs that this group has merged into others.
     pub(super) merged: HashMap<JobId, Merged>,
     /// Edges between jobs that this group has added.
     pub(super) edges: Edges,
+    /// How many jobs came in the envelopes that this group has seen.
+    pub(super) envelopes: HashMap<Digest, Option<u32>>,
     /// What all of it means for the schedule, in order.
     pub(super) effects: Vec<Effect>,
     /// Index of the next leaf.
     pub(super) log_size: u64,
-    /// Jobs that are not over.
-    pub(super) counts: &'a mut Counts,
+    /// What each tenant has.
+    pub(super) counts: &'a Counts,
 }
 
 /// What one job of an envelope comes to, before anything is written.
@@ -83,16 +87,17 @@ impl From<Illegal> for Refused {
 }
 
 impl<'a> Group<'a> {
-    pub(super) fn new(rows: &'a dyn Rows, now: Timestamp, log_size: u64, counts: &'a mut Counts) -> Self {
+    pub(super) fn new(rows: &'a dyn Rows, now: Timestamp, log_size: u64, counts: &'a Counts) -> Self {
         Self {
             rows,
             now,
             batch: Batch::default(),
             changed: HashMap::new(),
-            registered: HashSet::new(),
+            given: Given::default(),
             keys: Keys::default(),
             merged: HashMap::new(),
             edges: Edges::default(),
+            envelopes: HashMap::new(),
             effects: Vec::new(),
             log_size,
             counts,
@@ -102,7 +107,9 @@ impl<'a> Group<'a> {
     /// Judges one transition in the light of those before it, and writes it into the group if it may happen.
     pub(super) fn take(&mut self, transition: Transition) -> Result<Committed, Refused> {
         match transition {
-            Transition::Admit { jobs, envelope, max_active } => self.admit(&jobs, &envelope, max_active),
+            Transition::Admit { jobs, envelope, max_active, rules } => {
+                self.admit(&jobs, &envelope, max_active, &rules)
+            }
             Transition::Step { job, event } => self.step(job, event),
             Transition::Fire { job, max_active, max_of_tenant } => self.fire(job, max_active, max_of_tenant),
             Transition::Finish { job, event, outputs } => {
@@ -123,8 +130,13 @@ impl<'a> Group<'a> {
                 }
                 Ok(Committed::Stepped(Box::new(row)))
             }
-            Transition::Register { kind, tenant, blob, event } => self.register(kind, &tenant, &blob, event),
+            Transition::Register { kind, tenant, blob, event, rules } => {
+                self.register(kind, &tenant, &blob, event, &rules)
+            }
             Transition::SetQueue { queue, mode, by } => self.set_queue(&queue, mode, by),
+            Transition::Forget { tenant, jobs } => self.let_past_go(&tenant, &jobs),
+            Transition::ForgetInputs { inputs } => self.let_inputs_go(&inputs),
+            Transition::ForgetMerged { jobs } => self.let_merged_go(&jobs),
             Transition::Log(event) => {
                 self.log(event);
                 Ok(Committed::Done)
@@ -149,11 +161,17 @@ impl<'a> Group<'a> {
         jobs: &[AdmittedJob],
         envelope: &[u8],
         max_active: usize,
+        rules: &TenantRules,
     ) -> Result<Committed, Refused> {
         let mut claims = Claims::default();
         let verdicts: Vec<_> =
             jobs.iter().map(|job| self.judge(job, &mut claims)).collect::<Result<_, _>>()?;
         let new = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::New(_))).count();
+        if let Some(first) = jobs.first() {
+            // All jobs of an envelope are one tenant's: admission took each of them from the same principal.
+            let tenant = &first.context().tenant;
+            self.check_quota(tenant, rules, Asked { jobs: new, ..Asked::default() })?;
+        }
         let active = self.counts.active();
         if active + new > max_active {
             return Err(CommitError::Full { active, max: max_active }.into());
@@ -162,6 +180,8 @@ impl<'a> Group<'a> {
             for (piece, bytes) in (0u32..).zip(envelope.chunks(ENVELOPE_PIECE_BYTES)) {
                 self.batch.insert(keys::envelope(first.envelope(), piece), bytes);
             }
+            let known = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Known(_))).count();
+            self.hold_envelope(first.envelope(), verdicts.len() - known)?;
         }
         // Whoever waits for a job that is not run waits for the one that has its key.
         let stands_for = |(job, verdict): (&AdmittedJob, &Verdict)| match verdict {
@@ -198,6 +218,17 @@ impl<'a> Group<'a> {
         Ok(Committed::Admitted { jobs: accepted })
     }
 
+    /// The decision about a quota: here, where nobody else can take the same room at the same time.
+    pub(super) fn check_quota(
+        &self,
+        tenant: &Name,
+        rules: &TenantRules,
+        asked: Asked,
+    ) -> Result<(), CommitError> {
+        let used = self.counts.usage(tenant, self.now);
+        quota::check(tenant, rules, &used, &asked).map_err(CommitError::Denied)
+    }
+
     fn judge(&self, job: &AdmittedJob, claims: &mut Claims) -> Result<Verdict, Refused> {
         if let Some(row) = self.row(&job.id())? {
             if !row.came_in(job.envelope(), job.signer()) {
@@ -212,6 +243,7 @@ impl<'a> Group<'a> {
             let (log_index, existing) = (merged.log_index, Some(merged.into));
             return Ok(Verdict::Known(AcceptedJob { job: job.id(), log_index, existing }));
         }
+        self.check_input(job)?;
         Ok(match self.claim(job, claims)? {
             Claim::Takes(from) => Verdict::New(from),
             Claim::Existing(holder) => Verdict::Existing(holder),
@@ -236,6 +268,7 @@ impl<'a> Group<'a> {
         };
         self.batch.insert(keys::spec(&job.id()), serde_json::to_vec(job)?);
         self.batch.insert(keys::tenant_job(tenant, admitted), job.id().as_bytes().as_slice());
+        self.name_input(job);
         if let Some(unique) = &job.task().plan.unique {
             self.hold(tenant, unique, job.id());
         }
@@ -268,7 +301,15 @@ impl<'a> Group<'a> {
     /// Changes one job, and nobody who waits for it.
     pub(super) fn change(&mut self, job: JobId, event: lifecycle::Event) -> Result<JobRow, Refused> {
         let row = self.row(&job)?.ok_or(CommitError::UnknownJob)?;
+        let computed = match &event {
+            lifecycle::Event::Finish { end, .. } => end.usage.cpu_us,
+            _ => 0,
+        };
         let (life, said) = lifecycle::step(job, &row.life, event, self.now)?;
+        if let Some(slot) = row.slot.as_deref().filter(|_| computed > 0) {
+            let today = self.counts.compute(&slot.tenant, computed, self.now);
+            self.batch.insert(keys::computed(&slot.tenant), today.value());
+        }
         Ok(self.write(row, life, said)?)
     }
 
@@ -286,9 +327,10 @@ impl<'a> Group<'a> {
         if row.life.end().is_some() {
             row.finished = Some(row.touched);
             self.batch.remove(keys::active(row.admitted, &row.job));
-            self.let_go(&row)?;
+            self.drop_sources(&row.job)?;
+            let key_until = self.let_go(&row)?;
             if let Some(slot) = row.slot.take() {
-                self.counts.remove(&slot.tenant);
+                self.remember(&row, &slot, key_until);
             }
         }
         // A start is the schedule's own doing, and a job that waits for one other less is where it was.
@@ -301,25 +343,6 @@ impl<'a> Group<'a> {
         if let Some(bytes) = output.filter(|bytes| !bytes.is_empty()) {
             self.batch.insert(keys::output(&job, stream), bytes);
         }
-    }
-
-    fn register(
-        &mut self,
-        kind: BlobKind,
-        tenant: &Name,
-        blob: &ModuleRef,
-        event: Option<Event>,
-    ) -> Result<Committed, Refused> {
-        let key = keys::blob(kind, tenant, &blob.digest);
-        let known = self.rows.value(&key)?.is_some();
-        // Two who push the same blob at once may meet in one group.
-        if !known && self.registered.insert(key.clone()) {
-            self.batch.insert(key, read::registration(blob.length, self.now));
-            if let Some(event) = event {
-                self.log(event);
-            }
-        }
-        Ok(Committed::Done)
     }
 
     fn set_queue(&mut self, queue: &Name, mode: QueueMode, by: PublicKey) -> Result<Committed, Refused> {

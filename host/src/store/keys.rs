@@ -2,7 +2,7 @@
 //!
 //! *Spec:* `docs/formats/state.md`. Numbers in keys are big-endian, so that the order of bytes is the order of numbers.
 
-use strongroom_job::{BlobKind, Digest, JobId, Name, OutputStream};
+use strongroom_job::{BlobKind, Digest, JobId, Name, OutputStream, Timestamp};
 
 /// The number of leaves, 8 bytes.
 pub(super) const LOG_SIZE: &[u8] = b"m/log-size";
@@ -17,8 +17,22 @@ pub(super) const LAYOUT: &[u8] = b"m/layout";
 pub(super) const LEAVES: &[u8] = b"l/";
 /// Every queue that is not simply open.
 pub(super) const QUEUE_MODES: &[u8] = b"q/";
+/// How every job stands.
+pub(super) const LIVES: &[u8] = b"j/";
 /// Every job that is not over.
 pub(super) const ACTIVE: &[u8] = b"a/";
+/// Every job that is over.
+pub(super) const PAST: &[u8] = b"f/";
+/// The processor time of every tenant.
+pub(super) const COMPUTED: &[u8] = b"c/";
+/// Every list of jobs whose outputs are the input of a job that is not over.
+pub(super) const SOURCES: &[u8] = b"p/";
+/// Every module that a tenant gave.
+pub(super) const MODULES: &[u8] = b"b/module/";
+/// Every input that a tenant gave.
+pub(super) const INPUTS: &[u8] = b"b/input/";
+/// Every job that was not run, by the time when its signature expires.
+pub(super) const MERGED_UNTIL: &[u8] = b"g/";
 
 /// A leaf of the log.
 pub(super) fn leaf(index: u64) -> Vec<u8> {
@@ -27,7 +41,7 @@ pub(super) fn leaf(index: u64) -> Vec<u8> {
 
 /// How a job stands.
 pub(super) fn life(job: &JobId) -> Vec<u8> {
-    join(b"j/", &[job.as_bytes()])
+    join(LIVES, &[job.as_bytes()])
 }
 
 /// What a job is; written once.
@@ -50,6 +64,31 @@ pub(super) fn merged(job: &JobId) -> Vec<u8> {
     join(b"x/", &[job.as_bytes()])
 }
 
+/// A job that was not run, in the order in which their signatures expire.
+pub(super) fn merged_until(not_after: Timestamp, job: &JobId) -> Vec<u8> {
+    join(MERGED_UNTIL, &[&not_after.as_millis().to_be_bytes(), job.as_bytes()])
+}
+
+/// All jobs of a tenant that are over.
+pub(super) fn pasts(of: &Name) -> Vec<u8> {
+    join(PAST, &[of.as_str().as_bytes(), &[0]])
+}
+
+/// A job of a tenant that is over, in the order of their ends.
+pub(super) fn past(of: &Name, ended_at: Timestamp, job: &JobId) -> Vec<u8> {
+    join(&pasts(of), &[&ended_at.as_millis().to_be_bytes(), job.as_bytes()])
+}
+
+/// The processor time of a tenant.
+pub(super) fn computed(of: &Name) -> Vec<u8> {
+    join(COMPUTED, &[of.as_str().as_bytes()])
+}
+
+/// How many jobs came in an envelope.
+pub(super) fn came_in(digest: &Digest) -> Vec<u8> {
+    join(b"n/", &[digest.as_bytes()])
+}
+
 /// All jobs that wait for this one.
 pub(super) fn followers(job: &JobId) -> Vec<u8> {
     join(b"d/", &[job.as_bytes()])
@@ -62,7 +101,7 @@ pub(super) fn follower(of: &JobId, job: &JobId) -> Vec<u8> {
 
 /// The list of jobs whose outputs are a job's input.
 pub(super) fn sources(job: &JobId) -> Vec<u8> {
-    join(b"p/", &[job.as_bytes()])
+    join(SOURCES, &[job.as_bytes()])
 }
 
 /// A piece of that list.
@@ -89,8 +128,8 @@ pub(super) fn tenant_job(of: &Name, admitted: u64) -> Vec<u8> {
 /// All blobs of one kind that a tenant gave.
 pub(super) fn blobs(kind: BlobKind, of: &Name) -> Vec<u8> {
     let kind = match kind {
-        BlobKind::Module => b"b/module/".as_slice(),
-        BlobKind::Input => b"b/input/".as_slice(),
+        BlobKind::Module => MODULES,
+        BlobKind::Input => INPUTS,
     };
     join(kind, &[of.as_str().as_bytes(), &[0]])
 }
@@ -110,9 +149,14 @@ pub(super) fn output(job: &JobId, stream: OutputStream) -> Vec<u8> {
     join(b"o/", &[job.as_bytes(), &[stream]])
 }
 
+/// All pieces of an envelope.
+pub(super) fn envelopes(digest: &Digest) -> Vec<u8> {
+    join(b"e/", &[digest.as_bytes()])
+}
+
 /// A piece of an envelope.
 pub(super) fn envelope(digest: &Digest, piece: u32) -> Vec<u8> {
-    join(b"e/", &[digest.as_bytes(), &piece.to_be_bytes()])
+    join(&envelopes(digest), &[&piece.to_be_bytes()])
 }
 
 fn join(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {

@@ -14,11 +14,13 @@ mod counts;
 mod fault;
 mod follow;
 mod fresh;
+mod given;
 mod group;
 mod keys;
 mod leftovers;
 mod migrate;
 mod nudge;
+mod past;
 mod read;
 mod row;
 mod rows;
@@ -31,19 +33,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use strongroom_job::{AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, PublicKey, QueueMode, Timestamp};
+use strongroom_job::{
+    AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, PublicKey, QueueMode, Refusal, Timestamp,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use active::Active;
 pub use core::{Answers, Simulated};
 pub use fault::{Fault, NoFault, Step};
+pub use given::GivenInput;
+pub(crate) use given::unknown_input;
+pub use past::PastJob;
 pub use read::Cursor;
 pub use row::{JobRow, Slot};
 pub use unique::Merged;
 
 use crate::admission::AdmittedJob;
 use crate::clock::Clock;
+use crate::config::TenantRules;
 use crate::lifecycle::{self, Illegal};
+use crate::retention::Fate;
 use crate::schedule::Entry;
 
 /// sled's page cache. It uses several times this much memory while it writes.
@@ -66,6 +75,8 @@ pub struct Store {
     /// Leaves that are durable: the size of the log that may be published.
     durable: watch::Receiver<u64>,
     failed: watch::Receiver<Option<String>>,
+    /// The writer's, for a first look.
+    counts: counts::Counts,
 }
 
 /// One thing that happens, and is logged, or does not happen at all.
@@ -79,6 +90,8 @@ pub enum Transition {
         envelope: Arc<[u8]>,
         /// Jobs that may wait or run at once.
         max_active: usize,
+        /// What their tenant may have.
+        rules: Box<TenantRules>,
     },
     /// Something happens to one job.
     Step {
@@ -115,6 +128,25 @@ pub enum Transition {
         blob: ModuleRef,
         /// Logged for a module that the tenant did not have yet.
         event: Option<Event>,
+        /// What the tenant may have.
+        rules: Box<TenantRules>,
+    },
+    /// Jobs of a tenant that are over go, as far as `retention` says.
+    Forget {
+        /// Whose.
+        tenant: Name,
+        /// Which, and how much of each.
+        jobs: Vec<(PastJob, Fate)>,
+    },
+    /// Inputs go that no job has named for a long time.
+    ForgetInputs {
+        /// Which, as they were looked at.
+        inputs: Vec<GivenInput>,
+    },
+    /// Jobs go that were not run because others had their unique keys, and that nobody can submit again.
+    ForgetMerged {
+        /// Which, with the times when their signatures expired.
+        jobs: Vec<(Timestamp, JobId)>,
     },
     /// A queue does something else from now on.
     SetQueue {
@@ -231,6 +263,9 @@ pub enum CommitError {
         /// Jobs allowed.
         max: usize,
     },
+    /// The tenant may have no more, or names an input that is gone: in words for whoever asked.
+    #[error(transparent)]
+    Denied(Refusal),
     /// The store cannot write any more. The host stops.
     #[error("the store failed: {0}")]
     Failed(String),
@@ -401,7 +436,8 @@ impl Opened {
         let (pending, requests) = mpsc::channel(MAX_PENDING);
         let (made_durable, durable) = watch::channel(self.start.log_size);
         let (failing, failed) = watch::channel(None);
-        let store = Store { db: self.db.clone(), pending, durable, failed };
+        let counts = self.start.counts.clone();
+        let store = Store { db: self.db.clone(), pending, durable, failed, counts };
         let told = writer::Told { durable: made_durable, listener };
         let thread = nudge::Nudge::start(self.db.clone()).and_then(|nudge| {
             let writer = writer::Writer::new(self.db, sync, clock, fault, told, self.start);

@@ -13,6 +13,7 @@ use super::rows::Rows;
 use super::unique::Merged;
 use super::{ReadError, Store, follow, keys};
 use crate::admission::AdmittedJob;
+use crate::admission::quota::TenantUse;
 
 /// A place in a tenant's list of jobs, which runs from the newest to the oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +107,12 @@ impl Store {
         Ok(self.db.get(keys::output(job, stream))?.map(|bytes| bytes.to_vec()))
     }
 
+    /// What a tenant has now, as quotas count it. The writer may be ahead of it by what waits, so this is a first look only.
+    #[must_use]
+    pub fn usage(&self, tenant: &Name, now: Timestamp) -> TenantUse {
+        self.counts.usage(tenant, now)
+    }
+
     /// The modules that a tenant gave, by digest.
     pub fn modules(&self, tenant: &Name) -> impl Iterator<Item = Result<ModuleView, ReadError>> {
         let prefix = keys::blobs(BlobKind::Module, tenant);
@@ -160,12 +167,9 @@ pub(super) fn active(rows: &dyn Rows) -> impl Iterator<Item = Result<Active, Rea
 }
 
 fn queue_modes(rows: &dyn Rows) -> Result<BTreeMap<Name, QueueMode>, ReadError> {
-    let damaged = || ReadError::Damaged("the mode of a queue");
     let modes = rows.under(keys::QUEUE_MODES).map(|item| {
         let (key, value) = item?;
-        let name =
-            std::str::from_utf8(&key[keys::QUEUE_MODES.len()..]).ok().and_then(|name| name.parse().ok());
-        Ok((name.ok_or_else(damaged)?, serde_json::from_slice(&value)?))
+        Ok((name(&key[keys::QUEUE_MODES.len()..])?, serde_json::from_slice(&value)?))
     });
     modes.collect()
 }
@@ -187,9 +191,29 @@ pub(super) fn registration(length: u64, now: Timestamp) -> Vec<u8> {
     [length.to_be_bytes(), now.as_millis().to_be_bytes()].concat()
 }
 
+/// The tenant and the digest in the key of a registered blob.
+pub(super) fn registered(key: &[u8]) -> Result<(Name, Digest), ReadError> {
+    let damaged = || ReadError::Damaged("a registered blob");
+    let (tenant, digest) = key.split_last_chunk::<32>().ok_or_else(damaged)?;
+    Ok((name(tenant.strip_suffix(&[0]).ok_or_else(damaged)?)?, Digest::from_bytes(*digest)))
+}
+
+/// The opposite of [`registration`].
+pub(super) fn registered_value(value: &[u8]) -> Result<(u64, Timestamp), ReadError> {
+    let damaged = || ReadError::Damaged("a registered blob");
+    let (length, time) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let time = u64::from_be_bytes(time.try_into().map_err(|_| damaged())?);
+    Ok((u64::from_be_bytes(*length), Timestamp::from_millis(time)))
+}
+
+/// A name in a key.
+pub(super) fn name(bytes: &[u8]) -> Result<Name, ReadError> {
+    let name = std::str::from_utf8(bytes).ok().and_then(|name| name.parse().ok());
+    name.ok_or(ReadError::Damaged("a name"))
+}
+
 fn module_view(digest: &[u8], value: &[u8]) -> Option<ModuleView> {
     let digest = Digest::from_bytes(digest.try_into().ok()?);
-    let (length, time) = value.split_first_chunk::<8>()?;
-    let registered_at = Timestamp::from_millis(u64::from_be_bytes(time.try_into().ok()?));
-    Some(ModuleView { module: ModuleRef { digest, length: u64::from_be_bytes(*length) }, registered_at })
+    let (length, registered_at) = registered_value(value).ok()?;
+    Some(ModuleView { module: ModuleRef { digest, length }, registered_at })
 }

@@ -1,7 +1,7 @@
 //! A job as the store keeps it.
 
 use serde::{Deserialize, Serialize};
-use strongroom_job::{Digest, JobEnd, JobId, JobState, JobView, Name, PublicKey, Timestamp};
+use strongroom_job::{Digest, Input, JobEnd, JobId, JobState, JobView, Name, PublicKey, Timestamp};
 
 use crate::admission::AdmittedJob;
 use crate::lifecycle::{Life, Stage};
@@ -41,6 +41,11 @@ pub struct Slot {
     pub queue: Name,
     /// Higher starts earlier.
     pub priority: i8,
+    /// When its signature expires.
+    pub not_after: Timestamp,
+    /// The blob that it reads as its input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Digest>,
     /// Jobs of one group share a bound of their queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
@@ -56,6 +61,11 @@ impl Slot {
             tenant: job.context().tenant.clone(),
             queue: task.queue.clone(),
             priority: task.priority,
+            not_after: job.context().not_after,
+            input: match &task.input {
+                Input::Blob { digest, .. } => Some(*digest),
+                Input::Empty | Input::Inline(_) | Input::Outputs { .. } => None,
+            },
             group: task.plan.group.clone(),
             unique: task.plan.unique.as_ref().map(|unique| unique.key.clone()),
         })

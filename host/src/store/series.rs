@@ -28,7 +28,8 @@ impl Group<'_> {
     ) -> Result<Committed, Refused> {
         let mut row = self.row(&series)?.ok_or(CommitError::UnknownJob)?;
         let active = self.counts.active();
-        let of_tenant = row.slot.as_deref().map_or(0, |slot| self.counts.of(&slot.tenant));
+        let of_tenant =
+            row.slot.as_deref().map_or(0, |slot| self.counts.usage(&slot.tenant, self.now).active);
         let room = max_active.saturating_sub(active).min(max_of_tenant.saturating_sub(of_tenant));
         let Firing { missed, runs, held_back, life, said } = series::fire(series, &row.life, room, self.now)?;
         // The schedule gave it a place, which it did not need.

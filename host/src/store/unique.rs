@@ -106,19 +106,30 @@ impl Group<'_> {
         self.keys.given.insert(key, Some(Holder { job, until }));
     }
 
-    /// A job is over: its key is forgotten, unless it is kept for longer or somebody else has it.
-    pub(super) fn let_go(&mut self, row: &JobRow) -> Result<(), ReadError> {
-        let Some(slot) = row.slot.as_deref() else { return Ok(()) };
-        let Some(unique) = &slot.unique else { return Ok(()) };
-        let key = keys::unique(&slot.tenant, unique);
-        if let Some(Holder { job, until }) = self.holder(&key)?
-            && job == row.job
-            && until <= self.now
-        {
-            self.batch.remove(key.clone());
-            self.keys.given.insert(key, None);
+    /// A job is over: its key is forgotten, unless it is kept for longer or somebody else has it. Gives until when it is kept.
+    pub(super) fn let_go(&mut self, row: &JobRow) -> Result<Option<Timestamp>, ReadError> {
+        let Some(slot) = row.slot.as_deref() else { return Ok(None) };
+        let Some(unique) = &slot.unique else { return Ok(None) };
+        self.drop_key(&slot.tenant, unique, row.job)
+    }
+
+    /// Forgets a job's key, if the job still has it and its time is over; gives until when it is kept otherwise.
+    pub(super) fn drop_key(
+        &mut self,
+        tenant: &Name,
+        unique: &str,
+        of: JobId,
+    ) -> Result<Option<Timestamp>, ReadError> {
+        let key = keys::unique(tenant, unique);
+        match self.holder(&key)? {
+            Some(Holder { job, until }) if job == of && until > self.now => Ok(Some(until)),
+            Some(Holder { job, .. }) if job == of => {
+                self.batch.remove(key.clone());
+                self.keys.given.insert(key, None);
+                Ok(None)
+            }
+            _ => Ok(None),
         }
-        Ok(())
     }
 
     /// Remembers a job that is not run.
@@ -127,6 +138,7 @@ impl Group<'_> {
         let log_index = self.log(strongroom_job::Event::Merged { job: job.id(), principal, envelope, into });
         let merged = Merged { signer: principal, envelope, into, log_index };
         self.batch.insert(keys::merged(&job.id()), serde_json::to_vec(&merged)?);
+        self.batch.insert(keys::merged_until(job.context().not_after, &job.id()), []);
         self.merged.insert(job.id(), merged);
         Ok(log_index)
     }

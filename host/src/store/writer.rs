@@ -45,7 +45,7 @@ pub(super) struct Start {
     pub(super) log_size: u64,
     pub(super) latest: Timestamp,
     pub(super) published: Option<PublishedHead>,
-    counts: Counts,
+    pub(super) counts: Counts,
 }
 
 impl Start {
@@ -148,7 +148,7 @@ impl Writer {
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), Broken> {
         let (transitions, waiting): (Vec<_>, Vec<_>) =
             requests.into_iter().map(|Request { transition, answer }| (transition, answer)).unzip();
-        let judged = core::judge(&self.db, &mut self.counts, self.log_size, self.clock.now(), transitions);
+        let judged = core::judge(&self.db, &self.counts, self.log_size, self.clock.now(), transitions);
         let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
             if let Some(batch) = judged.batch.take() {
                 make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())

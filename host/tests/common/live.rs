@@ -50,14 +50,14 @@ impl Live {
 
     /// Stops the host in order and gives its directory.
     pub async fn stop(self) -> tempfile::TempDir {
-        self.host.stop(Stop::Everything(Duration::from_secs(60))).await;
+        Box::pin(self.host.stop(Stop::Everything(Duration::from_secs(60)))).await;
         self.dir
     }
 
     /// Stops and starts again in the same directory.
     pub async fn restart(self) -> Self {
         let Self { host, dir } = self;
-        host.stop(Stop::Running(Duration::from_secs(60))).await;
+        Box::pin(host.stop(Stop::Running(Duration::from_secs(60)))).await;
         Self { host: start(dir.path(), |_| {}).await, dir }
     }
 }
@@ -78,7 +78,8 @@ pub async fn start_with(dir: &Path, compiler: Compiler, change: impl FnOnce(&mut
     let mut config = Config::load(&home.config()).expect("the configuration that `create` wrote");
     config.listen = ([127, 0, 0, 1], 0).into();
     change(&mut config);
-    Host::start(home, config, compiler).await.expect("the host starts")
+    // On the heap, so that a test's own future stays small.
+    Box::pin(Host::start(home, config, compiler)).await.expect("the host starts")
 }
 
 /// Assembles WAT and gives it to the host.

@@ -123,6 +123,7 @@ impl World {
             jobs: pool()[*pick].jobs.clone(),
             envelope: Arc::from(pick.to_be_bytes().as_slice()),
             max_active: 60,
+            rules: Box::default(),
         };
         let Some(answers) = self.commit(picks.iter().map(admit).collect()) else { return };
         for (pick, answer) in picks.into_iter().zip(answers) {

@@ -113,13 +113,13 @@ fn parse(text: &str) -> Result<Plan, Fault> {
     }
     let options = Options::new();
     for (key, (span, _)) in &common {
-        options.check(source, "", key, span, EDGES.iter().map(|(key, _)| *key).collect())?;
+        options.check(source, "", key, span, &EDGES.map(|(key, _)| key))?;
     }
     let mut jobs: Vec<(Spanned<Cow<'_, str>>, Spanned<DeValue<'_>>)> = jobs.into_iter().collect();
     jobs.sort_by_key(|(key, _)| key.span().start);
     let mut drafts = Vec::with_capacity(jobs.len());
     for (key, value) in jobs {
-        drafts.push(draft(source, &options, &common, key, value)?);
+        drafts.push(draft(source, &options, &common, &key, value)?);
     }
     resolve(source, &mut drafts)?;
     let order = in_order(source, &drafts)?;
@@ -144,7 +144,7 @@ fn draft<'t>(
     source: Source<'t>,
     options: &Options,
     common: &Entries<'t>,
-    key: Spanned<Cow<'t, str>>,
+    key: &Spanned<Cow<'t, str>>,
     value: Spanned<DeValue<'t>>,
 ) -> Result<Draft<'t>, Fault> {
     let span = key.span();
@@ -161,7 +161,7 @@ fn draft<'t>(
                 format!("{at}.{key}: all jobs of a flow have one {key}: write it at the top of the file");
             return Err(source.fault(&span, problem));
         }
-        options.check(source, &format!("{at}."), &key, &span, Vec::new())?;
+        options.check(source, &format!("{at}."), &key, &span, &[])?;
         entries.insert(key, (span, value));
     }
     Ok(Draft { name: name.to_string(), span, entries, after: Vec::new() })

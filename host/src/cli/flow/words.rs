@@ -80,7 +80,7 @@ impl Options {
         at: &str,
         key: &str,
         span: &Range<usize>,
-        elsewhere: Vec<&str>,
+        elsewhere: &[&str],
     ) -> Result<(), Fault> {
         if elsewhere.contains(&key) {
             return Err(source.fault(span, format_args!("{key}: say in each job what it waits for")));

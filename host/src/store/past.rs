@@ -1,0 +1,295 @@
+//! Jobs that are over, in the order of their ends, and what becomes of them.
+//!
+//! *Owns:* the index of jobs that are over, and the count of jobs of each envelope. *Never:* which jobs go (`retention`).
+//! *Crash:* a job's end and its place here are one batch; so is all that goes when it is forgotten, except its files, which the
+//! next sweep of them finds (`host/keeper.rs`).
+//! *Spec:* `docs/formats/state.md`, "Jobs that are over".
+
+use std::collections::HashSet;
+
+use strongroom_job::{Digest, JobId, Name, OutputStream, Timestamp};
+
+use super::group::{Group, Refused};
+use super::row::{JobRow, Slot};
+use super::rows::Rows;
+use super::{Committed, ReadError, Store, follow, keys, read};
+use crate::lifecycle::End;
+use crate::retention::Fate;
+
+/// A job that is over, as its index has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastJob {
+    /// Which.
+    pub job: JobId,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// What it left and the host still keeps, bytes.
+    pub bytes: u64,
+    /// When its signature expires.
+    pub not_after: Timestamp,
+    /// Until when its unique key stays taken, if it has one with a window that was not over at its end.
+    pub key_until: Option<Timestamp>,
+}
+
+impl PastJob {
+    pub(super) fn of(row: &JobRow, end: &End, not_after: Timestamp, key_until: Option<Timestamp>) -> Self {
+        Self { job: row.job, ended_at: end.at, bytes: left(end), not_after, key_until }
+    }
+
+    pub(super) fn key(&self, tenant: &Name) -> Vec<u8> {
+        keys::past(tenant, self.ended_at, &self.job)
+    }
+
+    pub(super) fn value(&self) -> Vec<u8> {
+        let until = self.key_until.map_or(0, Timestamp::as_millis);
+        [self.bytes, self.not_after.as_millis(), until].map(u64::to_be_bytes).concat()
+    }
+
+    /// The opposite of [`PastJob::key`] without its prefix, and [`PastJob::value`].
+    pub(super) fn parse(key: &[u8], value: &[u8]) -> Result<(Name, Self), ReadError> {
+        let damaged = || ReadError::Damaged("a job that is over");
+        let end = key.iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
+        let tenant = read::name(&key[..end])?;
+        let (ended_at, job) = key[end + 1..].split_first_chunk::<8>().ok_or_else(damaged)?;
+        let job = JobId::from_bytes(job.try_into().map_err(|_| damaged())?);
+        let (numbers, rest) = value.as_chunks::<8>();
+        let ([bytes, not_after, until], []) = (numbers, rest) else { return Err(damaged()) };
+        let time = |bytes: &[u8; 8]| Timestamp::from_millis(u64::from_be_bytes(*bytes));
+        let past = Self {
+            job,
+            ended_at: time(ended_at),
+            bytes: u64::from_be_bytes(*bytes),
+            not_after: time(not_after),
+            key_until: Some(time(until)).filter(|until| until.as_millis() > 0),
+        };
+        Ok((tenant, past))
+    }
+}
+
+/// Bytes of everything that a job left. Equal files of two jobs count twice, since each would stay without the other.
+fn left(end: &End) -> u64 {
+    let artifacts = end.artifacts.iter().map(|artifact| artifact.length);
+    let streams = [end.stdout.length, end.stderr.length, end.result.map_or(0, |result| result.length)];
+    artifacts.chain(streams).fold(0, u64::saturating_add)
+}
+
+impl Store {
+    /// Every tenant that has jobs which are over, with their number and the bytes that they left.
+    #[must_use]
+    pub fn past_tenants(&self) -> Vec<(Name, usize, u64)> {
+        self.counts.past()
+    }
+
+    /// Whether the host still has what a job left. A job that is not over, or left nothing, has lost nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_kept(&self, tenant: &Name, row: &JobRow) -> Result<bool, ReadError> {
+        let Some(end) = row.life.end().filter(|end| left(end) > 0) else { return Ok(true) };
+        let key = keys::past(tenant, end.at, &row.job);
+        let Some(value) = self.db.value(&key)? else { return Ok(false) };
+        Ok(PastJob::parse(&key[keys::PAST.len()..], &value)?.1.bytes > 0)
+    }
+
+    /// At most `most` jobs of a tenant that are over, oldest end first, after the one that is named.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn past(
+        &self,
+        tenant: &Name,
+        after: Option<&PastJob>,
+        most: usize,
+    ) -> Result<Vec<PastJob>, ReadError> {
+        let mut from = after.map_or_else(|| keys::pasts(tenant), |past| past.key(tenant));
+        if after.is_some() {
+            // The first key behind it.
+            from.push(0);
+        }
+        let to = keys::past(tenant, Timestamp::from_millis(u64::MAX), &JobId::from_bytes([u8::MAX; 16]));
+        let rows = self.db.between(&from, &to).take(most);
+        rows.map(|row| {
+            let (key, value) = row?;
+            Ok(PastJob::parse(&key[keys::PAST.len()..], &value)?.1)
+        })
+        .collect()
+    }
+
+    /// Jobs whose output or artifacts a job that is not over takes.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn needed(&self) -> Result<HashSet<JobId>, ReadError> {
+        follow::all_sources(&self.db)
+    }
+
+    /// Takes every blob out of the set that a registration or a job which is over names. Blocks; reads the row of every job that left
+    /// something.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn drop_named(&self, blobs: &mut HashSet<Digest>) -> Result<(), ReadError> {
+        for prefix in [keys::MODULES, keys::INPUTS] {
+            for row in self.db.under(prefix) {
+                blobs.remove(&read::registered(&row?.0[prefix.len()..])?.1);
+            }
+        }
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        files(&self.db, |digest| {
+            blobs.remove(&digest);
+        })
+    }
+
+    /// At most `most` jobs that were not run and whose signatures expired before `before`, with the times when they did.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn merged_before(
+        &self,
+        before: Timestamp,
+        most: usize,
+    ) -> Result<Vec<(Timestamp, JobId)>, ReadError> {
+        let damaged = || ReadError::Damaged("a job that was not run");
+        let to = keys::merged_until(before, &JobId::from_bytes([0; 16]));
+        let rows = self.db.between(keys::MERGED_UNTIL, &to).take(most);
+        rows.map(|row| {
+            let (key, _) = row?;
+            let (time, job) = key[keys::MERGED_UNTIL.len()..].split_first_chunk::<8>().ok_or_else(damaged)?;
+            let job = JobId::from_bytes(job.try_into().map_err(|_| damaged())?);
+            Ok((Timestamp::from_millis(u64::from_be_bytes(*time)), job))
+        })
+        .collect()
+    }
+}
+
+impl Group<'_> {
+    /// A job is over: it gets its place in the index, and its tenant's figures are those of a job that is over.
+    pub(super) fn remember(&mut self, row: &JobRow, slot: &Slot, key_until: Option<Timestamp>) {
+        let Some(end) = row.life.end() else { return };
+        let past = PastJob::of(row, end, slot.not_after, key_until);
+        self.batch.insert(past.key(&slot.tenant), past.value());
+        self.counts.remove(&slot.tenant);
+        self.counts.end(&slot.tenant, past.bytes);
+    }
+
+    /// So many jobs came in this envelope: it stays until the last of them is forgotten.
+    pub(super) fn hold_envelope(&mut self, digest: &Digest, jobs: usize) -> Result<(), ReadError> {
+        let count = self.envelope_count(digest)?.unwrap_or(0);
+        let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+        self.set_envelope_count(digest, count.saturating_add(jobs));
+        Ok(())
+    }
+
+    fn release_envelope(&mut self, digest: &Digest) -> Result<(), ReadError> {
+        // Without a count nobody knows who else came in it, or nobody wrote it down.
+        let Some(count) = self.envelope_count(digest)? else { return Ok(()) };
+        if count > 1 {
+            self.set_envelope_count(digest, count - 1);
+            return Ok(());
+        }
+        self.batch.remove(keys::came_in(digest));
+        self.envelopes.insert(*digest, None);
+        for piece in self.rows.under(&keys::envelopes(digest)) {
+            self.batch.remove(piece?.0.to_vec());
+        }
+        Ok(())
+    }
+
+    fn envelope_count(&self, digest: &Digest) -> Result<Option<u32>, ReadError> {
+        if let Some(count) = self.envelopes.get(digest) {
+            return Ok(*count);
+        }
+        let damaged = |_| ReadError::Damaged("the number of jobs of an envelope");
+        let value = self.rows.value(&keys::came_in(digest))?;
+        value.map(|bytes| bytes.as_ref().try_into().map(u32::from_be_bytes).map_err(damaged)).transpose()
+    }
+
+    fn set_envelope_count(&mut self, digest: &Digest, count: u32) {
+        self.batch.insert(keys::came_in(digest), count.to_be_bytes());
+        self.envelopes.insert(*digest, Some(count));
+    }
+
+    /// Lets jobs go that are over. One that is needed after all stays as it is: whoever needs it may have come since the rules
+    /// were asked.
+    pub(super) fn let_past_go(
+        &mut self,
+        tenant: &Name,
+        jobs: &[(PastJob, Fate)],
+    ) -> Result<Committed, Refused> {
+        let needed = follow::all_sources(self.rows)?;
+        for (past, fate) in jobs {
+            let free = !needed.contains(&past.job) && !self.edges.names(&past.job);
+            // What the index says is what the figures count: of a job that changed meanwhile nothing goes now.
+            let known = self.rows.value(&past.key(tenant))?.is_some_and(|value| *value == past.value());
+            if !free || !known {
+                continue;
+            }
+            match fate {
+                Fate::Stays => {}
+                Fate::Stripped => self.strip(tenant, past),
+                Fate::Forgotten => self.forget_past(tenant, past)?,
+            }
+        }
+        Ok(Committed::Done)
+    }
+
+    fn strip(&mut self, tenant: &Name, past: &PastJob) {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Result] {
+            self.batch.remove(keys::output(&past.job, stream));
+        }
+        self.batch.insert(past.key(tenant), PastJob { bytes: 0, ..*past }.value());
+        self.counts.strip(tenant, past.bytes);
+    }
+
+    fn forget_past(&mut self, tenant: &Name, past: &PastJob) -> Result<(), ReadError> {
+        let Some(row) = read::row(self.rows, &past.job)? else {
+            return Err(ReadError::Damaged("a job that is over and not there"));
+        };
+        self.strip(tenant, past);
+        self.counts.forget(tenant, 0);
+        if past.key_until.is_some()
+            && let Some(unique) =
+                read::spec(self.rows, &past.job)?.and_then(|job| job.task().plan.unique.clone())
+        {
+            self.drop_key(tenant, &unique.key, past.job)?;
+        }
+        let rows = [keys::life(&past.job), keys::spec(&past.job), keys::tenant_job(tenant, row.admitted)];
+        for key in rows.into_iter().chain([past.key(tenant)]) {
+            self.batch.remove(key);
+        }
+        self.release_envelope(&row.envelope)
+    }
+
+    /// Forgets jobs that were not run.
+    pub(super) fn let_merged_go(&mut self, jobs: &[(Timestamp, JobId)]) -> Result<Committed, Refused> {
+        for (not_after, job) in jobs {
+            self.batch.remove(keys::merged_until(*not_after, job));
+            if let Some(merged) = read::merged(self.rows, job)? {
+                self.batch.remove(keys::merged(job));
+                self.release_envelope(&merged.envelope)?;
+            }
+        }
+        Ok(Committed::Done)
+    }
+}
+
+/// Every file that a job which is over left and the host still keeps.
+fn files(rows: &dyn Rows, mut each: impl FnMut(Digest)) -> Result<(), ReadError> {
+    for item in rows.under(keys::PAST) {
+        let (key, value) = item?;
+        let (_, past) = PastJob::parse(&key[keys::PAST.len()..], &value)?;
+        if past.bytes == 0 {
+            continue;
+        }
+        // It may have been forgotten since.
+        let Some(row) = read::row(rows, &past.job)? else { continue };
+        let Some(end) = row.life.end() else { continue };
+        // A short output has no file of this name; to say that it has keeps nothing that would go.
+        each(end.stdout.digest);
+        each(end.stderr.digest);
+        end.artifacts.iter().for_each(|artifact| each(artifact.digest));
+    }
+    Ok(())
+}
