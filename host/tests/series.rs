@@ -10,6 +10,7 @@ use common::live::{Live, finish, push_wat, says, start};
 use common::{admitted, body, client_key, id};
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{self, Illegal};
+use strongroom::retention::Fate;
 use strongroom::schedule::NOT_YET;
 use strongroom::store::{CommitError, Committed, Effect, NoFault, Simulated, Store, Transition};
 use strongroom_job::{Event, JobId, JobState, Missed, Plan, Repeat, RetryOn, RetryPolicy, Timestamp};
@@ -278,6 +279,45 @@ fn a_full_host_makes_a_series_wait_and_loses_nothing() {
         series.fire(now).unwrap();
         assert_eq!((series.fired(), series.missed(), series.due()), (vec![60, 120, 180, 240], vec![], 300));
     }
+}
+
+// Red without `hold_envelope` in `Group::fire`: the envelope goes with the first run.
+#[tokio::test]
+async fn the_envelope_of_a_series_stays_when_a_run_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let repeat =
+        Repeat { cron: "* * * * *".into(), zone: "UTC".into(), until: after(HOUR), missed: Missed::Once };
+    let mut body = body(1);
+    body.task.plan = Plan { repeat: Some(Box::new(repeat)), ..Plan::default() };
+    let series = admitted(&body);
+    let open = |now| {
+        let opened = Store::open(dir.path()).unwrap();
+        opened.start(Arc::new(Clock::not_before(now)), Box::new(NoFault)).unwrap()
+    };
+    let (store, closing) = open(NOW);
+    let admit = Transition::Admit {
+        jobs: vec![series.clone()],
+        envelope: Arc::from(*b"evidence"),
+        max_active: 9,
+        rules: Box::default(),
+    };
+    store.commit(admit).await.unwrap();
+    drop(store);
+    closing.wait();
+    let (store, closing) = open(after(MINUTE));
+    store.commit(Transition::Fire { job: id(1), max_active: 9, max_of_tenant: 9 }).await.unwrap();
+    let run = series.occurrence(after(MINUTE)).id();
+    let event = lifecycle::Event::Cancel { by: client_key().public() };
+    store.commit(Transition::Step { job: run, event }).await.unwrap();
+    let tenant = series.context().tenant.clone();
+    let past = store.past(&tenant, None, 9).unwrap();
+    assert_eq!(past.iter().map(|past| past.job).collect::<Vec<_>>(), [run]);
+    let jobs = past.into_iter().map(|past| (past, Fate::Forgotten)).collect();
+    store.commit(Transition::Forget { tenant, jobs }).await.unwrap();
+    assert!(store.row(&run).await.unwrap().is_none());
+    assert_eq!(store.envelope(series.envelope()).unwrap(), Some(b"evidence".to_vec()));
+    drop(store);
+    closing.wait();
 }
 
 /// A real host runs what became due while it was away: its clock is moved on by a record, since nobody waits for a minute here.

@@ -53,6 +53,8 @@ impl Group<'_> {
                 continue;
             }
             row.touched = self.log(Event::Fired { job: series, run: run.id(), due });
+            // It came in the series' envelope, which stays for as long as one of the two is known.
+            self.hold_envelope(run.envelope(), 1)?;
             self.accept(&run, &[])?;
         }
         let row = self.write(row, life, said)?;
