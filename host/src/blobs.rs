@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
     }
 
-    // Red without `now.insert` in `keep`; without `before`; with `sweep` alone asking what is fresh.
+    // Red without `before` in `holds`.
     #[tokio::test]
     async fn only_what_was_kept_long_ago_is_removed() {
         let dir = tempfile::tempdir().unwrap();

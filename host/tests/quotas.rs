@@ -59,7 +59,7 @@ fn finish(number: u64) -> Transition {
     Transition::Finish { job: id(number), event: Event::Finish { fence: 1, end }, outputs }
 }
 
-// Red without any one of the loops in `Counts::read`; without `computed` or `remember` in `Group::change`.
+// Red without the loop over jobs that are over in `Counts::read`, and without the key `c/` in `Group::change`.
 #[tokio::test]
 async fn figures_are_the_same_after_a_restart_and_processor_time_is_a_days() {
     let dir = tempfile::tempdir().unwrap();
@@ -103,7 +103,7 @@ async fn figures_are_the_same_after_a_restart_and_processor_time_is_a_days() {
     close((store, closing));
 }
 
-// Red with the check outside of the writer, or with `usage` taken once for a whole group.
+// Red without `check_quota` in `register`.
 #[tokio::test]
 async fn many_who_ask_at_once_do_not_find_the_same_room() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ async fn a_tenant_is_told_which_bound_it_reached() {
     live.host.stop(Stop::Running(Duration::ZERO)).await;
 }
 
-// Red without the key `c/`, or when only the last attempt of a process counts.
+// Red when `rules` in the service gives every tenant the default.
 #[tokio::test(flavor = "multi_thread")]
 async fn processor_time_of_a_day_is_not_forgotten_by_a_restart() {
     let rules =

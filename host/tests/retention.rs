@@ -167,7 +167,7 @@ async fn keys_and_jobs_that_were_not_run_go_when_their_time_is_over() {
     assert_eq!(keys_with(&state, b"default\0k"), [""; 0]);
 }
 
-// Red without the set `used` in `unused_inputs`; without `name_input`; without the comparison in `let_inputs_go`; without `check_input`.
+// Red without the set `used` in `unused_inputs`, `name_input`, `check_input`, or the comparison in `let_inputs_go`.
 #[tokio::test]
 async fn an_input_goes_when_no_job_has_named_it_for_long_and_not_before() {
     let dir = tempfile::tempdir().unwrap();
@@ -272,7 +272,7 @@ async fn a_job_goes_and_its_id_stays_until_nobody_can_submit_it_again() {
     live.stop().await;
 }
 
-// Red without `needed` in the keeper and in `let_past_go`.
+// Red without `needed` in the keeper and in `let_past_go`; without `drop_sources`, since the first job would stay for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_waiting_job_takes_as_its_input_stays() {
     let live = Live::with(short).await;
