@@ -1,0 +1,330 @@
+//! What a long queue costs, and what one tenant's flood costs another.
+//!
+//! `cargo bench -p strongroom-benches --bench queue [-- JOBS]`, 1,000,000 jobs in the long queue unless said. Prints two parts:
+//!
+//! * `depth`: the store with its one writer and the schedule, no guests: jobs from admission over start to end, each durable, while so many
+//!   others wait. Memory and disk for each job that waits, disk for each that is over, and the time from opening the state until every
+//!   job is on the schedule again;
+//! * `flood`: a whole host over QUIC on loopback: one tenant's jobs, one after the other, alone and while another tenant has as many
+//!   waiting as fit before they run out. From the signature to the known, durable end.
+
+#![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use strongroom::admission::{self, AdmittedJob, Policy};
+use strongroom::clock::Clock;
+use strongroom::compile::Compiler;
+use strongroom::config::{Config, Principal};
+use strongroom::home::Home;
+use strongroom::host::{Host, Stop};
+use strongroom::lifecycle::{Event, Finished};
+use strongroom::schedule::Schedule;
+use strongroom::store::{Closing, CommitError, Committed, Effect, NoFault, Outputs, Store, Transition};
+use strongroom_benches::machine;
+use strongroom_job::{
+    BatchBody, Capabilities, Context, Digest, Entry, Envelope, Input, JobId, JobState, Limits, ModuleRef,
+    Name, Outcome, Plan, SecretKey, Task, Timestamp, Variation, sign_batch,
+};
+use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Identity, Job};
+use tokio::task::JoinSet;
+
+/// Jobs of the long queue, unless said otherwise, and of the short one.
+const LONG: usize = 1_000_000;
+const SHORT: usize = 1_000;
+/// Jobs that live from admission to end at each depth.
+const LIVES: usize = 20_000;
+/// Transitions in flight.
+const IN_FLIGHT: usize = 64;
+/// Jobs that share a signature.
+const BATCH: usize = 10_000;
+/// Jobs of the tenant whose latency is measured.
+const STEADY: usize = 300;
+/// Jobs of the tenant that floods.
+const FLOOD: usize = 100_000;
+
+const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test` builds and starts benches too; they have nothing to prove there.
+    if !args.iter().any(|arg| arg == "--bench") {
+        return Ok(());
+    }
+    let long = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(LONG);
+    print!("{}", machine::describe());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        println!(
+            "\n{:>10} {:>9} {:>14} {:>14} {:>16} {:>12}",
+            "waiting", "jobs/s", "bytes in memory", "bytes on disk", "bytes of one over", "restart"
+        );
+        for depth in [SHORT, long] {
+            depth_of(depth).await?;
+        }
+        flood().await
+    })
+}
+
+/// The store and the schedule that hears of it.
+struct Queue {
+    store: Store,
+    closing: Closing,
+    schedule: Arc<Mutex<Schedule>>,
+    clock: Arc<Clock>,
+}
+
+impl Queue {
+    fn open(state: &Path) -> Result<Self> {
+        let opened = Store::open(state)?;
+        let clock = Arc::new(Clock::not_before(opened.latest()));
+        let schedule = Schedule::new(Default::default(), Default::default(), clock.now());
+        let schedule = Arc::new(Mutex::new(schedule));
+        let heard = Arc::clone(&schedule);
+        let listener = move |effects: Vec<Effect>| {
+            let Ok(mut schedule) = heard.lock() else { return };
+            for effect in effects {
+                match effect {
+                    Effect::Waits(entry) => drop(schedule.add(entry)),
+                    Effect::Ran(job, ran) => drop(schedule.ended(&job, ran)),
+                    Effect::Over(_) | Effect::Queue(..) => {}
+                }
+            }
+        };
+        let (store, closing) =
+            opened.start_telling(Arc::clone(&clock), Box::new(NoFault), Box::new(listener))?;
+        for active in store.active() {
+            let entry = active?.entry;
+            let _ = schedule.lock().map(|mut schedule| schedule.add(entry));
+        }
+        Ok(Self { store, closing, schedule, clock })
+    }
+
+    fn close(self) {
+        drop(self.store);
+        self.closing.wait();
+    }
+
+    fn take(&self) -> Option<JobId> {
+        self.schedule.lock().ok()?.take(self.clock.now())
+    }
+
+    async fn admit(&self, jobs: Vec<AdmittedJob>) -> Result<()> {
+        let envelope = Arc::from(b"envelope".as_slice());
+        let transition =
+            Transition::Admit { jobs, envelope, max_active: usize::MAX, rules: Box::default() };
+        self.store.commit(transition).await?;
+        Ok(())
+    }
+
+    /// One job from admission to the end of whichever is next.
+    async fn live(&self, job: AdmittedJob) -> Result<()> {
+        self.admit(vec![job]).await?;
+        let job = self.take().context("a job that waits")?;
+        let started = self.store.commit(Transition::Step { job, event: Event::Start }).await?;
+        let Committed::Stepped(row) = started else { return Err(CommitError::UnknownJob.into()) };
+        let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));
+        let event = Event::Finish { fence: row.life.attempt, end };
+        self.store.commit(Transition::Finish { job, event, outputs: Outputs::default() }).await?;
+        Ok(())
+    }
+}
+
+async fn depth_of(depth: usize) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let state = dir.path().join("state");
+    let queue = Arc::new(Queue::open(&state)?);
+    let mut admitter = Admitter::new()?;
+    let (memory, disk) = (resident(), size(&state)?);
+    let mut left = depth;
+    while left > 0 {
+        let jobs = admitter.some(left.min(BATCH))?;
+        left -= jobs.len();
+        queue.admit(jobs).await?;
+    }
+    let each = |after: u64, before: u64, jobs: usize| after.saturating_sub(before) as f64 / jobs as f64;
+    let (in_memory, on_disk) = (each(resident(), memory, depth), each(size(&state)?, disk, depth));
+
+    let before = size(&state)?;
+    let mut jobs = Vec::new();
+    while jobs.len() < LIVES {
+        jobs.extend(admitter.some(BATCH)?);
+    }
+    let jobs = Arc::new(Mutex::new(jobs));
+    let begun = Instant::now();
+    let mut workers = JoinSet::new();
+    for _ in 0..IN_FLIGHT {
+        let (queue, jobs) = (Arc::clone(&queue), Arc::clone(&jobs));
+        workers.spawn(async move {
+            loop {
+                let job = jobs.lock().ok().and_then(|mut jobs| jobs.pop());
+                let Some(job) = job else { return anyhow::Ok(()) };
+                queue.live(job).await?;
+            }
+        });
+    }
+    while let Some(done) = workers.join_next().await {
+        done.context("a panic")??;
+    }
+    let rate = LIVES as f64 / begun.elapsed().as_secs_f64();
+    let over = each(size(&state)?, before, LIVES);
+    Arc::into_inner(queue).context("nobody else has it")?.close();
+
+    let begun = Instant::now();
+    let queue = Queue::open(&state)?;
+    let restart = begun.elapsed();
+    let waiting = queue.schedule.lock().map(|schedule| schedule.waiting()).unwrap_or(0);
+    ensure!(waiting == depth, "{waiting} of {depth} jobs came back");
+    queue.close();
+    println!(
+        "{depth:>10} {rate:>9.0} {in_memory:>14.0} {on_disk:>14.0} {over:>16.0} {:>10.2} s",
+        restart.as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Makes admitted jobs, many to a signature.
+struct Admitter {
+    key: SecretKey,
+    host: SecretKey,
+    config: Config,
+    next: u64,
+}
+
+impl Admitter {
+    fn new() -> Result<Self> {
+        let key = SecretKey::from_seed(&[2; 32].into());
+        let config = Config::parse(Config::example(&key.public(), "example.com/bench").as_bytes())?;
+        Ok(Self { key, host: SecretKey::from_seed(&[3; 32].into()), config, next: 0 })
+    }
+
+    fn some(&mut self, count: usize) -> Result<Vec<AdmittedJob>> {
+        let now = Clock::default().now();
+        let mut id = || {
+            self.next += 1;
+            // Ids are random in life: so are the places of their rows.
+            let bytes = *Digest::of(&self.next.to_be_bytes()).as_bytes();
+            JobId::from_bytes(bytes.first_chunk().copied().unwrap_or_default())
+        };
+        let context = context(self.host.public(), now, id());
+        let variations = (0..count).map(|_| Variation::of(id())).collect();
+        let signed = sign_batch(&BatchBody::new(context, task(), variations), &self.key)?;
+        let verified = Envelope::parse(signed.as_bytes())?.verify(&self.key.public())?;
+        let policy = Policy { host: &self.host.public(), config: &self.config };
+        let principal = &self.config.principals[0];
+        let admitted = verified.into_iter().map(|job| admission::admit(job, principal, &policy, now));
+        Ok(admitted.collect::<Result<_, _>>()?)
+    }
+}
+
+fn context(audience: strongroom_job::PublicKey, now: Timestamp, salt: JobId) -> Context {
+    Context {
+        audience,
+        tenant: Name::default_name(),
+        issued_at: now,
+        not_before: now,
+        not_after: now.saturating_add(Duration::from_secs(3600)),
+        salt,
+    }
+}
+
+fn task() -> Task {
+    Task {
+        module: ModuleRef { digest: Digest::of(b"module"), length: 6 },
+        entry: Entry::Command,
+        args: vec!["argument".into()],
+        env: Default::default(),
+        input: Input::Empty,
+        capabilities: Capabilities::default(),
+        limits: Limits::default(),
+        queue: Name::default_name(),
+        priority: 0,
+        idempotent: false,
+        labels: Default::default(),
+        plan: Plan::default(),
+    }
+}
+
+/// One tenant's latency, alone and beside another's flood.
+async fn flood() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let home = Home::create(&dir.path().join("host"))?;
+    let (steady, flooder) = (home.client_key()?, SecretKey::from_seed(&[9; 32].into()));
+    let mut config = Config::load(&home.config())?;
+    config.listen = ([127, 0, 0, 1], 0).into();
+    let other = Principal {
+        name: "flooder".parse()?,
+        key: flooder.public(),
+        tenant: "flood".parse()?,
+        ..config.principals[0].clone()
+    };
+    config.principals.push(other);
+    let host = Box::pin(Host::start(home.lock()?, config, Compiler::InProcess)).await?;
+    let connect = |identity: Identity| {
+        Client::connect(ConnectOptions::new(host.local_addr(), *host.public_key(), identity))
+    };
+    let (steady, flooder) = (connect(steady.into()).await?, connect(flooder.into()).await?);
+    let module = steady.push_module(UPPER.to_vec()).await?;
+    flooder.push_module(UPPER.to_vec()).await?;
+    one_by_one(&steady, module, 100).await?;
+
+    println!("\n{:<28} {:>10} {:>10}", "one tenant's jobs", "p50", "p99");
+    print_times("alone", one_by_one(&steady, module, STEADY).await?);
+    let template = Job::new(module).stdin_bytes(b"flood".to_vec());
+    for _ in 0..FLOOD / BATCH {
+        let jobs = (0..BATCH).map(|number| BatchJob::new().args([number.to_string()]));
+        flooder.submit_batch(&Batch::new(template.clone()).jobs(jobs)).await?;
+    }
+    print_times(&format!("beside {FLOOD} of another's"), one_by_one(&steady, module, STEADY).await?);
+    let left = waiting(&flooder).await?;
+    println!("still waiting at the end: {left}");
+    ensure!(left > 0, "the flood was over before the measurement");
+    steady.close().await;
+    flooder.close().await;
+    host.stop(Stop::Running(Duration::from_secs(60))).await;
+    Ok(())
+}
+
+async fn waiting(client: &Client) -> Result<u64> {
+    Ok(client.queues().await?.iter().map(|queue| queue.queued).sum())
+}
+
+async fn one_by_one(client: &Client, module: ModuleRef, jobs: usize) -> Result<Vec<Duration>> {
+    let mut times = Vec::with_capacity(jobs);
+    for _ in 0..jobs {
+        let begun = Instant::now();
+        let accepted = client.submit(&Job::new(module).stdin_bytes(b"steady".to_vec())).await?;
+        let finished = client.wait(accepted.job).await?;
+        times.push(begun.elapsed());
+        ensure!(finished.view.state == JobState::Succeeded, "{finished:?}");
+    }
+    Ok(times)
+}
+
+fn print_times(what: &str, mut times: Vec<Duration>) {
+    let mut millis = |percent| machine::percentile(&mut times, percent).as_secs_f64() * 1e3;
+    let (p50, p99) = (millis(50), millis(99));
+    println!("{what:<28} {p50:>7.2} ms {p99:>7.2} ms");
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+/// Bytes of all files under a directory, as they lie on the disk.
+fn size(dir: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { size(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
