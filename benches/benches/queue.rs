@@ -137,7 +137,7 @@ async fn depth_of(depth: usize) -> Result<()> {
     let state = dir.path().join("state");
     let queue = Arc::new(Queue::open(&state)?);
     let mut admitter = Admitter::new()?;
-    let (memory, disk) = (resident(), size(&state)?);
+    let (memory, disk) = (machine::resident(std::process::id()), machine::disk_bytes(&state)?);
     let mut left = depth;
     while left > 0 {
         let jobs = admitter.some(left.min(BATCH))?;
@@ -145,9 +145,12 @@ async fn depth_of(depth: usize) -> Result<()> {
         queue.admit(jobs).await?;
     }
     let each = |after: u64, before: u64, jobs: usize| after.saturating_sub(before) as f64 / jobs as f64;
-    let (in_memory, on_disk) = (each(resident(), memory, depth), each(size(&state)?, disk, depth));
+    let (in_memory, on_disk) = (
+        each(machine::resident(std::process::id()), memory, depth),
+        each(machine::disk_bytes(&state)?, disk, depth),
+    );
 
-    let before = size(&state)?;
+    let before = machine::disk_bytes(&state)?;
     let mut jobs = Vec::new();
     while jobs.len() < LIVES {
         jobs.extend(admitter.some(BATCH)?);
@@ -169,7 +172,7 @@ async fn depth_of(depth: usize) -> Result<()> {
         done.context("a panic")??;
     }
     let rate = LIVES as f64 / begun.elapsed().as_secs_f64();
-    let over = each(size(&state)?, before, LIVES);
+    let over = each(machine::disk_bytes(&state)?, before, LIVES);
     Arc::into_inner(queue).context("nobody else has it")?.close();
 
     let begun = Instant::now();
@@ -307,23 +310,4 @@ fn print_times(what: &str, mut times: Vec<Duration>) {
     let mut millis = |percent| machine::percentile(&mut times, percent).as_secs_f64() * 1e3;
     let (p50, p99) = (millis(50), millis(99));
     println!("{what:<28} {p50:>7.2} ms {p99:>7.2} ms");
-}
-
-/// Resident memory of this process, in bytes.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4096
-}
-
-/// Bytes of all files under a directory, as they lie on the disk.
-fn size(dir: &Path) -> Result<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        bytes += if metadata.is_dir() { size(&entry.path())? } else { metadata.blocks() * 512 };
-    }
-    Ok(bytes)
 }

@@ -77,13 +77,6 @@ fn main() -> Result<()> {
     })
 }
 
-/// Resident memory of a process, in bytes; zero where the system does not tell it this way.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() << 10
-}
-
 fn mappings(pid: u32) -> usize {
     std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default().lines().count()
 }
@@ -96,7 +89,7 @@ fn page_tables(pid: u32) -> u64 {
 }
 
 fn tell(part: &str, pid: u32, count: usize, before: u64) {
-    let (now, mib) = (resident(pid), |bytes: u64| bytes as f64 / f64::from(1 << 20));
+    let (now, mib) = (machine::resident(pid), |bytes: u64| bytes as f64 / f64::from(1 << 20));
     let each = now.saturating_sub(before) as f64 / 1024.0 / count as f64;
     println!(
         "{part:<8} {count} asleep: {:.0} MiB resident ({:.0} before, {each:.1} KiB each), page tables {:.0} MiB, {} mappings",
@@ -140,7 +133,7 @@ async fn sandbox(count: usize) -> Result<()> {
         (compile(&engine, SLEEPS)?, compile(&engine, SPINS)?, compile(&engine, ENDS)?);
     let never = CancelToken::never();
     ensure!(start(&ends, &never).await?.outcome == Outcome::Exited(0));
-    let before = resident(pid);
+    let before = machine::resident(pid);
     let cancel = CancelToken::new();
     let mut guests = JoinSet::new();
     let begun = Instant::now();
@@ -223,7 +216,7 @@ async fn host(count: usize) -> Result<()> {
     let spins = client.push_module(wat::parse_str(SPINS)?).await?;
     let ends = Job::new(client.push_module(wat::parse_str(ENDS)?).await?);
     small(&client, &ends).await?;
-    let before = resident(pid);
+    let before = machine::resident(pid);
 
     let begun = Instant::now();
     let (mut crowd, mut left) = (Vec::<JobId>::new(), count);

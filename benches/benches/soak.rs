@@ -7,7 +7,6 @@
 #![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -85,8 +84,9 @@ async fn soak(jobs: usize) -> Result<()> {
         run(&client, module, share).await?;
         let rate = share as f64 / begun.elapsed().as_secs_f64();
         let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
-        let [state, log, blobs] = ["state", "audit", "blobs"].map(|part| size(&data.join(part)));
-        let memory = resident(host.id());
+        let [state, log, blobs] =
+            ["state", "audit", "blobs"].map(|part| machine::disk_bytes(&data.join(part)));
+        let memory = machine::resident(host.id());
         let parts = [memory, state?, log?, blobs?].map(mib);
         println!(
             "{:>10} {rate:>8.0} {:>10} {:>10} {:>10} {:>10}",
@@ -151,22 +151,4 @@ async fn run(client: &Client, module: ModuleRef, jobs: usize) -> Result<()> {
         done.context("a panic")??;
     }
     Ok(())
-}
-
-/// Resident memory of a process, in bytes.
-fn resident(pid: u32) -> u64 {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4096
-}
-
-/// Bytes of all files under a directory, as they lie on the disk. A file that goes while it is looked at counts nothing.
-fn size(dir: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let Ok(metadata) = entry.metadata() else { continue };
-        bytes += if metadata.is_dir() { size(&entry.path())? } else { metadata.blocks() * 512 };
-    }
-    Ok(bytes)
 }

@@ -67,6 +67,29 @@ pub fn sync_floor(dir: &Path) -> Duration {
     percentile(&mut times, 50)
 }
 
+/// Resident memory of a process, in bytes; zero where the system does not tell it this way.
+#[must_use]
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default() << 10
+}
+
+/// Bytes of all files under a directory, as they lie on the disk. A file that goes while it is looked at counts nothing.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn disk_bytes(dir: &Path) -> std::io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(metadata) = entry.metadata() else { continue };
+        bytes += if metadata.is_dir() { disk_bytes(&entry.path())? } else { metadata.blocks() * 512 };
+    }
+    Ok(bytes)
+}
+
 /// The value below which so many percent of `times` lie.
 ///
 /// # Panics
