@@ -30,10 +30,9 @@ fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-// Red with any one of: the fence not compared in `lifecycle::step`; `TooEarly` never said; `has_expired` always false; `covers` true
-// for every end; `tell_followers` not called in `Group::change_and_tell`, or without its worklist; `claims.taken` not filled in
-// `Group::claim`; a job that ended with another one not let pass in `Group::replace`; `let_go` not called; `Recover` not handed in for a running job; `Effect::Ran` left out; a job that is retried not put
-// back on the schedule; `max_running` not looked at in `Queue::has_room`.
+// Red with any one of: the fence not compared in `lifecycle::step`; `has_expired` always false; `RetryPolicy::covers` true for every end
+// but success; `tell_followers` not called in `Group::change_and_tell`, or without its worklist; `told` not asked in `Group::followers`; a job that is scheduled again not told
+// to the schedule in `Group::change`; `max_running` not looked at in `Queue::has_room`.
 #[test]
 fn any_history_keeps_the_promises() {
     let (first, seeds) = (from_environment("FIRST_SEED", 1), from_environment("SEEDS", SEEDS));

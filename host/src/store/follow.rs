@@ -20,6 +20,8 @@ const SOURCES_PER_PIECE: usize = 2048;
 #[derive(Default)]
 pub(super) struct Edges {
     new: HashMap<JobId, Vec<(JobId, On)>>,
+    /// Jobs whose durable followers were told of its end in this group.
+    told: HashSet<JobId>,
     /// How many pieces the list of sources of a new job has.
     pieces: HashMap<JobId, u32>,
     /// Jobs that are in such a list.
@@ -90,6 +92,10 @@ impl Group<'_> {
 
     fn followers(&mut self, of: &JobId) -> Result<Vec<(JobId, On)>, ReadError> {
         let mut followers = self.edges.new.remove(of).unwrap_or_default();
+        // The rows still have edges that this group has removed: whom it told before it must not tell again.
+        if !self.edges.told.insert(*of) {
+            return Ok(followers);
+        }
         let prefix = keys::followers(of);
         for item in self.rows.under(&prefix) {
             let (key, value) = item?;

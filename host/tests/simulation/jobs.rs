@@ -1,5 +1,6 @@
 //! The envelopes that simulated clients send, signed and admitted once for all histories.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use strongroom::admission::{self, AdmittedJob, Policy};
@@ -63,7 +64,8 @@ fn later(random: &mut Random, within: u64) -> Timestamp {
 
 fn plan(random: &mut Random) -> Plan {
     let retry = random.one_in(3).then(|| {
-        let on = vec![RetryOn::Failed, RetryOn::Trapped];
+        let on =
+            if random.one_in(2) { vec![RetryOn::Failed] } else { vec![RetryOn::Failed, RetryOn::Trapped] };
         let attempts = 2 + u32::try_from(random.below(3)).unwrap();
         let max_age_ms = random.one_in(3).then(|| random.below(20_000));
         RetryPolicy { attempts, on, pause_ms: random.below(2_000), max_pause_ms: 4_000, max_age_ms }
@@ -101,7 +103,13 @@ fn flow(first: u64, random: &mut Random) -> Vec<Variation> {
         let input = (!plan.after.is_empty() && random.one_in(3)).then_some(Input::Outputs { artifact: None });
         Variation { plan: Some(Box::new(plan)), input, ..Variation::of(id(first + place)) }
     };
-    (0..count).map(|place| job(place, random)).collect()
+    let mut jobs: Vec<Variation> = (0..count).map(|place| job(place, random)).collect();
+    // A key stands once in a batch.
+    let mut keys = BTreeSet::new();
+    for plan in jobs.iter_mut().filter_map(|job| job.plan.as_mut()) {
+        plan.unique = plan.unique.take().filter(|unique| keys.insert(unique.key.clone()));
+    }
+    jobs
 }
 
 /// The jobs that `job`, of this envelope, waits for.

@@ -168,6 +168,12 @@ pub enum BodyError {
         /// Jobs of the batch.
         count: usize,
     },
+    /// Two jobs of the batch have the same unique key.
+    #[error("job {index} of the batch has the unique key of an earlier one: a key can stand once in a batch")]
+    KeyTwice {
+        /// Place of the later one in the batch, from 0.
+        index: usize,
+    },
     /// A job waits twice for the same one.
     #[error("job {index} of the batch waits for job {place} twice: name it once")]
     DependencyTwice {

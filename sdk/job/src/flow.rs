@@ -13,6 +13,16 @@ use crate::{After, Plan, Task};
 /// A place that the batch does not have, the same place twice, more than [`MAX_EDGES`] edges, or a circle. Takes time linear in jobs and edges.
 pub(crate) fn check(template: &Task, jobs: &[Variation]) -> Result<(), BodyError> {
     let plans: Vec<&Plan> = jobs.iter().map(|job| job.plan.as_deref().unwrap_or(&template.plan)).collect();
+    let mut keys = HashSet::new();
+    let keyed = plans
+        .iter()
+        .enumerate()
+        .filter_map(|(index, plan)| Some((index, plan.unique.as_ref()?.key.as_str())));
+    for (index, key) in keyed {
+        if !keys.insert(key) {
+            return Err(BodyError::KeyTwice { index });
+        }
+    }
     let count = jobs.len();
     let mut edges: usize = 0;
     for (index, plan) in plans.iter().enumerate() {
@@ -74,7 +84,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{Capabilities, Digest, Entry, Input, JobId, Limits, ModuleRef, Name, On};
+    use crate::{Capabilities, Digest, Entry, Input, JobId, Limits, ModuleRef, Name, On, Taken, Unique};
 
     fn template() -> Task {
         Task {
@@ -139,6 +149,19 @@ mod tests {
         assert_eq!(unknown, Err(BodyError::UnknownDependency { index: 1, place: 2, count: 2 }));
         let far = flow(&[vec![], vec![After::success_of(u32::MAX)]]);
         assert_eq!(far, Err(BodyError::UnknownDependency { index: 1, place: u32::MAX, count: 2 }));
+    }
+
+    // Red without the set of keys: a job could wait for one in whose place it stands itself.
+    #[test]
+    fn a_unique_key_stands_once_in_a_batch() {
+        let keyed = |key: &str| {
+            let unique = Unique { key: key.into(), window_ms: 0, taken: Taken::Existing };
+            let plan = Plan { unique: Some(unique), ..Plan::default() };
+            Variation { plan: Some(Box::new(plan)), ..Variation::of(JobId::from_bytes([0; 16])) }
+        };
+        assert_eq!(check(&template(), &[keyed("a"), keyed("b")]), Ok(()));
+        let twice = [keyed("a"), keyed("b"), keyed("a")];
+        assert_eq!(check(&template(), &twice), Err(BodyError::KeyTwice { index: 2 }));
     }
 
     // Red without the set of places that were seen: which of the two counts?

@@ -92,7 +92,7 @@ fn parts_of_a_job_are_held_against_each_other() {
 #[test]
 fn every_part_that_a_job_replaces_counts() {
     let labels = (0..32).map(|number| (format!("{number:0>256}"), "x".repeat(256))).collect();
-    let long = Plan { requires: labels, ..plan() };
+    let long = Plan { requires: labels, unique: None, ..plan() };
     let many = |count: u16| {
         let one = |number| Variation { plan: Some(Box::new(long.clone())), ..Variation::of(id(number)) };
         of(small_task(), (0..count).map(one).collect())
