@@ -263,10 +263,19 @@ impl Life {
         self.retry.as_deref().is_none_or(|retrying| self.attempt >= retrying.policy.attempts)
     }
 
-    /// Whether it has not begun: others may still take its place.
+    /// Whether it waits, and no attempt of it ever began: another job may still take its place.
     #[must_use]
-    pub const fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::Accepted { .. } | Stage::Scheduled { .. } | Stage::Queued)
+    pub const fn has_not_begun(&self) -> bool {
+        self.attempt == 0
+            && matches!(self.stage, Stage::Accepted { .. } | Stage::Scheduled { .. } | Stage::Queued)
+    }
+
+    /// It does not begin then or later, nor is it tried again: its time is up, or it is older than its plan allows.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let too_old = self.retry.as_deref().and_then(|retrying| retrying.until);
+        let too_old = too_old.map(|until| until.saturating_add(Duration::from_millis(1)));
+        [self.expires, too_old].into_iter().flatten().min()
     }
 }
 
@@ -330,9 +339,7 @@ pub fn step(job: JobId, life: &Life, event: Event, now: Timestamp) -> Result<(Li
             }
             over(Outcome::Expired)
         }
-        (Stage::Accepted { .. } | Stage::Scheduled { .. } | Stage::Queued, Event::Replace { by }) => {
-            over(Outcome::Replaced { by })
-        }
+        (_, Event::Replace { by }) if life.has_not_begun() => over(Outcome::Replaced { by }),
         (Stage::Running { cancelling: false }, Event::Cancel { by }) => {
             let stage = Stage::Running { cancelling: true };
             (Life { stage, ..life.clone() }, Said::CancelRequested { job, principal: by })
@@ -344,7 +351,7 @@ pub fn step(job: JobId, life: &Life, event: Event, now: Timestamp) -> Result<(Li
 }
 
 fn has_expired(life: &Life, now: Timestamp) -> bool {
-    life.expires.is_some_and(|expires| expires <= now)
+    life.expires_at().is_some_and(|expires| expires <= now)
 }
 
 fn met(life: &Life) -> Life {

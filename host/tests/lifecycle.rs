@@ -1,12 +1,12 @@
 //! The life of a job: each transition that exists, and those that must not.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::BTreeMap;
+mod common;
 
 use strongroom::lifecycle::{Event, Finished, Illegal, Life, MAX_CRASHES, Stage, step};
 use strongroom_job::{
-    Capabilities, DeadReason, Digest, Entry, Event as Said, Input, JobId, JobState, Limits, ModuleRef, Name,
-    Outcome, Plan, PublicKey, RetryOn, RetryPolicy, SecretKey, Task, Timestamp, Usage,
+    DeadReason, Event as Said, JobId, JobState, Outcome, Plan, PublicKey, RetryOn, RetryPolicy, SecretKey,
+    Task, Timestamp, Usage,
 };
 
 const JOB: JobId = JobId::from_bytes([7; 16]);
@@ -22,20 +22,7 @@ fn key() -> PublicKey {
 }
 
 fn task(idempotent: bool, plan: Plan) -> Task {
-    Task {
-        module: ModuleRef { digest: Digest::of(b"module"), length: 6 },
-        entry: Entry::Command,
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        input: Input::Empty,
-        capabilities: Capabilities::default(),
-        limits: Limits::default(),
-        queue: Name::default_name(),
-        priority: 0,
-        idempotent,
-        labels: BTreeMap::new(),
-        plan,
-    }
+    Task { idempotent, plan, ..common::task() }
 }
 
 fn accepted(plan: Plan, waits_for: u32) -> Life {
@@ -197,6 +184,18 @@ fn a_job_that_waits_can_be_replaced() {
     assert_eq!(replaced.state(NOW), JobState::Cancelled);
 }
 
+// Red without `attempt` in `Life::has_not_begun`: what half a job has done would be left as it is.
+#[test]
+fn a_job_that_has_begun_keeps_its_place_also_between_two_attempts() {
+    let runs = go(&accepted(retrying(3, None, None), 0), Event::Start).unwrap();
+    let pauses = go(&runs, finish_event(1, 7)).unwrap();
+    assert_eq!(pauses.state(NOW), JobState::Scheduled);
+    let (refused, state) = (go(&pauses, Event::Replace { by: OTHER }), JobState::Scheduled);
+    assert_eq!(refused, Err(Illegal::WrongState(state)));
+    let again = go(&go(&queued(true), Event::Start).unwrap(), Event::Recover).unwrap();
+    assert_eq!(go(&again, Event::Replace { by: OTHER }), Err(Illegal::WrongState(JobState::Queued)));
+}
+
 #[test]
 fn a_named_end_is_tried_again_until_the_attempts_are_used_up() {
     let mut life = accepted(retrying(3, None, None), 0);
@@ -243,6 +242,27 @@ fn no_attempt_begins_later_than_the_plan_allows() {
     }
     let life = go(&accepted(retrying(9, Some(100), None), 0), Event::Start).unwrap();
     assert_eq!(go(&life, finish_event(1, 7)).unwrap().state(NOW), JobState::Scheduled);
+}
+
+// Red without `too_old` in `Life::expires_at`: a paused queue, or a long one, would make any attempt too late.
+#[test]
+fn a_job_that_is_older_than_its_plan_allows_begins_no_attempt_whatever_held_it_back() {
+    let waits = accepted(retrying(9, Some(100), None), 0);
+    let runs = go(&waits, Event::Start).unwrap();
+    let pauses = go(&runs, finish_event(1, 7)).unwrap();
+    for life in [&waits, &pauses] {
+        assert_eq!(life.expires_at(), Some(at(1_101)));
+        assert_eq!(go_at(life, Event::Start, at(1_100)).unwrap().state(NOW), JobState::Running);
+        assert_eq!(go_at(life, Event::Expire, at(1_100)), Err(Illegal::NotExpired));
+        for event in [Event::Start, Event::Expire] {
+            let late = go_at(life, event, at(1_101)).unwrap();
+            assert_eq!((late.state(NOW), late.attempt), (JobState::Expired, life.attempt));
+        }
+    }
+    // What runs may go on.
+    assert_eq!(go_at(&runs, finish_event(1, 0), at(9_000)).unwrap().state(NOW), JobState::Succeeded);
+    let expires = accepted(retrying(9, None, Some(at(1_040))), 0).expires_at();
+    assert_eq!(expires, Some(at(1_040)));
 }
 
 #[test]

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use common::guests::{counts_to, writes_bytes};
 use common::live::{Live, SPINS, assert_succeeded, push_wat, run, start};
-use common::{NOW, admitted, body, id};
+use common::{NOW, admitted, body, client_key, id};
 use strongroom::admission::quota::TenantUse;
 use strongroom::clock::Clock;
 use strongroom::config::{Config, TenantRules};
 use strongroom::host::Stop;
 use strongroom::lifecycle::{Event, Finished};
-use strongroom::store::{Closing, CommitError, Committed, NoFault, Outputs, Store, Transition};
+use strongroom::store::{Closing, CommitError, Committed, NoFault, Outputs, Simulated, Store, Transition};
 use strongroom_job::{
-    Artifact, BlobKind, Digest, ModuleRef, Name, Outcome, OutputSummary, RefusalCode, Timestamp, Usage,
+    Artifact, BlobKind, Digest, ModuleRef, Name, Outcome, OutputSummary, QueueMode, RefusalCode, Timestamp,
+    Usage,
 };
 use strongroom_sdk::{Error, Job};
 
@@ -103,6 +104,32 @@ async fn figures_are_the_same_after_a_restart_and_processor_time_is_a_days() {
     close((store, closing));
 }
 
+// Red without `check_open` in `Group::admit`, and without `modes` of a group.
+#[test]
+fn nothing_comes_into_a_queue_once_its_operator_was_told_that_it_drains() {
+    let drain = || Transition::SetQueue {
+        queue: Name::default_name(),
+        mode: QueueMode::Draining,
+        by: client_key().public(),
+    };
+    let free = TenantRules::default();
+    for together in [true, false] {
+        let mut store = Simulated::default();
+        let early = || admit(1, &free);
+        let late = if together {
+            store.commit(NOW, vec![early(), drain(), admit(2, &free)]).unwrap().0.remove(2)
+        } else {
+            store.commit(NOW, vec![early(), drain()]).unwrap();
+            store.commit(NOW, vec![admit(2, &free)]).unwrap().0.remove(0)
+        };
+        let Err(CommitError::Denied(refusal)) = late else { panic!("{late:?}") };
+        assert_eq!(refusal.code, RefusalCode::QueueClosed);
+        // What is there already gets its first answer again.
+        assert!(store.commit(NOW, vec![early()]).unwrap().0[0].is_ok());
+        assert_eq!(store.active().unwrap().len(), 1);
+    }
+}
+
 // Red without `check_quota` in `register`.
 #[tokio::test]
 async fn many_who_ask_at_once_do_not_find_the_same_room() {
@@ -130,7 +157,7 @@ async fn many_who_ask_at_once_do_not_find_the_same_room() {
     assert!(matches!(again, Committed::Admitted { jobs } if jobs[0].job == id(0)));
     // An end makes room.
     store.commit(admit(60, &rules)).await.unwrap_err();
-    let cancel = Event::Cancel { by: common::client_key().public() };
+    let cancel = Event::Cancel { by: client_key().public() };
     store.commit(Transition::Step { job: id(0), event: cancel }).await.unwrap();
     store.commit(admit(60, &rules)).await.unwrap();
     close((store, closing));

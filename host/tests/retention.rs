@@ -111,6 +111,48 @@ async fn of_a_forgotten_job_nothing_is_left_and_of_a_stripped_one_its_end() {
     close((store, closing));
 }
 
+// Red without the test of `forgotten` in `Group::judge`: the job would run a second time. For one that was not run, without
+// `forget_until` in `let_merged_go`.
+#[tokio::test]
+async fn an_envelope_that_was_under_way_when_its_job_was_forgotten_is_not_taken_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let signed_until = |number, not_after, taken| {
+        let mut body = body(number);
+        body.context.not_after = NOW.saturating_add(not_after);
+        body.task.plan.unique = Some(Unique { key: "k".into(), window_ms: 0, taken });
+        body
+    };
+    let second = Duration::from_secs(1);
+    let run = signed_until(1, second, Taken::Refuse);
+    let merged = signed_until(2, 2 * second, Taken::Existing);
+    let (store, closing) = open(&state);
+    admit(&store, &run, b"run").await;
+    admit(&store, &merged, b"merged").await;
+    run_to_end(&store, 1).await;
+    let again = |body: &strongroom_job::JobBody| {
+        let (jobs, envelope) = (vec![admitted(body)], Arc::from(b"again".as_slice()));
+        Transition::Admit { jobs, envelope, max_active: 9, rules: Box::default() }
+    };
+    let first = past(&store)[0];
+    forget(&store, vec![(first, Fate::Forgotten)]).await;
+    let refused = store.commit(again(&run)).await;
+    assert!(
+        matches!(&refused, Err(CommitError::Denied(it)) if it.code == RefusalCode::Expired),
+        "{refused:?}"
+    );
+    let jobs = store.merged_before(NOW.saturating_add(3 * second), 9).unwrap();
+    store.commit(Transition::ForgetMerged { jobs }).await.unwrap();
+    let refused = store.commit(again(&merged)).await;
+    assert!(
+        matches!(&refused, Err(CommitError::Denied(it)) if it.code == RefusalCode::Expired),
+        "{refused:?}"
+    );
+    // What is signed for longer is taken as ever.
+    admit(&store, &signed_until(3, 3 * second, Taken::Refuse), b"later").await;
+    close((store, closing));
+}
+
 // Red when `release_envelope` removes the envelope at the first job.
 #[tokio::test]
 async fn an_envelope_stays_until_the_last_of_its_jobs_is_forgotten() {

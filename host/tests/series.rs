@@ -9,11 +9,15 @@ use std::time::Duration;
 use common::live::{Live, finish, push_wat, says, start};
 use common::{admitted, body, client_key, id};
 use strongroom::clock::Clock;
-use strongroom::lifecycle::{self, Illegal};
+use strongroom::config::TenantRules;
+use strongroom::lifecycle::{self, Finished, Illegal};
 use strongroom::retention::Fate;
 use strongroom::schedule::NOT_YET;
-use strongroom::store::{CommitError, Committed, Effect, NoFault, Simulated, Store, Transition};
-use strongroom_job::{Event, JobId, JobState, Missed, Plan, Repeat, RetryOn, RetryPolicy, Timestamp};
+use strongroom::store::{CommitError, Committed, Effect, NoFault, Outputs, Simulated, Store, Transition};
+use strongroom_job::{
+    Digest, Event, JobId, JobState, Missed, Name, Outcome, OutputSummary, Plan, QueueMode, RefusalCode,
+    Repeat, RetryOn, RetryPolicy, Timestamp, Usage,
+};
 use strongroom_sdk::{Job, ListFilter, Repeats};
 
 /// 2027-01-15T08:00:00Z, a due time of each expression here.
@@ -29,7 +33,7 @@ fn after(time: Duration) -> Timestamp {
 struct Series {
     store: Simulated,
     max_active: usize,
-    max_of_tenant: usize,
+    rules: TenantRules,
 }
 
 impl Series {
@@ -40,7 +44,7 @@ impl Series {
         let mut body = body(1);
         body.task.args = vec!["kept".into()];
         body.task.plan = Plan { repeat: Some(Box::new(repeat)), retry: Some(retry), ..Plan::default() };
-        let mut series = Self { store: Simulated::default(), max_active: 100, max_of_tenant: 100 };
+        let mut series = Self { store: Simulated::default(), max_active: 100, rules: TenantRules::default() };
         let admit = Transition::Admit {
             jobs: vec![admitted(&body)],
             envelope: Arc::from(*b"x"),
@@ -69,8 +73,8 @@ impl Series {
     }
 
     fn fire_only(&mut self, now: Timestamp) -> (Result<(), CommitError>, Vec<Effect>) {
-        let Self { max_active, max_of_tenant, .. } = *self;
-        let (answer, effects) = self.commit(now, Transition::Fire { job: id(1), max_active, max_of_tenant });
+        let (max_active, rules) = (self.max_active, Box::new(self.rules.clone()));
+        let (answer, effects) = self.commit(now, Transition::Fire { job: id(1), max_active, rules });
         (answer.map(drop), effects)
     }
 
@@ -168,7 +172,7 @@ fn a_run_is_what_was_signed_without_the_series() {
         &[9; 16],
         &1_800_000_060_000_u64.to_be_bytes(),
     ];
-    let digest = strongroom_job::Digest::of(&text.concat());
+    let digest = Digest::of(&text.concat());
     assert_eq!(run.id().as_bytes(), &digest.as_bytes()[..16]);
     assert_ne!(series.occurrence(after(2 * MINUTE)).id(), run.id());
     // Red with the salt left out of the hash: who reads the log could take the id first.
@@ -259,15 +263,15 @@ fn a_cancel_ends_the_series_and_leaves_its_runs() {
 #[test]
 fn a_full_host_makes_a_series_wait_and_loses_nothing() {
     // Room for the series and two runs, of the host or of the tenant.
-    for (max_active, max_of_tenant) in [(3, 100), (100, 3)] {
+    for (max_active, max_queued) in [(3, None), (100, Some(3))] {
         let mut series = Series::new("0 * * * *", 24 * HOUR, Missed::All(9));
-        (series.max_active, series.max_of_tenant) = (max_active, max_of_tenant);
+        (series.max_active, series.rules.max_queued) = (max_active, max_queued);
         let now = after(4 * HOUR);
         series.fire(now).unwrap();
         // What did not fit is still due.
         assert_eq!((series.fired(), series.due()), (vec![60, 120], 180));
         let (refused, effects) = series.fire_only(now);
-        assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(CommitError::Full { .. } | CommitError::Denied(_))), "{refused:?}");
         // It is handed out again a second later.
         let waits = effects.iter().find_map(|effect| match effect {
             Effect::Waits(entry) => Some((entry.job, entry.ready_at)),
@@ -275,10 +279,58 @@ fn a_full_host_makes_a_series_wait_and_loses_nothing() {
         });
         assert_eq!(waits, Some((id(1), now.saturating_add(Duration::from_secs(1)))));
         assert_eq!(series.due(), 180, "on disk it is due as it was");
-        (series.max_active, series.max_of_tenant) = (100, 100);
+        (series.max_active, series.rules.max_queued) = (100, None);
         series.fire(now).unwrap();
         assert_eq!((series.fired(), series.missed(), series.due()), (vec![60, 120, 180, 240], vec![], 300));
     }
+}
+
+/// An attempt of job 2 that used a second of a processor and left a mebibyte.
+fn used_up() -> [Transition; 3] {
+    let (jobs, envelope) = (vec![admitted(&body(2))], Arc::from(*b"y"));
+    let admit = Transition::Admit { jobs, envelope, max_active: 100, rules: Box::default() };
+    let usage = Usage { cpu_us: 1_000_000, ..Usage::default() };
+    let stdout = OutputSummary { length: 1 << 20, digest: Digest::of(b"") };
+    let end = Finished { usage, stdout, ..Finished::without_run(Outcome::Exited { code: 0 }) };
+    let event = lifecycle::Event::Finish { fence: 1, end: Box::new(end) };
+    let start = Transition::Step { job: id(2), event: lifecycle::Event::Start };
+    [admit, start, Transition::Finish { job: id(2), event, outputs: Outputs::default() }]
+}
+
+// Red without `check_quota` in `Group::room`: whoever has used up his processor time has a series go on without end.
+#[test]
+fn a_run_is_held_against_the_quotas_of_its_tenant_like_a_job_that_is_submitted() {
+    let cpu = TenantRules { cpu_per_day: Some(Duration::from_secs(1)), ..TenantRules::default() };
+    let bytes = TenantRules { max_stored_bytes: Some(1 << 20), ..TenantRules::default() };
+    for rules in [cpu, bytes] {
+        let mut series = Series::new("* * * * *", HOUR, Missed::Once);
+        series.rules = rules;
+        for transition in used_up() {
+            series.commit(NOW, transition).0.unwrap();
+        }
+        let refused = series.fire(after(MINUTE)).unwrap_err();
+        let CommitError::Denied(refusal) = refused else { panic!("{refused}") };
+        assert_eq!(refusal.code, RefusalCode::QuotaReached);
+        assert_eq!((series.fired(), series.due()), (vec![], 1));
+        // With room again it goes on, and tells what it went past.
+        series.rules = TenantRules::default();
+        series.fire(after(5 * MINUTE)).unwrap();
+        assert_eq!((series.fired(), series.missed(), series.due()), (vec![5], vec![(1, 5)], 6));
+    }
+}
+
+// Red without `check_open` in `Group::room`.
+#[test]
+fn no_run_comes_into_a_queue_that_drains() {
+    let mut series = Series::new("* * * * *", HOUR, Missed::Skip);
+    let set = |mode| Transition::SetQueue { queue: Name::default_name(), mode, by: client_key().public() };
+    series.commit(NOW, set(QueueMode::Draining)).0.unwrap();
+    let refused = series.fire(after(MINUTE)).unwrap_err();
+    let CommitError::Denied(refusal) = refused else { panic!("{refused}") };
+    assert_eq!((refusal.code, series.due()), (RefusalCode::QueueClosed, 1));
+    series.commit(NOW, set(QueueMode::Open)).0.unwrap();
+    series.fire(after(3 * MINUTE)).unwrap();
+    assert_eq!((series.fired(), series.missed(), series.due()), (vec![3], vec![(1, 3)], 4));
 }
 
 // Red without `hold_envelope` in `Group::fire`: the envelope goes with the first run.
@@ -305,7 +357,7 @@ async fn the_envelope_of_a_series_stays_when_a_run_is_forgotten() {
     drop(store);
     closing.wait();
     let (store, closing) = open(after(MINUTE));
-    store.commit(Transition::Fire { job: id(1), max_active: 9, max_of_tenant: 9 }).await.unwrap();
+    store.commit(Transition::Fire { job: id(1), max_active: 9, rules: Box::default() }).await.unwrap();
     let run = series.occurrence(after(MINUTE)).id();
     let event = lifecycle::Event::Cancel { by: client_key().public() };
     store.commit(Transition::Step { job: run, event }).await.unwrap();

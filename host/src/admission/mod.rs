@@ -51,7 +51,7 @@ pub struct AdmittedJob {
 /// Decides about one verified job of the principal who signed it.
 ///
 /// Whether module and input were given to the host, whether the tenant has room for the job ([`quota`]) and whether the queue
-/// is open are the caller's to check, since that takes a look at the store.
+/// is open ([`queue_closed`]) are the caller's to check, since that takes a look at the store.
 ///
 /// # Errors
 /// The refusal, in words for the principal.
@@ -84,6 +84,21 @@ pub fn check_queue(queue: &Name, config: &Config) -> Result<(), Refusal> {
     let known: Vec<&str> = config.queues.iter().map(Name::as_str).collect();
     let text = format!("this host has no queue {queue:?}; it has: {}", known.join(", "));
     Err(Refusal::new(RefusalCode::UnknownQueue, text))
+}
+
+/// What is said of a queue that drains.
+#[must_use]
+pub fn queue_closed(queue: &Name) -> Refusal {
+    let text = format!(
+        "queue {queue} is draining: it takes no jobs until an operator opens it; use another queue, or wait"
+    );
+    Refusal::new(RefusalCode::QueueClosed, text)
+}
+
+/// What is said of an envelope whose time ran out between its admission and its commit.
+#[must_use]
+pub fn came_too_late() -> Refusal {
+    Refusal::new(RefusalCode::Expired, "the job expired while the host took it in: sign it again")
 }
 
 fn check_address(context: &Context, who: &Principal, host: &PublicKey) -> Result<(), Refusal> {

@@ -326,13 +326,14 @@ impl Shared {
             Ok(spec) => spec.map(|spec| spec.context().tenant.clone()),
             Err(error) => return tracing::error!(%job, %error, "a series cannot be read"),
         };
-        let rules = tenant.and_then(|tenant| config.tenants.get(&tenant));
-        let max_of_tenant = rules.and_then(|rules| rules.max_queued).unwrap_or(usize::MAX);
-        let fire = Transition::Fire { job, max_active: config.bounds.max_queued, max_of_tenant };
+        let rules = tenant.and_then(|tenant| config.tenants.get(&tenant)).cloned().unwrap_or_default();
+        let fire = Transition::Fire { job, max_active: config.bounds.max_queued, rules: Box::new(rules) };
         match self.store.commit(fire).await {
             // Or it was cancelled meanwhile.
             Ok(_) | Err(CommitError::Illegal(_)) => {}
-            Err(CommitError::Full { .. }) => tracing::debug!(%job, "there is no room for a run of a series"),
+            Err(error @ (CommitError::Full { .. } | CommitError::Denied(_))) => {
+                tracing::debug!(%job, %error, "there is no room for a run of a series");
+            }
             Err(error) => tracing::error!(%job, %error, "a series that is due cannot be fired"),
         }
     }

@@ -155,13 +155,6 @@ impl HostService {
     fn admit(&self, job: VerifiedJob, who: &Principal) -> Result<AdmittedJob, Refusal> {
         let admitted = admission::admit(job, who, &self.policy.policy(), self.clock.now())?;
         let task = admitted.task();
-        if self.dispatcher.board().is_draining(&task.queue) {
-            let text = format!(
-                "queue {} is draining: it takes no jobs until an operator opens it; use another queue, or wait",
-                task.queue
-            );
-            return Err(Refusal::new(RefusalCode::QueueClosed, text));
-        }
         if !self.has_blob(who, BlobKind::Module, &task.module.digest)? {
             let text = format!(
                 "tenant {} has not given this host the module {}: push it first",

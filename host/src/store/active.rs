@@ -41,7 +41,7 @@ impl Active {
             priority: *priority,
             admitted: row.admitted,
             ready_at,
-            expires_at: row.life.expires,
+            expires_at: row.life.expires_at(),
         };
         Some(Self { entry, running: matches!(row.life.stage, Stage::Running { .. }) })
     }

@@ -26,6 +26,8 @@ pub(super) struct Counts {
 struct Held {
     /// Jobs that are not over, of all tenants.
     active: usize,
+    /// The latest end of a signature of which a job was forgotten since the start.
+    forgotten: Timestamp,
     tenants: HashMap<Name, Figures>,
 }
 
@@ -150,6 +152,18 @@ impl Counts {
     pub(super) fn forget(&self, tenant: &Name, bytes: u64) {
         self.strip(tenant, bytes);
         self.change(tenant, |figures| figures.past = figures.past.saturating_sub(1));
+    }
+
+    /// What was signed until then is forgotten, ids among it.
+    pub(super) fn forget_until(&self, not_after: Timestamp) {
+        let mut held = self.held();
+        held.forgotten = held.forgotten.max(not_after);
+    }
+
+    /// What was signed until then may have been forgotten, since its time is over: an envelope that was admitted before and comes
+    /// only now could be one that was taken before. None is under way when a host starts.
+    pub(super) fn forgotten(&self) -> Timestamp {
+        self.held().forgotten
     }
 
     /// A blob is the tenant's from now on.

@@ -15,10 +15,10 @@ use super::keys;
 use super::read;
 use super::row::{JobRow, Slot};
 use super::rows::{Batch, Rows};
-use super::unique::{Claim, Claims, Keys, Merged};
+use super::unique::{Claim, Keys, Merged};
 use super::{CommitError, Committed, Effect, ReadError, Transition};
-use crate::admission::AdmittedJob;
 use crate::admission::quota::{self, Asked};
+use crate::admission::{self, AdmittedJob};
 use crate::config::TenantRules;
 use crate::lifecycle::{self, Illegal, Life, Stage};
 
@@ -32,6 +32,8 @@ pub(super) struct Group<'a> {
     pub(super) batch: Batch,
     /// Rows that this group has changed: later transitions must see them before the disk does.
     changed: HashMap<JobId, JobRow>,
+    /// Queues that do something else from this group on.
+    modes: HashMap<Name, QueueMode>,
     /// Blobs that this group has registered, and inputs that it has let go.
     pub(super) given: Given,
     /// Unique keys that this group has given or taken away.
@@ -93,6 +95,7 @@ impl<'a> Group<'a> {
             now,
             batch: Batch::default(),
             changed: HashMap::new(),
+            modes: HashMap::new(),
             given: Given::default(),
             keys: Keys::default(),
             merged: HashMap::new(),
@@ -111,7 +114,7 @@ impl<'a> Group<'a> {
                 self.admit(&jobs, &envelope, max_active, &rules)
             }
             Transition::Step { job, event } => self.step(job, event),
-            Transition::Fire { job, max_active, max_of_tenant } => self.fire(job, max_active, max_of_tenant),
+            Transition::Fire { job, max_active, rules } => self.fire(job, max_active, &rules),
             Transition::Finish { job, event, outputs } => {
                 let ran = match &event {
                     lifecycle::Event::Finish { end, .. } => Duration::from_micros(end.usage.wall_us),
@@ -163,18 +166,19 @@ impl<'a> Group<'a> {
         max_active: usize,
         rules: &TenantRules,
     ) -> Result<Committed, Refused> {
-        let mut claims = Claims::default();
-        let verdicts: Vec<_> =
-            jobs.iter().map(|job| self.judge(job, &mut claims)).collect::<Result<_, _>>()?;
+        let verdicts: Vec<_> = jobs.iter().map(|job| self.judge(job)).collect::<Result<_, _>>()?;
         let new = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::New(_))).count();
         if let Some(first) = jobs.first() {
+            if new > 0 {
+                // All jobs of an envelope wait in one queue.
+                self.check_open(&first.task().queue)?;
+            }
             // All jobs of an envelope are one tenant's: admission took each of them from the same principal.
             let tenant = &first.context().tenant;
             self.check_quota(tenant, rules, Asked { jobs: new, ..Asked::default() })?;
         }
-        let active = self.counts.active();
-        if active + new > max_active {
-            return Err(CommitError::Full { active, max: max_active }.into());
+        if self.counts.active() + new > max_active {
+            return Err(self.full(max_active).into());
         }
         if let (Some(first), true) = (jobs.first(), new > 0) {
             for (piece, bytes) in (0u32..).zip(envelope.chunks(ENVELOPE_PIECE_BYTES)) {
@@ -229,7 +233,20 @@ impl<'a> Group<'a> {
         quota::check(tenant, rules, &used, &asked).map_err(CommitError::Denied)
     }
 
-    fn judge(&self, job: &AdmittedJob, claims: &mut Claims) -> Result<Verdict, Refused> {
+    /// Whether a queue takes jobs now: decided here, so that nothing comes in once its operator was told that it drains.
+    pub(super) fn check_open(&self, queue: &Name) -> Result<(), Refused> {
+        let drains = match self.modes.get(queue) {
+            Some(mode) => *mode == QueueMode::Draining,
+            None => read::queue_mode(self.rows, queue)? == QueueMode::Draining,
+        };
+        if drains { Err(CommitError::Denied(admission::queue_closed(queue)).into()) } else { Ok(()) }
+    }
+
+    pub(super) fn full(&self, max: usize) -> CommitError {
+        CommitError::Full { active: self.counts.active(), max }
+    }
+
+    fn judge(&self, job: &AdmittedJob) -> Result<Verdict, Refused> {
         if let Some(row) = self.row(&job.id())? {
             if !row.came_in(job.envelope(), job.signer()) {
                 return Err(CommitError::Conflict(job.id()).into());
@@ -243,8 +260,11 @@ impl<'a> Group<'a> {
             let (log_index, existing) = (merged.log_index, Some(merged.into));
             return Ok(Verdict::Known(AcceptedJob { job: job.id(), log_index, existing }));
         }
+        if job.context().not_after <= self.counts.forgotten() {
+            return Err(CommitError::Denied(admission::came_too_late()).into());
+        }
         self.check_input(job)?;
-        Ok(match self.claim(job, claims)? {
+        Ok(match self.claim(job)? {
             Claim::Takes(from) => Verdict::New(from),
             Claim::Existing(holder) => Verdict::Existing(holder),
         })
@@ -353,6 +373,7 @@ impl<'a> Group<'a> {
                 self.batch.insert(keys::queue_mode(queue), value);
             }
         }
+        self.modes.insert(queue.clone(), mode);
         self.effects.push(Effect::Queue(queue.clone(), mode));
         self.log(Event::QueueSet { queue: queue.clone(), mode, principal: by });
         Ok(Committed::Done)

@@ -106,8 +106,8 @@ pub enum Transition {
         job: JobId,
         /// Jobs that may wait or run at once.
         max_active: usize,
-        /// Jobs of its tenant that may wait or run at once.
-        max_of_tenant: usize,
+        /// What its tenant may have.
+        rules: Box<TenantRules>,
     },
     /// An attempt is over: its end, and the output that is short enough to be kept here.
     Finish {

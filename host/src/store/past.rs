@@ -249,6 +249,7 @@ impl Group<'_> {
         };
         self.strip(tenant, past);
         self.counts.forget(tenant, 0);
+        self.counts.forget_until(past.not_after);
         if past.key_until.is_some()
             && let Some(unique) =
                 read::spec(self.rows, &past.job)?.and_then(|job| job.task().plan.unique.clone())
@@ -266,6 +267,7 @@ impl Group<'_> {
     pub(super) fn let_merged_go(&mut self, jobs: &[(Timestamp, JobId)]) -> Result<Committed, Refused> {
         for (not_after, job) in jobs {
             self.batch.remove(keys::merged_until(*not_after, job));
+            self.counts.forget_until(*not_after);
             if let Some(merged) = read::merged(self.rows, job)? {
                 self.batch.remove(keys::merged(job));
                 self.release_envelope(&merged.envelope)?;

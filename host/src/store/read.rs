@@ -166,6 +166,11 @@ pub(super) fn active(rows: &dyn Rows) -> impl Iterator<Item = Result<Active, Rea
     })
 }
 
+pub(super) fn queue_mode(rows: &dyn Rows, queue: &Name) -> Result<QueueMode, ReadError> {
+    let mode = rows.value(&keys::queue_mode(queue))?;
+    Ok(mode.map(|mode| serde_json::from_slice(&mode)).transpose()?.unwrap_or_default())
+}
+
 fn queue_modes(rows: &dyn Rows) -> Result<BTreeMap<Name, QueueMode>, ReadError> {
     let modes = rows.under(keys::QUEUE_MODES).map(|item| {
         let (key, value) = item?;

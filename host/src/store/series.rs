@@ -2,8 +2,8 @@
 //!
 //! *Crash:* before the batch is durable the series is due as it was; after it, its runs exist and it is due later. A due time is
 //! never seen to twice, and none is passed over without a record.
-//! *Bound:* runs count among the jobs of host and tenant. Where there is no room for the first one, nothing changes and the series
-//! comes back in [`PAUSE`].
+//! *Bound:* a run is held against the quotas of its tenant like a job that is submitted, and counts among the jobs of the host. Where
+//! there is no room for the first one, nothing changes and the series comes back in [`PAUSE`].
 
 use std::time::Duration;
 
@@ -11,11 +11,14 @@ use strongroom_job::{Event, JobId};
 
 use super::active::Active;
 use super::group::{Group, Refused};
+use super::row::Slot;
 use super::{CommitError, Committed, Effect, ReadError, read};
+use crate::admission::quota::Asked;
+use crate::config::TenantRules;
 use crate::lifecycle;
 use crate::lifecycle::series::{self, Firing};
 
-/// How long a series waits that found the host full.
+/// How long a series waits that found no room.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Group<'_> {
@@ -24,13 +27,16 @@ impl Group<'_> {
         &mut self,
         series: JobId,
         max_active: usize,
-        max_of_tenant: usize,
+        rules: &TenantRules,
     ) -> Result<Committed, Refused> {
         let mut row = self.row(&series)?.ok_or(CommitError::UnknownJob)?;
-        let active = self.counts.active();
-        let of_tenant =
-            row.slot.as_deref().map_or(0, |slot| self.counts.usage(&slot.tenant, self.now).active);
-        let room = max_active.saturating_sub(active).min(max_of_tenant.saturating_sub(of_tenant));
+        let (room, full) = match row.slot.as_deref().map(|slot| self.room(slot, max_active, rules)) {
+            Some(Ok(room)) => (room, None),
+            Some(Err(Refused::Asker(full))) => (0, Some(full)),
+            Some(Err(store)) => return Err(store),
+            // It is over.
+            None => (0, None),
+        };
         let Firing { missed, runs, held_back, life, said } = series::fire(series, &row.life, room, self.now)?;
         // The schedule gave it a place, which it did not need.
         self.effects.push(Effect::Ran(series, Duration::ZERO));
@@ -39,7 +45,7 @@ impl Group<'_> {
                 waiting.entry.ready_at = self.now.saturating_add(PAUSE);
                 self.effects.push(Effect::Waits(waiting.entry));
             }
-            return Err(CommitError::Full { active, max: max_active }.into());
+            return Err(full.unwrap_or(self.full(max_active)).into());
         }
         let spec = read::spec(self.rows, &series)?.ok_or(ReadError::Damaged("a series without a task"))?;
         if let Some((from, until)) = missed {
@@ -62,5 +68,14 @@ impl Group<'_> {
             self.tell_followers(series, state)?;
         }
         Ok(Committed::Stepped(Box::new(row)))
+    }
+
+    /// For how many runs there is room: as for jobs that are submitted now.
+    fn room(&self, slot: &Slot, max_active: usize, rules: &TenantRules) -> Result<usize, Refused> {
+        self.check_open(&slot.queue)?;
+        self.check_quota(&slot.tenant, rules, Asked { jobs: 1, ..Asked::default() })?;
+        let of_tenant = self.counts.usage(&slot.tenant, self.now).active;
+        let left = rules.max_queued.map_or(usize::MAX, |max| max.saturating_sub(of_tenant));
+        Ok(left.min(max_active.saturating_sub(self.counts.active())))
     }
 }

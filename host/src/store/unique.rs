@@ -57,37 +57,20 @@ pub(super) enum Claim {
     Existing(JobId),
 }
 
-/// The keys that earlier jobs of the same envelope get, while nothing of it is written yet.
-#[derive(Default)]
-pub(super) struct Claims {
-    taken: HashMap<Vec<u8>, JobId>,
-}
-
 impl Group<'_> {
-    /// Decides what becomes of a new job. Writes nothing: a later job of its envelope may still be refused, and all with it.
-    pub(super) fn claim(&self, job: &AdmittedJob, claims: &mut Claims) -> Result<Claim, Refused> {
+    /// Decides what becomes of a new job. Writes nothing: a later job of its envelope may still be refused, and all with it. No
+    /// other job of its envelope has the key.
+    pub(super) fn claim(&self, job: &AdmittedJob) -> Result<Claim, Refused> {
         let Some(unique) = &job.task().plan.unique else { return Ok(Claim::Takes(None)) };
         let key = keys::unique(&job.context().tenant, &unique.key);
-        let until = self.now.saturating_add(Duration::from_millis(unique.window_ms));
-        let (holder, waits) = match (claims.taken.get(&key), self.holder(&key)?) {
-            (Some(earlier), _) => (Holder { job: *earlier, until }, true),
-            (None, Some(holder)) => {
-                let row = self.row(&holder.job)?;
-                if row.as_ref().is_none_or(|row| row.life.end().is_some()) && holder.until <= self.now {
-                    claims.taken.insert(key, job.id());
-                    return Ok(Claim::Takes(None));
-                }
-                (holder, row.is_some_and(|row| row.life.is_waiting()))
-            }
-            (None, None) => {
-                claims.taken.insert(key, job.id());
-                return Ok(Claim::Takes(None));
-            }
-        };
+        let Some(holder) = self.holder(&key)? else { return Ok(Claim::Takes(None)) };
+        let row = self.row(&holder.job)?;
+        if row.as_ref().is_none_or(|row| row.life.end().is_some()) && holder.until <= self.now {
+            return Ok(Claim::Takes(None));
+        }
         match unique.taken {
             Taken::Existing => Ok(Claim::Existing(holder.job)),
-            Taken::Replace if waits => {
-                claims.taken.insert(key, job.id());
+            Taken::Replace if row.is_some_and(|row| row.life.has_not_begun()) => {
                 Ok(Claim::Takes(Some(holder.job)))
             }
             Taken::Refuse | Taken::Replace => {

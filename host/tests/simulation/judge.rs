@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use strongroom::admission::AdmittedJob;
 use strongroom::store::Simulated;
 use strongroom_job::{
-    AcceptedJob, Event, JobId, JobState, On, Outcome, Record, RetryOn, RetryPolicy, Taken, Timestamp,
+    AcceptedJob, Event, JobId, JobState, On, Outcome, Plan, Record, RetryOn, RetryPolicy, Taken, Timestamp,
 };
 
 use crate::jobs::{Sent, pool, waits_for};
@@ -74,6 +74,13 @@ pub(crate) fn judge(
 }
 
 /// Whether a policy names this end; said here once more, so that what is judged does not judge itself.
+/// No attempt may begin: it has expired, or is older than its plan allows.
+fn has_expired(plan: &Plan, accepted: Timestamp, time: Timestamp) -> bool {
+    let most = plan.retry.as_ref().and_then(|policy| policy.max_age_ms);
+    plan.expires.is_some_and(|expires| expires <= time)
+        || most.is_some_and(|most| time.since(accepted).as_millis() > u128::from(most))
+}
+
 fn names(policy: &RetryPolicy, outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Exited { code } => *code != 0 && policy.on.contains(&RetryOn::Failed),
@@ -165,7 +172,8 @@ impl Judge {
             });
             for story in same {
                 // The record of a replacement stands right behind this one.
-                let replaced = unique.taken == Taken::Replace && story.place == Place::Waits;
+                let waits = story.place == Place::Waits && story.attempts == 0;
+                let replaced = unique.taken == Taken::Replace && waits;
                 assert!(
                     matches!(story.place, Place::Over(_)) || replaced,
                     "{id} has the key of {}, which is alive",
@@ -186,7 +194,7 @@ impl Judge {
         assert!(story.released, "{job} starts before those that it waits for are over");
         assert!(story.ready_at <= time, "{job} starts too early");
         let plan = &story.job.task().plan;
-        assert!(plan.expires.is_none_or(|expires| time < expires), "{job} starts too late");
+        assert!(!has_expired(plan, story.accepted, time), "{job} starts too late");
         (story.attempts, story.place) = (attempt, Place::Runs);
         let narrow =
             |story: &&Story| story.place == Place::Runs && story.job.task().queue.as_str() == "narrow";
@@ -215,9 +223,9 @@ impl Judge {
         let fits = match outcome {
             Outcome::Exited { .. } | Outcome::Trapped { .. } | Outcome::Interrupted => !waits,
             Outcome::Cancelled => true,
-            Outcome::Expired => waits && plan.expires.is_some_and(|expires| expires <= time),
+            Outcome::Expired => waits && has_expired(plan, story.accepted, time),
             Outcome::Unmet { .. } => waits && !story.released,
-            Outcome::Replaced { .. } => waits,
+            Outcome::Replaced { .. } => waits && story.attempts == 0,
             Outcome::Exceeded { .. } | Outcome::Faulted { .. } => false,
         };
         assert!(fits, "{job} ended {outcome} from {:?}", story.place);
