@@ -115,11 +115,12 @@ pub(super) fn sources(rows: &dyn Rows, job: &JobId) -> Result<Vec<JobId>, ReadEr
 
 /// The jobs whose outputs are the input of any job that is not over.
 pub(super) fn all_sources(rows: &dyn Rows) -> Result<HashSet<JobId>, ReadError> {
-    Ok(sources_under(rows, keys::SOURCES)?.into_iter().collect())
+    // A set from the start: ten thousand jobs may name the same ten thousand sources each.
+    sources_under(rows, keys::SOURCES)
 }
 
-fn sources_under(rows: &dyn Rows, prefix: &[u8]) -> Result<Vec<JobId>, ReadError> {
-    let mut ids = Vec::new();
+fn sources_under<C: Default + Extend<JobId>>(rows: &dyn Rows, prefix: &[u8]) -> Result<C, ReadError> {
+    let mut ids = C::default();
     for piece in rows.under(prefix) {
         let (pieces, rest) = {
             let (_, piece) = piece?;

@@ -71,19 +71,20 @@ impl Rows for Memory {
     }
 }
 
-/// What a group changes, in order; the last change of a key is the one that counts.
+/// What a group changes. Of each key only the last change is kept: one end may change the row of one job that waits ten thousand
+/// times.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl Batch {
     pub(super) fn insert(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.changes.push((key.into(), Some(value.into())));
+        self.changes.insert(key.into(), Some(value.into()));
     }
 
     pub(super) fn remove(&mut self, key: impl Into<Vec<u8>>) {
-        self.changes.push((key.into(), None));
+        self.changes.insert(key.into(), None);
     }
 }
 
@@ -97,5 +98,28 @@ impl From<Batch> for sled::Batch {
             }
         }
         sled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    // Red with a list of changes: 512 cancels, each the end of a hundred thousand edges, would be tens of gigabytes.
+    #[test]
+    fn a_batch_is_as_large_as_what_it_changes() {
+        let mut batch = Batch::default();
+        for waits_for in (0..10_000u32).rev() {
+            batch.insert(*b"row", waits_for.to_be_bytes());
+            batch.insert(*b"edge", waits_for.to_be_bytes());
+            batch.remove(*b"edge");
+        }
+        assert_eq!(batch.changes.len(), 2);
+        let mut rows = Memory::default();
+        rows.rows.insert(b"edge".to_vec(), Vec::new());
+        rows.apply(batch);
+        assert_eq!(rows.value(b"row").unwrap().unwrap().as_ref(), [0; 4], "the last change counts");
+        assert_eq!(rows.value(b"edge").unwrap(), None);
     }
 }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use strongroom_job::Timestamp;
+use strongroom_job::{MAX_MISSED, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::core::{self, Judged};
@@ -21,6 +21,9 @@ use crate::clock::Clock;
 
 /// Most transitions of one group: bounds the time that the first of them waits for the last.
 const MAX_GROUP: usize = 512;
+/// No transition joins a group whose transitions may bring so many new jobs: each is up to 64 KiB of the batch, which so is 128 MiB
+/// and what the last of them brings.
+const MAX_GROUP_JOBS: usize = 2048;
 /// The layout that this version reads and writes.
 const LAYOUT_VERSION: u8 = 2;
 
@@ -122,12 +125,7 @@ impl Writer {
         nudge: Nudge,
     ) {
         while let Some(first) = requests.blocking_recv() {
-            let mut waiting = vec![first];
-            while waiting.len() < MAX_GROUP
-                && let Ok(next) = requests.try_recv()
-            {
-                waiting.push(next);
-            }
+            let waiting = gather(first, &mut requests);
             if let Err(Broken { reason, waiting }) = nudge.during(|| self.commit(waiting)) {
                 tracing::error!(%reason, "the store failed; the host stops");
                 // First the fact, then the answers: whoever is told can already see why.
@@ -171,6 +169,29 @@ impl Writer {
     }
 }
 
+/// What is committed together: the first request, and what waits behind it as far as the bounds of a group go.
+fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+    let mut jobs = new_jobs(&first.transition);
+    let mut group = vec![first];
+    while group.len() < MAX_GROUP
+        && jobs < MAX_GROUP_JOBS
+        && let Ok(next) = requests.try_recv()
+    {
+        jobs += new_jobs(&next.transition);
+        group.push(next);
+    }
+    group
+}
+
+/// The most jobs that a transition brings.
+fn new_jobs(transition: &Transition) -> usize {
+    match transition {
+        Transition::Admit { jobs, .. } => jobs.len(),
+        Transition::Fire { .. } => MAX_MISSED as usize,
+        _ => 0,
+    }
+}
+
 /// Promise 1: when this returns, the batch survives a power cut.
 fn make_durable(db: &sled::Db, sync: &File, fault: &mut dyn Fault, batch: sled::Batch) -> io::Result<()> {
     fault.at(Step::BeforeApply)?;
@@ -180,4 +201,35 @@ fn make_durable(db: &sled::Db, sync: &File, fault: &mut dyn Fault, batch: sled::
     fault.at(Step::Flushed)?;
     sync.sync_data()?;
     fault.at(Step::Synced)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use strongroom_job::JobId;
+
+    use super::*;
+
+    fn request(transition: Transition) -> Request {
+        Request { transition, answer: oneshot::channel().0 }
+    }
+
+    // Red without `jobs` in `gather`: 512 series that make up for 100 runs each, of 64 KiB, would be one batch of 3 GiB.
+    #[test]
+    fn a_group_is_bounded_by_the_jobs_that_it_may_bring() {
+        let fire = || {
+            let job = JobId::from_bytes([1; 16]);
+            request(Transition::Fire { job, max_active: 9, rules: Box::default() })
+        };
+        let light = || {
+            request(Transition::Published { head: PublishedHead { size: 0, root: [0; 32] }, forget_below: 0 })
+        };
+        for (make, expected) in [(&fire as &dyn Fn() -> Request, 21), (&light, MAX_GROUP)] {
+            let (sender, mut receiver) = mpsc::channel(1000);
+            for _ in 0..1000 {
+                sender.try_send(make()).unwrap();
+            }
+            assert_eq!(gather(make(), &mut receiver).len(), expected);
+        }
+    }
 }
