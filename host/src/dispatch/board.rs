@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::watchers::Watchers;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::schedule::{Entry, Schedule};
+use crate::schedule::{Entry, QueueCounts, Schedule};
 use crate::store::Effect;
 
 /// Longest sleep until the clock is looked at again: a system's clock that is set forward is noticed so late at most.
@@ -26,7 +26,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Board {
     schedule: Mutex<Schedule>,
-    draining: Mutex<std::collections::BTreeSet<Name>>,
     pub(super) watchers: Watchers,
     clock: Arc<Clock>,
     /// Told after each change.
@@ -43,7 +42,6 @@ impl Board {
         let schedule = Schedule::new(queues, config.tenants.clone(), clock.now());
         Self {
             schedule: Mutex::new(schedule),
-            draining: Mutex::default(),
             watchers: Watchers::default(),
             clock,
             changed: watch::Sender::default(),
@@ -62,7 +60,7 @@ impl Board {
                     Effect::Ran(job, ran) => drop(schedule.ended(job, *ran)),
                     Effect::Waits(entry) => put(&mut schedule, entry.clone()),
                     Effect::Over(job) => forget(&mut schedule, job),
-                    Effect::Queue(queue, mode) => self.set_mode(&mut schedule, queue, *mode),
+                    Effect::Queue(queue, mode) => schedule.set_mode(queue, *mode),
                 }
             }
         }
@@ -116,24 +114,20 @@ impl Board {
     /// jobs stay where they are, durably.
     pub(super) fn ready(&self) -> usize {
         let queues = self.schedule().queues(self.clock.now());
-        queues.iter().filter(|queue| !queue.paused).map(|queue| queue.jobs.queued as usize).sum()
+        let started = queues.iter().filter(|queue| queue.mode != QueueMode::Paused);
+        started.map(|queue| queue.jobs.queued as usize).sum()
     }
 
-    /// Whether a queue takes no jobs now.
-    pub(crate) fn is_draining(&self, queue: &Name) -> bool {
-        self.draining().contains(queue)
+    /// Tells of every change from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// The queues as one tenant sees them.
     pub(crate) fn queues(&self, tenant: &Name) -> Vec<QueueView> {
         let queues = self.schedule().queues_of(tenant, self.clock.now());
-        let draining = self.draining();
-        let view = |counts: crate::schedule::QueueCounts| QueueView {
-            mode: match counts.paused {
-                true => QueueMode::Paused,
-                false if draining.contains(&counts.queue) => QueueMode::Draining,
-                false => QueueMode::Open,
-            },
+        let view = |counts: QueueCounts| QueueView {
+            mode: counts.mode,
             queue: counts.queue,
             accepted: counts.jobs.held.into(),
             scheduled: counts.jobs.scheduled.into(),
@@ -144,26 +138,9 @@ impl Board {
         queues.into_iter().map(view).collect()
     }
 
-    fn set_mode(&self, schedule: &mut Schedule, queue: &Name, mode: QueueMode) {
-        match mode {
-            QueueMode::Paused => schedule.pause(queue),
-            QueueMode::Open | QueueMode::Draining => schedule.resume(queue),
-        }
-        let mut draining = self.draining();
-        match mode {
-            QueueMode::Draining => drop(draining.insert(queue.clone())),
-            QueueMode::Open | QueueMode::Paused => drop(draining.remove(queue)),
-        }
-    }
-
     fn schedule(&self) -> MutexGuard<'_, Schedule> {
         // A panic inside the schedule would be a fault of it: what it holds then is still what the store said, but for one job.
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn draining(&self) -> MutexGuard<'_, std::collections::BTreeSet<Name>> {
-        // Each change is one operation of the set.
-        self.draining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -179,13 +179,7 @@ impl Dispatcher {
 
     /// Waits until nothing is ready or running. What is scheduled, or waits for that, stays durable.
     pub async fn drained(&self) {
-        loop {
-            let idle = self.shared.idle.notified();
-            if self.shared.board.ready() == 0 && self.running() == 0 {
-                return;
-            }
-            idle.await;
-        }
+        self.until(|| self.shared.board.ready() == 0 && self.running() == 0).await;
     }
 
     /// Attempts that run now.
@@ -196,12 +190,23 @@ impl Dispatcher {
 
     /// Waits until no attempt runs.
     pub async fn settled(&self) {
+        self.until(|| self.running() == 0).await;
+    }
+
+    /// Waits until so it is. It is looked at after each change of the board (a job that waits may be cancelled, its queue paused),
+    /// and when an attempt is gone.
+    async fn until(&self, so_it_is: impl Fn() -> bool) {
+        let mut changes = self.shared.board.changes();
         loop {
+            changes.mark_unchanged();
             let idle = self.shared.idle.notified();
-            if self.running() == 0 {
+            if so_it_is() {
                 return;
             }
-            idle.await;
+            tokio::select! {
+                () = idle => {}
+                _ = changes.changed() => {}
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is told of the schedule: how many jobs are where.
 
-use strongroom_job::{Name, Timestamp};
+use strongroom_job::{Name, QueueMode, Timestamp};
 
 /// Jobs of one queue or tenant, by where they are. A job that has expired is in none, from the moment that it is seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub struct Tally {
 pub struct QueueCounts {
     /// Its name.
     pub queue: Name,
-    /// Whether nothing of it may start.
-    pub paused: bool,
+    /// What it does.
+    pub mode: QueueMode,
     /// Its jobs.
     pub jobs: Tally,
     /// Since when the one of its queued jobs waits that has waited longest: its `ready_at`.

@@ -30,7 +30,7 @@ mod slab;
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::time::Duration;
 
-use strongroom_job::{JobId, Name, Timestamp};
+use strongroom_job::{JobId, Name, QueueMode, Timestamp};
 
 use crate::config::{QueueRules, TenantRules};
 use backlog::{Backlog, GroupId, Order, Place, Slot, Waiting};
@@ -100,13 +100,25 @@ struct Queue {
     name: Name,
     rules: QueueRules,
     bucket: Option<Bucket>,
-    paused: bool,
+    mode: QueueMode,
     lanes: Vec<LaneId>,
     jobs: Tally,
     /// Its scheduled jobs.
     timers: BTreeSet<(Timestamp, Slot)>,
-    /// Its ready jobs, by their `ready_at`.
+}
+
+/// What is told of a lane.
+#[derive(Debug, Default)]
+struct LaneCounts {
+    jobs: Tally,
+    /// Its ready jobs, by their `ready_at`: whoever asks for the oldest must not look at those of others.
     ready_since: BTreeSet<(Timestamp, Slot)>,
+}
+
+impl LaneCounts {
+    fn oldest(&self) -> Option<Timestamp> {
+        self.ready_since.first().map(|(at, _)| *at)
+    }
 }
 
 /// All jobs that wait or run, and the rules.
@@ -119,8 +131,8 @@ pub struct Schedule {
     tenant_ids: BTreeMap<Name, TenantId>,
     queue_ids: BTreeMap<Name, QueueId>,
     lane_ids: BTreeMap<(TenantId, QueueId), LaneId>,
-    /// The jobs of each lane.
-    lane_jobs: Vec<Tally>,
+    /// By [`LaneId`].
+    lane_counts: Vec<LaneCounts>,
     tenants: Vec<Tenant>,
     queues: Vec<Queue>,
     shares: Shares,
@@ -150,7 +162,7 @@ impl Schedule {
             tenant_ids: BTreeMap::new(),
             queue_ids: BTreeMap::new(),
             lane_ids: BTreeMap::new(),
-            lane_jobs: Vec::new(),
+            lane_counts: Vec::new(),
             tenants: Vec::new(),
             queues: Vec::new(),
             shares: Shares::default(),
@@ -274,22 +286,11 @@ impl Schedule {
         starts.chain(expiry).min()
     }
 
-    /// Lets nothing of this queue start. Its jobs still become ready, and expire.
-    pub fn pause(&mut self, queue: &Name) {
+    /// What a queue does from now on. Of one that is paused nothing starts; its jobs still become ready, and expire. One that drains
+    /// is the same to the schedule as one that is open: what it has, starts, and whether more comes is decided before.
+    pub fn set_mode(&mut self, queue: &Name, mode: QueueMode) {
         let queue = self.queue(queue);
-        self.queues[queue.index()].paused = true;
-    }
-
-    /// Ends a pause.
-    pub fn resume(&mut self, queue: &Name) {
-        let queue = self.queue(queue);
-        self.queues[queue.index()].paused = false;
-    }
-
-    /// Whether nothing of this queue may start.
-    #[must_use]
-    pub fn is_paused(&self, queue: &Name) -> bool {
-        self.queue_ids.get(queue).is_some_and(|queue| self.queues[queue.index()].paused)
+        self.queues[queue.index()].mode = mode;
     }
 
     /// Jobs that wait: ready, scheduled, and expired without anybody having been told.
@@ -307,38 +308,28 @@ impl Schedule {
     /// Every queue of the rules or in use, by name.
     pub fn queues(&mut self, now: Timestamp) -> Vec<QueueCounts> {
         self.settle(now);
-        let first = |set: &BTreeSet<(Timestamp, Slot)>| set.first().map(|(at, _)| *at);
         let counts = self.queue_ids.values().map(|id| {
-            let Queue { name, paused, jobs, timers, ready_since, .. } = &self.queues[id.index()];
-            let (oldest, next) = (first(ready_since), first(timers));
-            QueueCounts { queue: name.clone(), paused: *paused, jobs: *jobs, oldest, next }
+            let Queue { name, mode, jobs, timers, lanes, .. } = &self.queues[id.index()];
+            let oldest = lanes.iter().filter_map(|lane| self.lane_counts[lane.index()].oldest()).min();
+            let next = timers.first().map(|(at, _)| *at);
+            QueueCounts { queue: name.clone(), mode: *mode, jobs: *jobs, oldest, next }
         });
         counts.collect()
     }
 
-    /// Every queue of the rules or in use, by name, with the jobs of one tenant. Of the queue itself it says whether it is paused.
+    /// Every queue of the rules or in use, by name, with the jobs of one tenant. Of the queue itself it says what it does.
     pub fn queues_of(&mut self, tenant: &Name, now: Timestamp) -> Vec<QueueCounts> {
         self.settle(now);
         let tenant = self.tenant_ids.get(tenant);
         let counts = self.queue_ids.values().map(|id| {
-            let Queue { name, paused, .. } = &self.queues[id.index()];
+            let Queue { name, mode, .. } = &self.queues[id.index()];
             let lane = tenant.and_then(|tenant| self.lane_ids.get(&(*tenant, *id)));
-            let jobs = lane.map(|lane| self.lane_jobs[lane.index()]).unwrap_or_default();
-            let oldest = lane.and_then(|lane| self.oldest_of(*id, *lane));
-            QueueCounts { queue: name.clone(), paused: *paused, jobs, oldest, next: None }
+            let counts = lane.map(|lane| &self.lane_counts[lane.index()]);
+            let jobs = counts.map(|counts| counts.jobs).unwrap_or_default();
+            let oldest = counts.and_then(LaneCounts::oldest);
+            QueueCounts { queue: name.clone(), mode: *mode, jobs, oldest, next: None }
         });
         counts.collect()
-    }
-
-    /// Since when the oldest ready job of a lane is ready. Looks at the queue's ready jobs until it meets one.
-    fn oldest_of(&self, queue: QueueId, lane: LaneId) -> Option<Timestamp> {
-        if self.lane_jobs[lane.index()].queued == 0 {
-            return None;
-        }
-        let ready = self.queues[queue.index()].ready_since.iter();
-        let mut of_lane =
-            ready.filter(|(_, slot)| self.backlog.lane_of(self.backlog.job(*slot).group) == lane);
-        of_lane.next().map(|(at, _)| *at)
     }
 
     /// Every tenant of the rules or in use, by name.

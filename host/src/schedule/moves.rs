@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use strongroom_job::{JobId, Name};
+use strongroom_job::{JobId, Name, QueueMode};
 
 use super::backlog::{Order, Place, Slot, Waiting};
 use super::bucket::Bucket;
-use super::{LaneId, NOT_YET, Queue, QueueId, Schedule, Tally, Tenant, TenantId};
+use super::{LaneCounts, LaneId, NOT_YET, Queue, QueueId, Schedule, Tally, Tenant, TenantId};
 
 impl Queue {
     /// Whether one more of its jobs may run, as far as places go.
     pub(super) fn has_room(&self) -> bool {
-        !self.paused && is_below(self.jobs.running, self.rules.max_running)
+        self.mode != QueueMode::Paused && is_below(self.jobs.running, self.rules.max_running)
     }
 
     fn has_token(&self) -> bool {
@@ -51,8 +51,8 @@ impl Schedule {
     pub(super) fn make_ready(&mut self, slot: Slot) {
         let Waiting { group, ready_at, .. } = *self.backlog.job(slot);
         let lane = self.backlog.lane_of(group);
-        let (tenant, queue) = self.ends_of(lane);
-        self.queues[queue.index()].ready_since.insert((ready_at, slot));
+        let (tenant, _) = self.ends_of(lane);
+        self.lane_counts[lane.index()].ready_since.insert((ready_at, slot));
         self.backlog.promote(slot);
         self.count(lane, |jobs| jobs.queued += 1);
         if self.tenants[tenant.index()].jobs.queued == 1 {
@@ -65,17 +65,16 @@ impl Schedule {
         let Waiting { group, ready_at, place, .. } = *self.backlog.job(slot);
         let lane = self.backlog.lane_of(group);
         let (tenant, queue) = self.ends_of(lane);
-        let queue = &mut self.queues[queue.index()];
         if place == Place::Scheduled && ready_at == NOT_YET {
             self.count(lane, |jobs| jobs.held -= 1);
             return;
         }
         if place == Place::Scheduled {
-            queue.timers.remove(&(ready_at, slot));
+            self.queues[queue.index()].timers.remove(&(ready_at, slot));
             self.count(lane, |jobs| jobs.scheduled -= 1);
             return;
         }
-        queue.ready_since.remove(&(ready_at, slot));
+        self.lane_counts[lane.index()].ready_since.remove(&(ready_at, slot));
         self.backlog.withdraw(slot);
         self.count(lane, |jobs| jobs.queued -= 1);
         if self.tenants[tenant.index()].jobs.queued == 0 {
@@ -95,7 +94,7 @@ impl Schedule {
         let (tenant, queue) = self.ends_of(lane);
         change(&mut self.tenants[tenant.index()].jobs);
         change(&mut self.queues[queue.index()].jobs);
-        change(&mut self.lane_jobs[lane.index()]);
+        change(&mut self.lane_counts[lane.index()].jobs);
     }
 
     pub(super) fn ends_of(&self, lane: LaneId) -> (TenantId, QueueId) {
@@ -111,7 +110,7 @@ impl Schedule {
         let max_per_key = self.queues[queue.index()].rules.max_running_per_group;
         let lane = self.backlog.push_lane(tenant, queue, max_per_key);
         self.lane_ids.insert((tenant, queue), lane);
-        self.lane_jobs.push(Tally::default());
+        self.lane_counts.push(LaneCounts::default());
         self.tenants[tenant.index()].lanes.push(lane);
         self.queues[queue.index()].lanes.push(lane);
         lane
@@ -144,11 +143,10 @@ impl Schedule {
             name: name.clone(),
             bucket: rules.rate.map(|rate| Bucket::new(rate, self.now)),
             rules,
-            paused: false,
+            mode: QueueMode::default(),
             lanes: Vec::new(),
             jobs: Tally::default(),
             timers: BTreeSet::new(),
-            ready_since: BTreeSet::new(),
         });
         self.queue_ids.insert(name.clone(), id);
         id

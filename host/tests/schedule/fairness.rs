@@ -2,7 +2,7 @@
 
 use strongroom::config::{QueueRules, TenantRules};
 use strongroom::schedule::Schedule;
-use strongroom_job::Name;
+use strongroom_job::{Name, QueueMode};
 
 use crate::support::{T0, add_all, entry, id, ms, name, number, plain, take_all, with_queue, with_tenants};
 
@@ -106,12 +106,12 @@ fn who_was_held_back_has_saved_nothing_up() {
     let mut schedule = plain();
     add_all(&mut schedule, (0..2000).map(|n| entry(n, "a")));
     let held = |n| crate::support::queued(B + n, "b", "held");
-    schedule.pause(&name("held"));
+    schedule.set_mode(&name("held"), QueueMode::Paused);
     add_all(&mut schedule, (0..100).map(held));
     for _ in 0..1000 {
         assert!(!run_one(&mut schedule, 10, 10));
     }
-    schedule.resume(&name("held"));
+    schedule.set_mode(&name("held"), QueueMode::Open);
     let of_b = (0..100).filter(|_| run_one(&mut schedule, 10, 10)).count();
     assert!((49..=51).contains(&of_b), "{of_b} of 100");
 }

@@ -2,6 +2,7 @@
 
 use strongroom::config::{QueueRules, TenantRules};
 use strongroom::schedule::{Entry, Schedule, Tally};
+use strongroom_job::QueueMode;
 
 use crate::support::{
     T0, add_all, entry, id, keyed, ms, name, plain, queued, take_all, with_queue, with_tenants,
@@ -109,16 +110,33 @@ fn a_key_means_nothing_where_no_limit_is_set() {
     assert_eq!(take_all(&mut schedule), [0, 1, 2]);
 }
 
-// Red without `paused` in `Queue::has_room`.
+// Red without `mode` in `Queue::has_room`.
 #[test]
 fn nothing_of_a_paused_queue_starts() {
     let mut schedule = plain();
     add_all(&mut schedule, [queued(0, "a", "x"), queued(1, "a", "y"), queued(2, "a", "x")]);
-    schedule.pause(&name("x"));
-    assert!(schedule.is_paused(&name("x")) && !schedule.is_paused(&name("y")));
+    schedule.set_mode(&name("x"), QueueMode::Paused);
+    let modes: Vec<_> = schedule.queues(T0).into_iter().map(|it| (it.queue.to_string(), it.mode)).collect();
+    let open = |queue: &str| (queue.to_owned(), QueueMode::Open);
+    assert_eq!(modes, [open("default"), ("x".into(), QueueMode::Paused), open("y")]);
     assert_eq!(take_all(&mut schedule), [1]);
-    schedule.resume(&name("x"));
+    // What a queue has that drains, starts.
+    schedule.set_mode(&name("x"), QueueMode::Draining);
     assert_eq!(take_all(&mut schedule), [0, 2]);
+}
+
+// Without a set for each lane this takes some ten thousand million steps, and did not end in minutes, under the lock that every commit
+// needs.
+#[test]
+fn whoever_asks_for_his_oldest_job_does_not_look_at_those_of_others() {
+    let mut schedule = plain();
+    add_all(&mut schedule, (0..50_000).map(|n| entry(n, "b")));
+    let mine = Entry { ready_at: crate::support::at(1), ..entry(50_000, "a") };
+    add_all(&mut schedule, [mine]);
+    for _ in 0..200_000 {
+        let queues = schedule.queues_of(&name("a"), crate::support::at(2));
+        assert_eq!((queues[0].jobs.queued, queues[0].oldest), (1, Some(crate::support::at(1))));
+    }
 }
 
 // Red without the guard of `add`.
@@ -160,15 +178,15 @@ fn the_counts_say_where_everything_is() {
         ],
     );
     assert_eq!(schedule.take(T0), Some(id(0)));
-    schedule.pause(&name("x"));
+    schedule.set_mode(&name("x"), QueueMode::Paused);
     let now = crate::support::at(7);
     let queues = schedule.queues(now);
     assert_eq!(queues.iter().map(|queue| queue.queue.as_str()).collect::<Vec<_>>(), ["known", "x"]);
-    assert_eq!((queues[0].jobs, queues[0].paused, queues[0].oldest), (Tally::default(), false, None));
+    assert_eq!((queues[0].jobs, queues[0].mode, queues[0].oldest), (Tally::default(), QueueMode::Open, None));
     assert_eq!(queues[1].jobs, Tally { queued: 1, scheduled: 1, held: 0, running: 1 });
     assert_eq!(
-        (queues[1].paused, queues[1].oldest, queues[1].next),
-        (true, Some(crate::support::at(1)), Some(later))
+        (queues[1].mode, queues[1].oldest, queues[1].next),
+        (QueueMode::Paused, Some(crate::support::at(1)), Some(later))
     );
     let tenants: Vec<_> =
         schedule.tenants(now).into_iter().map(|it| (it.tenant.to_string(), it.jobs)).collect();

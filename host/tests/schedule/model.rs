@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use strongroom::config::{QueueRules, Rate, TenantRules};
 use strongroom::schedule::{Entry, NOT_YET, Schedule};
-use strongroom_job::{Name, Timestamp};
+use strongroom_job::{Name, QueueMode, Timestamp};
 
 use crate::reference::Reference;
 use crate::support::{at, id, ms, name};
@@ -143,11 +143,11 @@ impl Pair {
             }
             Op::Expired => prop_assert_eq!(self.schedule.expired(now), self.reference.expired(now)),
             Op::Pause(queue) => {
-                self.schedule.pause(&name(QUEUES[*queue]));
+                self.schedule.set_mode(&name(QUEUES[*queue]), QueueMode::Paused);
                 self.reference.queues[*queue].paused = true;
             }
             Op::Resume(queue) => {
-                self.schedule.resume(&name(QUEUES[*queue]));
+                self.schedule.set_mode(&name(QUEUES[*queue]), QueueMode::Open);
                 self.reference.queues[*queue].paused = false;
             }
             Op::Forward(millis) => self.now += millis,
@@ -179,7 +179,7 @@ impl Pair {
         prop_assert_eq!(self.schedule.running(), self.reference.running().len());
         for counts in self.schedule.queues(now) {
             let known = self.reference.queues.iter().find(|queue| queue.name == counts.queue).unwrap();
-            prop_assert_eq!(counts.paused, known.paused);
+            prop_assert_eq!(counts.mode == QueueMode::Paused, known.paused);
             prop_assert_eq!(counts.jobs, self.reference.tally(|entry| entry.queue == known.name));
             prop_assert_eq!(counts.oldest, self.reference.earliest(|entry| entry.queue == known.name, true));
             prop_assert_eq!(counts.next, self.reference.earliest(|entry| entry.queue == known.name, false));
@@ -235,7 +235,7 @@ proptest! {
             prop_assert!(pair.schedule.remove(&job));
         }
         for queue in QUEUES {
-            pair.schedule.resume(&name(queue));
+            pair.schedule.set_mode(&name(queue), QueueMode::Open);
         }
         let waiting = pair.schedule.waiting();
         let mut seen = 0;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use strongroom::config::{QueueRules, Rate};
 use strongroom::schedule::{Entry, Schedule};
-use strongroom_job::Timestamp;
+use strongroom_job::{QueueMode, Timestamp};
 
 use crate::support::{T0, add_all, at, entry, id, keyed, ms, name, plain, take_all, take_all_at, with_queue};
 
@@ -60,7 +60,7 @@ fn what_waits_for_its_time_a_pause_or_a_key_expires_too() {
             Entry { queue: name("held"), ..expiring(3, 30) },
         ],
     );
-    schedule.pause(&name("held"));
+    schedule.set_mode(&name("held"), QueueMode::Paused);
     for (job, time) in [(1, 10), (2, 20), (3, 30)] {
         assert_eq!(schedule.next_change(at(time - 1)), Some(at(time)));
         assert_eq!((schedule.expired(at(time - 1)), schedule.expired(at(time))), (None, Some(id(job))));
@@ -81,9 +81,9 @@ fn an_expired_job_can_be_removed_before_anybody_is_told() {
 fn a_clock_that_goes_back_undoes_nothing() {
     let mut schedule = plain();
     add_all(&mut schedule, [ready(0, 100), expiring(1, 100), ready(2, 200)]);
-    schedule.pause(&name("default"));
+    schedule.set_mode(&name("default"), QueueMode::Paused);
     assert_eq!(schedule.take(at(150)), None);
-    schedule.resume(&name("default"));
+    schedule.set_mode(&name("default"), QueueMode::Open);
     // Ready is ready and expired is expired; what comes later is held against the earlier time.
     assert_eq!(schedule.take(T0), Some(id(0)));
     add_all(&mut schedule, [ready(3, 50)]);
@@ -157,6 +157,6 @@ fn a_queue_without_tokens_wakes_nobody_for_who_could_not_start_anyway() {
     assert_eq!(schedule.next_change(T0), Some(at(15)));
     add_all(&mut schedule, [entry(3, "b")]);
     assert_eq!(schedule.next_change(T0), Some(at(10)));
-    schedule.pause(&name("default"));
+    schedule.set_mode(&name("default"), QueueMode::Paused);
     assert_eq!(schedule.next_change(T0), None);
 }

@@ -110,8 +110,7 @@ impl World {
                 let _ = self.schedule.remove(&job) || self.schedule.ended(&job, Duration::ZERO);
                 self.running.remove(&job);
             }
-            Effect::Queue(queue, QueueMode::Paused) => self.schedule.pause(&queue),
-            Effect::Queue(queue, _) => self.schedule.resume(&queue),
+            Effect::Queue(queue, mode) => self.schedule.set_mode(&queue, mode),
         }
     }
 
