@@ -19,8 +19,9 @@ use strongroom_job::{Missed, Timestamp};
 /// Longest expression, bytes. Each field with a list of all its values has less.
 pub const MAX_CRON_BYTES: usize = 512;
 
-/// From here [`Cron::parse`] looks for a first time: 2000-01-01T00:00:00Z. The calendar repeats every 400 years.
-const SEARCH_FROM: Timestamp = Timestamp::from_millis(946_684_800_000);
+/// From here [`Cron::parse`] looks for a first time: 4600-01-01T00:00:00Z. The calendar repeats every 400 years, and that many are left
+/// until the search ends: whoever sends what never fires costs no more of a processor than that.
+const SEARCH_FROM: Timestamp = Timestamp::from_millis(82_994_803_200_000);
 
 /// Due times for ever. It is due at least once.
 #[derive(Clone, Debug, PartialEq)]
