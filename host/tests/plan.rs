@@ -6,8 +6,9 @@ mod common;
 use std::time::Duration;
 
 use common::live::{Live, SPINS, finish, push_wat, run, says};
+use strongroom::config::{QueueRules, Rate};
 use strongroom_job::{DeadReason, JobState, Outcome, QueueMode, RefusalCode};
-use strongroom_sdk::{Client, Error, Job, JobId, Retries, Taken, runs_as};
+use strongroom_sdk::{Batch, BatchJob, Client, Error, Job, JobId, ListFilter, Retries, Taken, runs_as};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -150,5 +151,48 @@ async fn a_caller_who_wants_to_know_sees_a_full_queue_at_once() {
     assert_eq!((queues[0].queued, queues[0].running, queues[0].oldest.is_some()), (1, 0, true), "{queues:?}");
     client.set_queue(&queue, QueueMode::Open).await.unwrap();
     assert_eq!(client.wait(first).await.unwrap().view.state, JobState::Succeeded);
+    live.stop().await;
+}
+
+// Red with 10,000 jobs looked at and no `next`: the host said that there are no older jobs, and a dead letter was never found again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_without_a_job_that_was_asked_for_says_where_the_search_goes_on() {
+    let live = Live::new().await;
+    let client = live.client().await;
+    client.set_queue(&"default".parse().unwrap(), QueueMode::Paused).await.unwrap();
+    let module = push_wat(&client, &says("hi", 0)).await;
+    let old = client.submit(&Job::new(module)).await.unwrap().job;
+    client.cancel(old).await.unwrap();
+    let newer = Batch::new(Job::new(module)).jobs((0..10_000).map(|_| BatchJob::new()));
+    let newer = client.submit_batch(&newer).await.unwrap();
+    let cancelled = ListFilter { state: Some(JobState::Cancelled), ..ListFilter::default() };
+    let page = client.list(cancelled).await.unwrap();
+    assert_eq!((page.jobs.len(), page.next), (0, Some(newer[0].job)));
+    let page = client.list(ListFilter { before: page.next, ..cancelled }).await.unwrap();
+    assert_eq!(page.jobs.iter().map(|view| view.job).collect::<Vec<_>>(), [old]);
+    assert_eq!(page.next, None);
+    live.stop().await;
+}
+
+// Red without `changes` in `Dispatcher::until`: only the end of an attempt would be noticed, and there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_idle_when_the_last_job_that_waits_is_cancelled() {
+    let live = Live::with(|config| {
+        let rate = Some(Rate { starts: 1, per: 24 * HOUR, burst: 1 });
+        let rules = QueueRules { rate, ..QueueRules::default() };
+        config.queue_rules.insert("default".parse().unwrap(), rules);
+    })
+    .await;
+    let client = live.client().await;
+    let module = push_wat(&client, &says("hi", 0)).await;
+    run(&client, &Job::new(module)).await;
+    let waits = client.submit(&Job::new(module)).await.unwrap().job;
+    let idle = tokio::time::timeout(Duration::from_secs(60), live.host.idle());
+    let (idle, _) = tokio::join!(idle, async {
+        // Not before it is waited for.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.cancel(waits).await.unwrap()
+    });
+    idle.expect("nothing is left to do");
     live.stop().await;
 }

@@ -119,17 +119,19 @@ async fn list(client: &Client, args: &ListArgs, console: &Console) -> Result<Exi
     struct Page<'a> {
         jobs: Vec<Shown<'a>>,
         more: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<JobId>,
     }
     let filter = ListFilter { before: args.before, state: args.state, limit: args.limit };
     let page = client.list(filter).await?;
     if console.json() {
         let jobs = page.jobs.iter().map(Shown).collect();
-        console.document(&Page { jobs, more: page.more })?;
+        console.document(&Page { jobs, more: page.next.is_some(), next: page.next })?;
         return Ok(Exit::Status(0));
     }
     console.print(table(&page.jobs))?;
-    if let (true, Some(last)) = (page.more, page.jobs.last()) {
-        console.say(format_args!("there are older jobs: --before {}", last.job));
+    if let Some(next) = page.next {
+        console.say(format_args!("there are older jobs: --before {next}"));
     }
     Ok(Exit::Status(0))
 }

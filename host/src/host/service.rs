@@ -20,13 +20,15 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Principal, TenantRules};
 use crate::dispatch::{Dispatcher, OwnPolicy};
-use crate::intake::Service;
+use crate::intake::{Page, Service};
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
 use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition, unknown_input};
 
-/// Jobs that one `list` looks at, at most, however few of them fit its filter.
+/// Jobs that one `list` looks at, at most, however few of them fit its filter: some 50 ms of a processor.
 const MAX_LOOKED_AT: usize = 10_000;
+/// Others of its thread come first each time that it has looked at so many.
+const LOOKED_AT_ONCE: usize = 100;
 
 /// Envelopes longer than this wait for one of the places for large ones. A batch of this length means 1 MiB of jobs at most.
 const SMALL_ENVELOPE_BYTES: usize = 16 << 10;
@@ -317,29 +319,38 @@ impl Service for HostService {
         before: Option<JobId>,
         state: Option<JobState>,
         limit: u32,
-    ) -> Result<(Vec<JobView>, bool), Refusal> {
+    ) -> Result<Page, Refusal> {
         let from = match before {
             Some(job) => Cursor::after(self.own_row(who, job).await?.0.admitted),
             None => Cursor::START,
         };
-        let mut views = Vec::new();
-        for job in self.store.tenant_jobs(&who.tenant, from).take(MAX_LOOKED_AT) {
+        let mut page = Page::default();
+        let mut last = None;
+        for (looked_at, job) in self.store.tenant_jobs(&who.tenant, from).enumerate() {
             let job = job.map_err(|error| refuse_read(&error))?;
-            let (row, spec) = match self.own_row(who, job).await {
-                Ok(found) => found,
-                // Forgotten since the list was begun.
-                Err(refusal) if refusal.code == RefusalCode::UnknownJob => continue,
-                Err(refusal) => return Err(refusal),
-            };
-            if state.is_some_and(|state| state != row.life.state(self.clock.now())) {
+            if looked_at == MAX_LOOKED_AT {
+                (page.more, page.next) = (true, last);
+                break;
+            }
+            if looked_at % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            last = Some(job);
+            // What a job is can be long, and is read of those alone that are listed. It may have been forgotten since the list was begun.
+            let row = self.store.row(&job).await.map_err(|error| refuse_read(&error))?;
+            let Some(row) =
+                row.filter(|row| state.is_none_or(|state| state == row.life.state(self.clock.now())))
+            else {
                 continue;
+            };
+            if page.jobs.len() == limit as usize {
+                page.more = true;
+                break;
             }
-            if views.len() == limit as usize {
-                return Ok((views, true));
-            }
-            views.push(self.view(&row, &spec).brief());
+            let spec = self.store.spec(&job).map_err(|error| refuse_read(&error))?;
+            page.jobs.extend(spec.map(|spec| self.view(&row, &spec).brief()));
         }
-        Ok((views, false))
+        Ok(page)
     }
 
     async fn output(

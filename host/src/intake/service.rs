@@ -15,6 +15,17 @@ use strongroom_job::{
 
 use crate::config::Principal;
 
+/// Some of a tenant's jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Newest first.
+    pub jobs: Vec<JobView>,
+    /// Whether there may be older ones.
+    pub more: bool,
+    /// Where those begin, when it is not behind the last of `jobs`.
+    pub next: Option<JobId>,
+}
+
 /// The host, as intake sees it.
 ///
 /// Which futures intake drops before they are done: those of [`wait`](Self::wait), of [`list`](Self::list),
@@ -78,15 +89,15 @@ pub trait Service: Send + Sync + 'static {
         job: JobId,
     ) -> impl Future<Output = Result<JobView, Refusal>> + Send;
 
-    /// At most `limit` jobs of the principal's tenant, newest first, and whether there are older ones. Intake has checked
-    /// that `limit` is 1 to [`MAX_LIST`](strongroom_job::MAX_LIST).
+    /// At most `limit` jobs of the principal's tenant, newest first. Intake has checked that `limit` is 1 to
+    /// [`MAX_LIST`](strongroom_job::MAX_LIST).
     fn list(
         &self,
         who: &Arc<Principal>,
         before: Option<JobId>,
         state: Option<JobState>,
         limit: u32,
-    ) -> impl Future<Output = Result<(Vec<JobView>, bool), Refusal>> + Send;
+    ) -> impl Future<Output = Result<Page, Refusal>> + Send;
 
     /// Opens a job's output at `offset`. With `follow` it goes on until the job is over.
     fn output(

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::body::{ReadFault, Reader};
 use super::keyring::Share;
-use super::service::{OutputReader, Service, Upload};
+use super::service::{OutputReader, Page, Service, Upload};
 use super::{Shared, Stage};
 use crate::config::Principal;
 
@@ -175,17 +175,17 @@ impl<S: Service> InRequest<'_, S> {
             return Err(Refusal::new(RefusalCode::BadRequest, text).into());
         }
         let listed = self.while_heard(self.shared.service.list(self.who, before, state, limit)).await?;
-        let (mut jobs, mut more) = listed;
+        let Page { mut jobs, mut more, mut next } = listed;
         loop {
-            let response = Response::Jobs { jobs, more };
+            let response = Response::Jobs { jobs, more, next };
             let length = frame::encode_header(&response).len() - PREFIX_BYTES;
             let Response::Jobs { jobs: mut too_many, .. } = response else { return Ok(()) };
             if length <= MAX_RESPONSE_BYTES || too_many.len() <= 1 {
-                return self.reply(&Response::Jobs { jobs: too_many, more }).await;
+                return self.reply(&Response::Jobs { jobs: too_many, more, next }).await;
             }
             // A page that does not fit is shortened; the client asks for the rest as for any next page.
             too_many.truncate(too_many.len() / 2);
-            (jobs, more) = (too_many, true);
+            (jobs, more, next) = (too_many, true, None);
         }
     }
 

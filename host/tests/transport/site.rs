@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom::config::{Bounds, Principal};
-use strongroom::intake::{Intake, OutputReader, Service, Strangers, Upload};
+use strongroom::intake::{Intake, OutputReader, Page, Service, Strangers, Upload};
 use strongroom_job::{
     AcceptedJob, BlobKind, Digest, Digester, Envelope, HostView, JobEnd, JobId, JobState, JobView, Limits,
     ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey, QueueMode, QueueView,
@@ -325,7 +325,7 @@ impl Service for Fake {
         before: Option<JobId>,
         state: Option<JobState>,
         limit: u32,
-    ) -> Result<(Vec<JobView>, bool), Refusal> {
+    ) -> Result<Page, Refusal> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let jobs = self.jobs.lock().unwrap();
         let all = jobs.values().filter(|view| before.is_none_or(|before| view.job > before));
@@ -333,7 +333,7 @@ impl Service for Fake {
             all.filter(|view| state.is_none_or(|state| view.state == state)).cloned().collect();
         let more = listed.len() > limit as usize;
         listed.truncate(limit as usize);
-        Ok((listed, more))
+        Ok(Page { jobs: listed, more, next: None })
     }
 
     async fn output(

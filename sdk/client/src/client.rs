@@ -90,7 +90,7 @@ pub struct Finished {
 /// Which jobs to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListFilter {
-    /// Only jobs accepted before this one; the last of one page begins the next.
+    /// Only jobs accepted before this one: [`JobList::next`] of the page before.
     pub before: Option<JobId>,
     /// Only jobs in this state.
     pub state: Option<JobState>,
@@ -107,10 +107,10 @@ impl Default for ListFilter {
 /// One page of jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobList {
-    /// Newest first.
+    /// Newest first. A page can be short, also empty, and not be the last one: a host does not search for ever.
     pub jobs: Vec<JobView>,
-    /// Whether there are older ones.
-    pub more: bool,
+    /// What to say as [`before`](ListFilter::before) for the page after this one; none: there are no older ones.
+    pub next: Option<JobId>,
 }
 
 impl Client {
@@ -295,7 +295,10 @@ impl Client {
         let ListFilter { before, state, limit } = filter;
         let answer = Some(self.link.options.timeouts.answer);
         self.call(&Request::List { before, state, limit }, answer, |response| match response {
-            Response::Jobs { jobs, more } => Some(JobList { jobs, more }),
+            Response::Jobs { jobs, more, next } => {
+                let next = next.or(jobs.last().map(|last| last.job)).filter(|_| more);
+                Some(JobList { jobs, next })
+            }
             _ => None,
         })
         .await

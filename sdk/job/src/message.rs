@@ -135,8 +135,12 @@ pub enum Response {
     Jobs {
         /// Newest first.
         jobs: Vec<JobView>,
-        /// Whether there are older ones.
+        /// Whether there may be older ones.
         more: bool,
+        /// Older ones are those before this one, when they are not those before the last of `jobs`: the host looked at as many as it
+        /// does at once, and few or none of them were asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<JobId>,
     },
     /// Output bytes follow until the stream ends.
     Output {

@@ -154,7 +154,7 @@ fn the_longest_answers_fit_their_frame() {
     // A host shortens a page that is still too long; with the longest of everything that is one of more than 480.
     let page = vec![longest_view().brief(); 480];
     assert!(page.len() < MAX_LIST as usize);
-    fits(&Response::Jobs { jobs: page, more: true });
+    fits(&Response::Jobs { jobs: page, more: true, next: Some(id(2)) });
     let what = "\"".repeat(1 << 16);
     let missing = vec![what.clone(); 10_000];
     fits(&Response::Refused(Refusal { missing, ..Refusal::new(RefusalCode::NotGranted, &what) }));
