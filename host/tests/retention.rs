@@ -15,9 +15,9 @@ use strongroom::clock::Clock;
 use strongroom::config::Config;
 use strongroom::lifecycle::{Event, Finished};
 use strongroom::retention::Fate;
-use strongroom::store::{Closing, NoFault, Outputs, PastJob, Store, Transition};
+use strongroom::store::{Closing, CommitError, NoFault, Outputs, PastJob, Store, Transition};
 use strongroom_job::{
-    BlobKind, Digest, Input, JobId, JobState, ModuleRef, Name, Outcome, OutputStream, OutputSummary,
+    BlobKind, Digest, Input, JobId, JobState, ModuleRef, Name, Outcome, OutputStream, OutputSummary, Record,
     RefusalCode, Taken, Timestamp, Unique,
 };
 use strongroom_sdk::{Batch, BatchJob, Client, Error, Flow, FlowJob, Job, ListFilter};
@@ -73,7 +73,8 @@ fn keys_with(state: &Path, part: &[u8]) -> Vec<String> {
     found.map(|key| String::from_utf8_lossy(&key[..2]).into_owned()).collect()
 }
 
-// Red when any of the keys is left out of `forget_past` or `strip`; without the test `known`, job 3 would go.
+// Red when any of the keys is left out of `forget_past` or `strip`; without the test `known`, job 3 would go; without `log` in
+// `let_past_go`.
 #[tokio::test]
 async fn of_a_forgotten_job_nothing_is_left_and_of_a_stripped_one_its_end() {
     let dir = tempfile::tempdir().unwrap();
@@ -100,9 +101,14 @@ async fn of_a_forgotten_job_nothing_is_left_and_of_a_stripped_one_its_end() {
     assert_eq!(store.row(&id(3)).await.unwrap().unwrap().life.state(NOW), JobState::Queued);
     assert_eq!(store.past_tenants(), [(tenant(), 1, 0)]);
     assert_eq!(store.usage(&tenant(), NOW).stored_bytes, 0);
-    // What the rules were told before it changed is not done to it afterwards.
+    // What the rules were told before it changed is not done to it afterwards, nor told.
+    let size = store.log_size();
     forget(&store, vec![(two, Fate::Forgotten), (one, Fate::Forgotten)]).await;
     assert_eq!(past(&store), [PastJob { bytes: 0, ..two }]);
+    assert_eq!(store.log_size(), size);
+    let said = Record::from_leaf(&store.leaves(size - 1, 1).unwrap()[0]).unwrap();
+    let (jobs, stripped) = (vec![id(1)], vec![id(2)]);
+    assert_eq!(said.event, strongroom_job::Event::Forgotten { tenant: tenant(), jobs, stripped });
     close((store, closing));
     assert_eq!(keys_with(&state, id(1).as_bytes()), [""; 0]);
     assert_eq!(keys_with(&state, id(2).as_bytes()).len(), 3, "its end, what it was, its place in the index");

@@ -263,7 +263,7 @@ fn show(
         let record = Record::from_leaf(&entry);
         let record =
             record.map_err(|error| place.wrong(format_args!("entry {index}: not a record: {error}")))?;
-        if job.is_some_and(|job| record.job() != Some(&job)) {
+        if job.is_some_and(|job| !record.concerns(&job)) {
             continue;
         }
         left -= 1;
@@ -310,6 +310,10 @@ fn words(entry: &Entry) -> String {
         }
         Event::QueueSet { queue, mode, principal } => {
             format!("queue {queue} is {mode}, by {}", principal.short())
+        }
+        Event::Forgotten { tenant, jobs, stripped } => {
+            let (jobs, stripped) = (jobs.len(), stripped.len());
+            format!("forgotten: {jobs} jobs of {tenant}, and what {stripped} others left")
         }
         Event::Finished { job, outcome, denied, artifacts, dead, .. } => {
             let dead = dead.map_or_else(String::new, |why| format!("; dead: {why}"));

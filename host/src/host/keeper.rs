@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strongroom_job::{JobId, Name, Timestamp};
+use strongroom_job::{JobId, MAX_FORGOTTEN, Name, Timestamp};
 
 use crate::blobs::Blobs;
 use crate::clock::Clock;
@@ -19,8 +19,8 @@ use crate::dispatch::OwnPolicy;
 use crate::retention::{Fate, Past, Sweep};
 use crate::store::{CommitError, PastJob, ReadError, Store, Transition};
 
-/// Jobs or inputs of one group: bounds how long others wait for it.
-const GROUP: usize = 256;
+/// Jobs or inputs of one group: bounds how long others wait for it. One record names them all.
+const GROUP: usize = MAX_FORGOTTEN;
 /// Longest time between two rounds, and the shortest, however short jobs are kept.
 const ROUND: Duration = Duration::from_secs(60);
 const SHORTEST_ROUND: Duration = Duration::from_millis(100);

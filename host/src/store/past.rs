@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use strongroom_job::{Digest, JobId, Name, OutputStream, Timestamp};
+use strongroom_job::{Digest, Event, JobId, MAX_FORGOTTEN, Name, OutputStream, Timestamp};
 
 use super::group::{Group, Refused};
 use super::row::{JobRow, Slot};
@@ -219,17 +219,30 @@ impl Group<'_> {
         jobs: &[(PastJob, Fate)],
     ) -> Result<Committed, Refused> {
         let needed = follow::all_sources(self.rows)?;
-        for (past, fate) in jobs {
-            let free = !needed.contains(&past.job) && !self.edges.names(&past.job);
-            // What the index says is what the figures count: of a job that changed meanwhile nothing goes now.
-            let known = self.rows.value(&past.key(tenant))?.is_some_and(|value| *value == past.value());
-            if !free || !known {
-                continue;
+        for jobs in jobs.chunks(MAX_FORGOTTEN) {
+            let (mut forgotten, mut stripped) = (Vec::new(), Vec::new());
+            for (past, fate) in jobs {
+                let free = !needed.contains(&past.job) && !self.edges.names(&past.job);
+                // What the index says is what the figures count: of a job that changed meanwhile nothing goes now.
+                let known = self.rows.value(&past.key(tenant))?.is_some_and(|value| *value == past.value());
+                if !free || !known {
+                    continue;
+                }
+                match fate {
+                    Fate::Stays => {}
+                    Fate::Stripped => {
+                        self.strip(tenant, past);
+                        stripped.push(past.job);
+                    }
+                    Fate::Forgotten => {
+                        self.forget_past(tenant, past)?;
+                        forgotten.push(past.job);
+                    }
+                }
             }
-            match fate {
-                Fate::Stays => {}
-                Fate::Stripped => self.strip(tenant, past),
-                Fate::Forgotten => self.forget_past(tenant, past)?,
+            if !(forgotten.is_empty() && stripped.is_empty()) {
+                // Whoever misses a job, or the envelope behind its records, finds out why.
+                self.log(Event::Forgotten { tenant: tenant.clone(), jobs: forgotten, stripped });
             }
         }
         Ok(Committed::Done)

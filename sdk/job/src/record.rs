@@ -17,6 +17,9 @@ use crate::{
 /// Longest leaf that a log entry bundle can hold, in bytes.
 pub const MAX_RECORD_BYTES: usize = 65_535;
 
+/// Most jobs that one `forgotten` record names.
+pub const MAX_FORGOTTEN: usize = 256;
+
 /// The version that every record of this format carries.
 const VERSION: u8 = 1;
 
@@ -184,6 +187,15 @@ pub enum Event {
         /// Who said so.
         principal: PublicKey,
     },
+    /// The host let jobs go that are over, as its rules of retention say. Their other records stay.
+    Forgotten {
+        /// Whose.
+        tenant: Name,
+        /// Of these it keeps nothing more: not their end, not the envelope once the last job that came in it is among them.
+        jobs: Vec<JobId>,
+        /// Of these it keeps their end, and what they left no more. At most 256 in both lists.
+        stripped: Vec<JobId>,
+    },
     /// The job is over: it is in its one terminal state.
     Finished {
         /// Which job.
@@ -288,7 +300,17 @@ impl Record {
             Event::HostStarted { .. }
             | Event::HostStopped {}
             | Event::ModuleRegistered { .. }
-            | Event::QueueSet { .. } => None,
+            | Event::QueueSet { .. }
+            | Event::Forgotten { .. } => None,
+        }
+    }
+
+    /// Whether it says something of this job: it is about it, or names it among others.
+    #[must_use]
+    pub fn concerns(&self, job: &JobId) -> bool {
+        match &self.event {
+            Event::Forgotten { jobs, stripped, .. } => jobs.contains(job) || stripped.contains(job),
+            _ => self.job() == Some(job),
         }
     }
 }

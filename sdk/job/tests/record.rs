@@ -18,7 +18,8 @@ fn a_record_is_about_its_job() {
             Event::HostStarted { .. }
             | Event::HostStopped {}
             | Event::ModuleRegistered { .. }
-            | Event::QueueSet { .. } => None,
+            | Event::QueueSet { .. }
+            | Event::Forgotten { .. } => None,
             Event::Refused { job, .. } => job.as_ref(),
             Event::Admitted { .. }
             | Event::Started { .. }
@@ -32,6 +33,9 @@ fn a_record_is_about_its_job() {
             | Event::Finished { .. } => Some(&id(1)),
         };
         assert_eq!(record.job(), expected, "{name}");
+        let named = matches!(record.event, Event::Forgotten { .. });
+        assert_eq!(record.concerns(&id(1)), named || expected == Some(&id(1)), "{name}");
+        assert_eq!(record.concerns(&id(9)), named, "{name}");
     }
 }
 
