@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use strongroom::admission::{self, AdmittedJob, Policy};
+use strongroom::admission::AdmittedJob;
 use strongroom::clock::Clock;
 use strongroom::compile::Compiler;
 use strongroom::config::{Config, Principal};
@@ -24,11 +24,9 @@ use strongroom::host::{Host, Stop};
 use strongroom::lifecycle::{Event, Finished};
 use strongroom::schedule::Schedule;
 use strongroom::store::{Closing, CommitError, Committed, Effect, NoFault, Outputs, Store, Transition};
+use strongroom_benches::jobs::Admitter;
 use strongroom_benches::machine;
-use strongroom_job::{
-    BatchBody, Capabilities, Context, Digest, Entry, Envelope, Input, JobId, JobState, Limits, ModuleRef,
-    Name, Outcome, Plan, SecretKey, Task, Timestamp, Variation, sign_batch,
-};
+use strongroom_job::{JobId, JobState, ModuleRef, Outcome, SecretKey};
 use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Identity, Job};
 use tokio::task::JoinSet;
 
@@ -140,7 +138,7 @@ async fn depth_of(depth: usize) -> Result<()> {
     let (memory, disk) = (machine::resident(std::process::id()), machine::disk_bytes(&state)?);
     let mut left = depth;
     while left > 0 {
-        let jobs = admitter.some(left.min(BATCH))?;
+        let jobs = admitter.batch(left.min(BATCH))?;
         left -= jobs.len();
         queue.admit(jobs).await?;
     }
@@ -153,7 +151,7 @@ async fn depth_of(depth: usize) -> Result<()> {
     let before = machine::disk_bytes(&state)?;
     let mut jobs = Vec::new();
     while jobs.len() < LIVES {
-        jobs.extend(admitter.some(BATCH)?);
+        jobs.extend(admitter.batch(BATCH)?);
     }
     let jobs = Arc::new(Mutex::new(jobs));
     let begun = Instant::now();
@@ -186,68 +184,6 @@ async fn depth_of(depth: usize) -> Result<()> {
         restart.as_secs_f64()
     );
     Ok(())
-}
-
-/// Makes admitted jobs, many to a signature.
-struct Admitter {
-    key: SecretKey,
-    host: SecretKey,
-    config: Config,
-    next: u64,
-}
-
-impl Admitter {
-    fn new() -> Result<Self> {
-        let key = SecretKey::from_seed(&[2; 32].into());
-        let config = Config::parse(Config::example(&key.public(), "example.com/bench").as_bytes())?;
-        Ok(Self { key, host: SecretKey::from_seed(&[3; 32].into()), config, next: 0 })
-    }
-
-    fn some(&mut self, count: usize) -> Result<Vec<AdmittedJob>> {
-        let now = Clock::default().now();
-        let mut id = || {
-            self.next += 1;
-            // Ids are random in life: so are the places of their rows.
-            let bytes = *Digest::of(&self.next.to_be_bytes()).as_bytes();
-            JobId::from_bytes(bytes.first_chunk().copied().unwrap_or_default())
-        };
-        let context = context(self.host.public(), now, id());
-        let variations = (0..count).map(|_| Variation::of(id())).collect();
-        let signed = sign_batch(&BatchBody::new(context, task(), variations), &self.key)?;
-        let verified = Envelope::parse(signed.as_bytes())?.verify(&self.key.public())?;
-        let policy = Policy { host: &self.host.public(), config: &self.config };
-        let principal = &self.config.principals[0];
-        let admitted = verified.into_iter().map(|job| admission::admit(job, principal, &policy, now));
-        Ok(admitted.collect::<Result<_, _>>()?)
-    }
-}
-
-fn context(audience: strongroom_job::PublicKey, now: Timestamp, salt: JobId) -> Context {
-    Context {
-        audience,
-        tenant: Name::default_name(),
-        issued_at: now,
-        not_before: now,
-        not_after: now.saturating_add(Duration::from_secs(3600)),
-        salt,
-    }
-}
-
-fn task() -> Task {
-    Task {
-        module: ModuleRef { digest: Digest::of(b"module"), length: 6 },
-        entry: Entry::Command,
-        args: vec!["argument".into()],
-        env: Default::default(),
-        input: Input::Empty,
-        capabilities: Capabilities::default(),
-        limits: Limits::default(),
-        queue: Name::default_name(),
-        priority: 0,
-        idempotent: false,
-        labels: Default::default(),
-        plan: Plan::default(),
-    }
 }
 
 /// One tenant's latency, alone and beside another's flood.

@@ -16,16 +16,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use strongroom::admission::{self, AdmittedJob, Policy};
+use strongroom::admission::AdmittedJob;
 use strongroom::clock::Clock;
-use strongroom::config::Config;
 use strongroom::lifecycle::{self, Finished};
 use strongroom::store::{Closing, Outputs, Step, Store, Transition};
+use strongroom_benches::jobs::Admitter;
 use strongroom_benches::machine;
-use strongroom_job::{
-    Capabilities, Context, Digest, Entry, Envelope, Event, Input, JobBody, JobId, Limits, ModuleRef, Name,
-    Outcome, SecretKey, Task, Timestamp, sign_job,
-};
+use strongroom_job::{Digest, Event, Outcome, SecretKey};
 use tokio::task::JoinSet;
 
 /// Rounds of each row; the median counts.
@@ -37,8 +34,6 @@ const RECORD_BYTES: usize = 300;
 /// Records of one batch, or transitions in flight.
 const GROUPS: [usize; 4] = [1, 10, 100, 500];
 
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");
     let dir = tempfile::tempdir().expect("a directory");
@@ -48,7 +43,7 @@ fn main() {
     let mut durable = Bare::open(&dir.path().join("durable"), true);
     let (notes, closing_notes, note_commits) = open(&dir.path().join("notes"));
     let (jobs, closing_jobs, job_commits) = open(&dir.path().join("jobs"));
-    let mut admitter = Admitter::new();
+    let mut admitter = Admitter::new().expect("the example");
 
     println!("µs per record, by records that share a commit (for the store: that are in flight)\n");
     println!(
@@ -73,7 +68,7 @@ fn main() {
             rows[2].push(time);
             noted += done;
             // Signing is not the store's business, so the jobs are made before the clock starts.
-            let made = admitter.some(group * 8);
+            let made = admitter.single(group * 8).expect("good jobs");
             lived += made.len() * 3;
             rows[3].push(runtime.block_on(jobs_round(&jobs, made, group)));
         }
@@ -207,65 +202,4 @@ async fn live(store: &Store, admitted: AdmittedJob) {
     let event = lifecycle::Event::Finish { fence: 1, end };
     let outputs = Outputs { stdout: Some(vec![b'x'; RECORD_BYTES]), ..Outputs::default() };
     store.commit(Transition::Finish { job, event, outputs }).await.expect("finished");
-}
-
-/// Makes admitted jobs.
-struct Admitter {
-    key: SecretKey,
-    host: SecretKey,
-    config: Config,
-    next: u64,
-}
-
-impl Admitter {
-    fn new() -> Self {
-        let key = SecretKey::from_seed(&[2; 32].into());
-        let config = Config::parse(Config::example(&key.public(), "example.com/bench").as_bytes());
-        Self {
-            key,
-            host: SecretKey::from_seed(&[3; 32].into()),
-            config: config.expect("the example"),
-            next: 0,
-        }
-    }
-
-    fn some(&mut self, count: usize) -> Vec<AdmittedJob> {
-        (0..count).map(|_| self.one()).collect()
-    }
-
-    fn one(&mut self) -> AdmittedJob {
-        // Ids are random in life: so are the places of their rows.
-        let id = JobId::from_bytes(
-            Digest::of(&self.next.to_be_bytes()).as_bytes()[..16].try_into().expect("16 of 32"),
-        );
-        self.next += 1;
-        let host = self.host.public();
-        let context = Context {
-            audience: host,
-            tenant: Name::default_name(),
-            issued_at: NOW,
-            not_before: NOW,
-            not_after: NOW.saturating_add(Duration::from_secs(3600)),
-            salt: id,
-        };
-        let task = Task {
-            module: ModuleRef { digest: Digest::of(b"module"), length: 6 },
-            entry: Entry::Command,
-            args: vec!["argument".into()],
-            env: Default::default(),
-            input: Input::Empty,
-            capabilities: Capabilities::default(),
-            limits: Limits::default(),
-            queue: Name::default_name(),
-            priority: 0,
-            idempotent: false,
-            labels: Default::default(),
-            plan: Default::default(),
-        };
-        let envelope = sign_job(&JobBody::new(id, context, task), &self.key).expect("a good body");
-        let parsed = Envelope::parse(envelope.as_bytes()).expect("our own envelope");
-        let job = parsed.verify(&self.key.public()).expect("our own signature").remove(0);
-        let policy = Policy { host: &host, config: &self.config };
-        admission::admit(job, &self.config.principals[0], &policy, NOW).expect("a good job")
-    }
 }

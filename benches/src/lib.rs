@@ -1,3 +1,4 @@
 //! What the benches share.
 
+pub mod jobs;
 pub mod machine;
