@@ -47,7 +47,7 @@ knobs! {
         "each may use its whole memory limit at the same time; above 10,000, Linux needs a vm.max_map_count of 6 for each";
     MAX_QUEUED: "bounds" "max_queued" = Some(1_000_000), 1..=100_000_000,
         "jobs that wait, over all queues",
-        "about 1 KiB of disk for each waiting job";
+        "about 1 KiB of disk for each waiting job; 150 KiB for one whose body is as long as can be";
     MAX_MODULE_BYTES: "bounds" "max_module_bytes" = Some(64 * MIB), KIB..=64 * MIB,
         "largest module",
         "compiling takes memory of many times the module's size";
@@ -134,7 +134,7 @@ knobs! {
         "as much disk for each job of that time";
     KEEP_JOBS: "retention" "keep_jobs_per_tenant" = Some(1_000_000), 1..=100_000_000,
         "jobs that are over and kept, for each tenant; the oldest go first",
-        "about 1 KiB of disk for each, besides what it left";
+        "about 1 KiB of disk for each, 150 KiB for one whose body was as long as can be, besides what it left";
     KEEP_BYTES: "retention" "keep_bytes_per_tenant" = None, MIB..=HUGE,
         "output and artifacts of jobs that are over, for each tenant; those of the oldest go first",
         "without it, all that keep_ms and keep_jobs_per_tenant let stand";
@@ -166,7 +166,7 @@ knobs! {
         "without it, one tenant can take all of the host's max_queued";
     TENANT_MAX_STORED_BYTES: "tenants" "max_stored_bytes" = None, MIB..=HUGE,
         "what the host keeps for it: modules, inputs, outputs, artifacts; more is refused (`quota-reached`)",
-        "what its running jobs leave comes on top, as far as their limits go";
+        "what its running jobs leave comes on top, as far as their limits go, and the jobs themselves, up to 150 KiB each";
     TENANT_MAX_MODULES: "tenants" "max_modules" = None, 1..=1_000_000,
         "modules that the host keeps for it; one more is refused (`quota-reached`)",
         "without it, max_module_bytes of disk and a compilation for each";
