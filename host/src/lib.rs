@@ -8,8 +8,10 @@
 //! 4. [`store`] commits it, with its audit record, durably, before the client is told;
 //! 5. [`dispatch`] starts it when [`schedule`] says that it is its turn, and runs it in the sandbox of `strongroom-runtime`;
 //! 6. [`lifecycle`] says which state follows, and [`store`] commits that, again with its record;
-//! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints.
+//! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints;
+//! 8. `cosigning` has witnesses cosign them, and `log_server` shows the log to whoever asks.
 //!
+//! [`witness`] cosigns the checkpoints of other hosts' logs.
 //! [`compile`] turns modules into machine code, in a process that may take so much and no more.
 //! [`retention`] says which jobs that are over go.
 //! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
@@ -25,11 +27,14 @@ pub mod cli;
 pub mod clock;
 pub mod compile;
 pub mod config;
+mod cosigning;
 pub mod dispatch;
 pub mod home;
 pub mod host;
+mod http;
 pub mod intake;
 pub mod lifecycle;
+mod log_server;
 mod publisher;
 mod refusals;
 pub mod retention;
@@ -37,3 +42,4 @@ mod rooms;
 pub mod schedule;
 pub mod secrets;
 pub mod store;
+pub mod witness;

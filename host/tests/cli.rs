@@ -122,8 +122,10 @@ fn help_names_what_there_is() {
         let first = |line: &str| Some(line.strip_prefix("  ")?.split_once(' ')?.0.to_owned());
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
-    let all =
-        ["init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "audit"];
+    let all = [
+        "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "audit",
+        "witness",
+    ];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["config", "--help"]), ["check", "show"]);
     assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "result", "fetch", "cancel", "retry"]);
@@ -148,7 +150,7 @@ fn help_names_what_there_is() {
 fn the_reference_names_every_option() {
     let reference = include_str!("../../docs/reference/cli.md");
     let place = Place::new();
-    let commands: [&[&str]; 27] = [
+    let commands: [&[&str]; 28] = [
         &[],
         &["init"],
         &["serve"],
@@ -176,6 +178,7 @@ fn the_reference_names_every_option() {
         &["audit", "show"],
         &["audit", "prove"],
         &["audit", "export"],
+        &["witness"],
     ];
     for command in commands {
         let mut arguments = command.to_vec();

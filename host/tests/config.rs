@@ -8,6 +8,8 @@ use strongroom::config::{Config, KNOBS, Knob, QueueRules, RULES, Rate, Retention
 use strongroom_job::{Access, Limits, Name, PublicKey};
 
 const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
+const WITNESS: &str = "witness.example/w1+773a6c12+BMhTrQ8M0rYZrqks7sT9VqJNZJnVhM55JX5Fz9gTm2Cn";
+const SECOND_WITNESS: &str = "witness.example/w2+2cf51e8f+BO4x+DyIpxIZpvz5vuDam8ImIFiPWhWmFFVTUE35ZJ5c";
 const OTHER: &str = "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
 const ORIGIN: &str = "log_origin = \"example.com/log\"\n";
 
@@ -110,6 +112,8 @@ fn full(path: &std::path::Path) -> String {
 listen = "[::1]:9000"
 log_origin = "example.com/log"
 queues = ["night", "default"]
+serve_log = "127.0.0.1:7443"
+witness_quorum = 2
 
 [queue_rules.reports]
 max_running = 4
@@ -165,6 +169,14 @@ name = "bob"
 key = "{OTHER}"
 [principals.volumes]
 data = "write"
+
+[[witnesses]]
+key = "{WITNESS}"
+url = "http://[::1]:7444/w1/"
+
+[[witnesses]]
+key = "{SECOND_WITNESS}"
+url = "http://witness.example"
 "#
     )
 }
@@ -195,7 +207,16 @@ fn a_full_file_means_what_it_says() {
     assert!(alice.operator && !bob.operator);
     assert!(bob.connect.is_empty() && bob.listen.is_empty() && bob.http.is_empty() && bob.secrets.is_empty());
     assert_eq!(bob.volumes.values().copied().collect::<Vec<_>>(), [Access::ReadWrite]);
-    assert_ne!(config.digest, parse(ORIGIN).digest);
+    assert_eq!(config.serve_log.unwrap().to_string(), "127.0.0.1:7443");
+    let asked: Vec<String> =
+        config.witnesses.iter().map(|one| format!("{} at {}", one.key.name(), one.url)).collect();
+    let expected =
+        ["witness.example/w1 at http://[::1]:7444/w1", "witness.example/w2 at http://witness.example"];
+    assert_eq!(asked, expected);
+    assert_eq!(config.witness_quorum, 2);
+    let none = parse(ORIGIN);
+    assert_eq!((none.serve_log, none.witnesses.len(), none.witness_quorum), (None, 0, 1));
+    assert_ne!(config.digest, none.digest);
 }
 
 // Red with any two keys exchanged.
@@ -258,6 +279,7 @@ fn every_fault_names_its_line_and_its_remedy() {
     std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     let volume = |lines: &str| format!("{ORIGIN}[volumes.data]\n{lines}\n");
     let principal = |lines: &str| format!("{ORIGIN}[[principals]]\nname = \"a\"\nkey = \"{KEY}\"\n{lines}\n");
+    let witness = |lines: &str| format!("{ORIGIN}[[witnesses]]\nkey = \"{WITNESS}\"\n{lines}\n");
     let queue = |lines: &str| format!("{ORIGIN}[queue_rules.reports]\n{lines}\n");
     let tenant = |lines: &str| principal(&format!("[tenants.default]\n{lines}"));
     let labels = |lines: &str| format!("{ORIGIN}[labels]\n{lines}\n");
@@ -341,6 +363,23 @@ fn every_fault_names_its_line_and_its_remedy() {
         ("certificates that are none", format!("{ORIGIN}[http]\nca_file = {file:?}\n")),
         ("certificates that are damaged", format!("{ORIGIN}[http]\nca_file = {broken:?}\n")),
         ("typo in http", format!("{ORIGIN}[http]\nca_flie = {file:?}\n")),
+        ("log served by name", format!("serve_log = \"localhost:7443\"\n{ORIGIN}")),
+        ("typo in a witness", witness("ulr = \"http://a\"")),
+        ("witness without a key", format!("{ORIGIN}[[witnesses]]\nurl = \"http://a\"\n")),
+        ("witness without a place", witness("")),
+        ("witness with a log's key", witness("url = \"http://a\"").replacen("+BM", "+AM", 1)),
+        ("witness over https", witness("url = \"https://witness.example\"")),
+        ("witness with a user", witness("url = \"http://me@witness.example\"")),
+        (
+            "witness twice",
+            format!(
+                "{}[[witnesses]]\nkey = \"{WITNESS}\"\nurl = \"http://b\"\n",
+                witness("url = \"http://a\"")
+            ),
+        ),
+        ("table for witnesses", format!("{ORIGIN}[witnesses]\nkey = \"{WITNESS}\"\n")),
+        ("more witnesses than there are", format!("witness_quorum = 2\n{}", witness("url = \"http://a\""))),
+        ("none of the witnesses", format!("witness_quorum = 0\n{}", witness("url = \"http://a\""))),
         ("grant of an unknown volume", principal("volumes = { dat = \"read\" }")),
         (
             "grant above the volume",

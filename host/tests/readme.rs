@@ -20,7 +20,7 @@ const SHELL: &str = r#"
 set -euo pipefail
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 # A host in the background must be the job itself, or `kill` would reach only the shell around it.
-strongroom() { if [ "$1" = serve ]; then exec "$STRONGROOM" "$@"; fi; "$STRONGROOM" "$@"; }
+strongroom() { if [ "$1" = serve ] || [ "$1" = witness ]; then exec "$STRONGROOM" "$@"; fi; "$STRONGROOM" "$@"; }
 cargo() {
     case "$*" in
         "run --release -- "*) shift 3; strongroom "$@" ;;
@@ -30,6 +30,7 @@ cargo() {
     esac
 }
 # A reader takes longer to type the next command than a host to start.
+await_port() { for _ in $(seq 1000); do (exec 3<>"/dev/tcp/${1/://}") 2>/dev/null && return; sleep 0.02; done; echo "nobody at $1" >&2; exit 98; }
 await_host() { for _ in $(seq 1000); do [ -e "$1/live.json" ] && return; sleep 0.02; done; echo "no host in $1" >&2; exit 98; }
 "#;
 
@@ -92,6 +93,11 @@ fn the_other_how_tos_work_as_described() {
         assert!(said.out().matches(state).count() >= count, "{state}: {said:?}");
     }
     assert!(said.out().contains(": due in "), "{said:?}");
+    let said = run("docs/how-to/witness.md").exits(0);
+    assert!(
+        said.out().contains("cosigned all ") && said.out().contains("strongroom.invalid/witness/"),
+        "{said:?}"
+    );
     let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -111,6 +117,7 @@ fn the_other_how_tos_work_as_described() {
         "retry-and-dead-letters",
         "run-a-service",
         "run-every-night",
+        "witness",
         "workflows",
         "write-a-task",
     ];
@@ -146,6 +153,10 @@ fn run(document: &str) -> Said {
         if command.starts_with("strongroom serve") && command.ends_with('&') {
             let dir = command.split("--dir ").nth(1).unwrap().split(' ').next().unwrap();
             script.push_str(&format!("await_host {dir}\n"));
+        }
+        if command.starts_with("strongroom witness") && command.ends_with('&') {
+            let address = command.split("--listen ").nth(1).unwrap().split(' ').next().unwrap();
+            script.push_str(&format!("await_port {address}\n"));
         }
     }
     assert!(script.len() > SHELL.len(), "{document} shows no command");

@@ -49,6 +49,8 @@ pub type Hook = Box<dyn FnMut(When, &Step) -> io::Result<()> + Send>;
 /// Writes files under one directory.
 pub(super) struct DurableDir {
     dir: PathBuf,
+    /// What a file is called until it has its name.
+    pending: &'static str,
     /// Directories with names that are not synced yet.
     unsynced: BTreeSet<PathBuf>,
     /// Directories that this writer made or met, with their names synced or in `unsynced`.
@@ -58,7 +60,12 @@ pub(super) struct DurableDir {
 
 impl DurableDir {
     pub(super) fn new(dir: &Path, hook: Option<Hook>) -> Self {
-        Self { dir: dir.to_owned(), unsynced: BTreeSet::new(), named: BTreeSet::new(), hook }
+        Self::with_pending(dir, PENDING, hook)
+    }
+
+    /// For who writes while somebody else writes in the same directory.
+    pub(super) fn with_pending(dir: &Path, pending: &'static str, hook: Option<Hook>) -> Self {
+        Self { dir: dir.to_owned(), pending, unsynced: BTreeSet::new(), named: BTreeSet::new(), hook }
     }
 
     /// Writes one file whole. Its bytes are durable on return, its name after [`DurableDir::sync_names`].
@@ -66,7 +73,7 @@ impl DurableDir {
         let path = self.dir.join(file);
         let parent = path.parent().unwrap_or(&self.dir).to_owned();
         self.make_dirs(&parent)?;
-        let pending = self.dir.join(PENDING);
+        let pending = self.dir.join(self.pending);
         let mut open = None;
         self.step(&Step::Write(path.clone()), || {
             let mut created = File::create(&pending)?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use strongroom_job::PublicKey;
 use strongroom_job::tile::Tile;
 
-use super::files::{CHECKPOINT, FileError, Files, LOG_PUB, WrongKey, check_key};
+use super::files::{CHECKPOINT, COSIGNED, FileError, Files, LOG_PUB, WrongKey, check_key};
 use super::verify::{Options, Verified, VerifyError, verify_dir};
 
 /// Why a log was not exported. Nothing is left at the destination.
@@ -45,6 +45,7 @@ pub(super) fn export(dir: &Path, dest: &Path, expected: Option<&PublicKey>) -> R
     let files = Files::new(dir);
     let verifier = files.verifier()?;
     check_key(&verifier, expected)?;
+    let cosigned = files.cosigned(&verifier)?;
     let checkpoint = files.checkpoint(&verifier)?;
 
     let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -55,6 +56,9 @@ pub(super) fn export(dir: &Path, dest: &Path, expected: Option<&PublicKey>) -> R
     }
     write(copy.path(), LOG_PUB, format!("{verifier}\n").as_bytes())?;
     write(copy.path(), CHECKPOINT, checkpoint.signed().as_str().as_bytes())?;
+    if let Some(cosigned) = cosigned {
+        write(copy.path(), COSIGNED, cosigned.signed().as_str().as_bytes())?;
+    }
 
     let options = Options { key: Some(*verifier.key()), ..Options::default() };
     let verified = verify_dir(copy.path(), &options, &mut ())?;

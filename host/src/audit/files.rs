@@ -11,6 +11,10 @@ use strongroom_job::tile::{Content, TILE_WIDTH, Tile, bundle, hashes};
 
 /// The signed size and root: replaced by each publication, and only by it.
 pub(super) const CHECKPOINT: &str = "checkpoint";
+/// The newest checkpoint that witnesses cosigned: of `checkpoint`'s size or less.
+pub(super) const COSIGNED: &str = "checkpoint.cosigned";
+/// What becomes [`COSIGNED`].
+pub(super) const COSIGNED_PENDING: &str = ".cosigned";
 /// The log's name and public key: one line, written once.
 pub(super) const LOG_PUB: &str = "log.pub";
 /// The directory of all tiles and bundles.
@@ -115,8 +119,8 @@ impl Files {
         }
     }
 
-    /// All bytes of a regular file that has at most `max` of them.
-    pub(super) fn read(&self, file: &str, max: usize) -> Result<Vec<u8>, FileError> {
+    /// A regular file, open for reading, and its length.
+    pub(super) fn open(&self, file: &str) -> Result<(File, u64), FileError> {
         let path = self.path(file);
         let failed = |error| FileError::io(file, error);
         // Not through a link, and never opening a pipe that would block.
@@ -124,6 +128,14 @@ impl Files {
             return Err(FileError::NotAFile { file: file.to_owned() });
         }
         let opened = File::open(&path).map_err(failed)?;
+        let length = opened.metadata().map_err(failed)?.len();
+        Ok((opened, length))
+    }
+
+    /// All bytes of a regular file that has at most `max` of them.
+    pub(super) fn read(&self, file: &str, max: usize) -> Result<Vec<u8>, FileError> {
+        let failed = |error| FileError::io(file, error);
+        let (opened, _) = self.open(file)?;
         let mut bytes = Vec::new();
         // One byte more than allowed is enough to know. A file's length fits in 64 bits.
         opened.take(max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -171,10 +183,19 @@ impl Files {
 
     /// The current checkpoint, checked against the log's key.
     pub(super) fn checkpoint(&self, verifier: &VerifierKey) -> Result<Checkpoint, FileError> {
-        let bytes = self.read(CHECKPOINT, MAX_NOTE_BYTES)?;
+        self.signed(CHECKPOINT, verifier)
+    }
+
+    /// The cosigned checkpoint, if there is one, checked against the log's key. Read before `checkpoint`, it is never ahead of it.
+    pub(super) fn cosigned(&self, verifier: &VerifierKey) -> Result<Option<Checkpoint>, FileError> {
+        if self.exists(COSIGNED)? { self.signed(COSIGNED, verifier).map(Some) } else { Ok(None) }
+    }
+
+    fn signed(&self, file: &str, verifier: &VerifierKey) -> Result<Checkpoint, FileError> {
+        let bytes = self.read(file, MAX_NOTE_BYTES)?;
         let checked: Result<_, CheckpointError> =
             SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify(verifier.name(), verifier.key()));
-        checked.map_err(|error| FileError::malformed(CHECKPOINT, &error))
+        checked.map_err(|error| FileError::malformed(file, &error))
     }
 }
 

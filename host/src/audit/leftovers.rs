@@ -12,14 +12,15 @@ use strongroom_job::merkle::TreeSize;
 use strongroom_job::tile::{Content, MAX_LEVEL, TILE_WIDTH, Tile};
 
 use super::durable::{DurableDir, names};
-use super::files::{Files, PENDING};
+use super::files::{COSIGNED_PENDING, Files, PENDING};
 use super::writer::MAX_ENTRIES_PER_CHECKPOINT;
 
 /// Removes what a crash left around the right edge of the log of `size` entries.
 pub(super) fn remove(files: &Files, dir: &mut DurableDir, size: TreeSize) -> io::Result<()> {
-    let pending = files.path(PENDING);
-    if pending.is_file() {
-        dir.remove(&pending)?;
+    for pending in [PENDING, COSIGNED_PENDING].map(|name| files.path(name)) {
+        if pending.is_file() {
+            dir.remove(&pending)?;
+        }
     }
     let mut tiles_per_checkpoint = MAX_ENTRIES_PER_CHECKPOINT;
     for level in 0..=MAX_LEVEL {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use strongroom_job::PublicKey;
 use strongroom_job::checkpoint::Checkpoint;
-use strongroom_job::merkle::{LeafIndex, ProveError, TreeSize, prove_inclusion};
+use strongroom_job::merkle::{Hash, LeafIndex, ProveError, TreeSize, prove_consistency, prove_inclusion};
 use strongroom_job::note::VerifierKey;
 use strongroom_job::tile::{NodeError, Tile, TileNodes, bundle};
 use strongroom_job::tlog_proof::{TlogProof, TlogProofError};
@@ -41,6 +41,14 @@ pub enum ReadError {
         /// What there is.
         size: TreeSize,
     },
+    /// The tiles do not show the log to extend an older one.
+    #[error("cannot prove that the log extends its first {old} entries: {problem}")]
+    NoExtension {
+        /// The older size.
+        old: TreeSize,
+        /// What is wrong.
+        problem: String,
+    },
     /// The tiles do not give a proof.
     #[error("cannot prove entry {index}: {problem}; run `audit verify`")]
     Unprovable {
@@ -68,6 +76,28 @@ impl LogReader {
     #[must_use]
     pub const fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// The newest checkpoint that witnesses cosigned, if there is one: of this log, perhaps newer than
+    /// [`LogReader::checkpoint`]. Who cosigned it is not checked.
+    ///
+    /// # Errors
+    /// When the file is there and is no checkpoint of this log.
+    pub fn cosigned(&self) -> Result<Option<Checkpoint>, ReadError> {
+        Ok(self.files.cosigned(&self.verifier)?)
+    }
+
+    /// The proof that the log extends the one of its first `old` entries. Made from tiles; whoever checks it has both roots.
+    ///
+    /// # Errors
+    /// When the log has fewer entries, or a tile cannot be read.
+    pub fn prove_extension(&self, old: TreeSize) -> Result<Vec<Hash>, ReadError> {
+        let size = self.checkpoint.size();
+        let mut nodes = TileNodes::new(size, |tile| self.files.tile_or_full(tile));
+        prove_consistency(old, size, |node| nodes.hash(node)).map_err(|error| match error {
+            ProveError::Read(NodeError::Read(file)) => ReadError::File(file),
+            other => ReadError::NoExtension { old, problem: other.to_string() },
+        })
     }
 
     /// Who signs this log.
@@ -102,7 +132,8 @@ impl LogReader {
 
     /// The proof that entry `index` is in the log, and the entry. Checked before it is returned.
     ///
-    /// Reads one bundle and O(log n) tiles.
+    /// It leads to the cosigned checkpoint when that covers the entry: then it is worth more. Reads one bundle and O(log n)
+    /// tiles.
     ///
     /// # Errors
     /// When there is no such entry, a file is missing, or the tiles do not lead from the entry to the signed root.
@@ -113,13 +144,16 @@ impl LogReader {
         else {
             return Err(ReadError::NoSuchEntry { index, size });
         };
+        let cosigned = self.cosigned()?.filter(|cosigned| index < cosigned.size().next_index());
+        let checkpoint = cosigned.as_ref().unwrap_or(&self.checkpoint);
+        let size = checkpoint.size();
         let mut nodes = TileNodes::new(size, |tile| self.files.tile_or_full(tile));
         let hashes = prove_inclusion(index, size, |node| nodes.hash(node)).map_err(|error| match error {
             ProveError::Read(NodeError::Read(file)) => ReadError::File(file),
             other => ReadError::Unprovable { index, problem: other.to_string() },
         })?;
         let unprovable = |error: TlogProofError| ReadError::Unprovable { index, problem: error.to_string() };
-        let proof = TlogProof::new(index, hashes, self.checkpoint.signed().clone()).map_err(unprovable)?;
+        let proof = TlogProof::new(index, hashes, checkpoint.signed().clone()).map_err(unprovable)?;
         proof.clone().verify(&entry, self.verifier.name(), self.verifier.key()).map_err(unprovable)?;
         Ok((proof, entry))
     }

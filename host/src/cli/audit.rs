@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde::Serialize;
+use strongroom_job::cosignature::Quorum;
 use strongroom_job::merkle::{LeafIndex, TreeSize};
 use strongroom_job::{Base64Bytes, Event, GrantRecord, JobId, PublicKey, Record};
 
@@ -14,6 +15,7 @@ use crate::audit::verify::{Observer, Options, Verified, verify_dir};
 use crate::home::Home;
 
 use super::console::Console;
+use super::cosigned::{Cosigned, QuorumArgs};
 use super::escape::line;
 use super::exit::{Exit, Failure};
 use super::view::time;
@@ -43,6 +45,8 @@ pub(super) struct LogArgs {
 pub(super) struct VerifyArgs {
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    quorum: QuorumArgs,
     /// The log's own directory, such as a copy [default: audit in --dir]
     #[arg(value_name = "PATH", conflicts_with = "dir")]
     path: Option<PathBuf>,
@@ -101,7 +105,10 @@ fn subject(text: &str) -> Result<Subject, String> {
 
 pub(super) fn audit(common: &Common, command: AuditCommand, console: &Console) -> Result<Exit, Failure> {
     match command {
-        AuditCommand::Verify(args) => verify(&Place::of(common, args.path, &args.log)?, console),
+        AuditCommand::Verify(args) => {
+            let quorum = args.quorum.quorum()?;
+            verify(&Place::of(common, args.path, &args.log)?, quorum.as_ref(), console)
+        }
         AuditCommand::Show(args) => {
             let ShowArgs { log, path, job, from, limit } = args;
             show(&Place::of(common, path, &log)?, job, from, limit, console)
@@ -145,6 +152,10 @@ impl Place {
         LogReader::open(&self.dir, self.key.as_ref()).map_err(|error| self.wrong(error))
     }
 
+    fn not_cosigned(&self, error: impl std::fmt::Display) -> Failure {
+        Failure::no("not-cosigned", format_args!("{}: {error}", self.dir.display()))
+    }
+
     fn wrong(&self, error: impl std::fmt::Display) -> Failure {
         Failure::no("bad-log", format_args!("{}: {error}", self.dir.display()))
     }
@@ -165,6 +176,8 @@ struct Checked {
     root: String,
     files: u64,
     unpublished_files: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cosigned: Option<Cosigned>,
 }
 
 impl Checked {
@@ -176,17 +189,21 @@ impl Checked {
             root: verified.checkpoint.head().root.to_string(),
             files: verified.files,
             unpublished_files: verified.unpublished,
+            cosigned: None,
         }
     }
 }
 
-fn verify(place: &Place, console: &Console) -> Result<Exit, Failure> {
+fn verify(place: &Place, quorum: Option<&Quorum>, console: &Console) -> Result<Exit, Failure> {
     let options = Options { key: place.key, known: None, live: place.live };
     let mut watcher = Watcher { console, bar: None };
     let verified = verify_dir(&place.dir, &options, &mut watcher);
     drop(watcher);
     let verified = verified.map_err(|error| place.wrong(error))?;
-    let checked = Checked::of(&verified);
+    let mut checked = Checked::of(&verified);
+    if let Some(quorum) = quorum {
+        checked.cosigned = Some(Cosigned::of(&verified, quorum).map_err(|error| place.not_cosigned(error))?);
+    }
     if console.json() {
         console.document(&checked)?;
         return Ok(Exit::Status(0));
@@ -202,6 +219,9 @@ fn verify(place: &Place, console: &Console) -> Result<Exit, Failure> {
         checked.root,
         checked.files
     );
+    if let Some(cosigned) = &checked.cosigned {
+        let _ = write!(text, "\n{}", cosigned.words(checked.size));
+    }
     if checked.unpublished_files > 0 {
         let _ =
             write!(text, "\nbeside   {} files that the host has not signed yet", checked.unpublished_files);

@@ -99,6 +99,8 @@ impl Local {
 
     async fn embed(locked: LockedHome, mut config: Config, identity: &Identity) -> Result<Self, Failure> {
         config.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        // It is gone in a moment; the log's readers have the host that stays.
+        config.serve_log = None;
         let home = locked.clone();
         open_many_files();
         let host = Box::pin(Host::start(locked, config, compiler()?)).await.map_err(Failure::from)?;

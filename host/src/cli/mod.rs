@@ -13,6 +13,7 @@ mod audit;
 mod bounds;
 mod config;
 mod console;
+mod cosigned;
 mod directory;
 mod escape;
 mod exit;
@@ -39,6 +40,7 @@ mod submit;
 mod task;
 mod view;
 mod watch;
+mod witness;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -111,6 +113,8 @@ enum Command {
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Cosign the checkpoints of other hosts' logs, so that they cannot show two histories
+    Witness(witness::WitnessArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -149,6 +153,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Secret(command) => secret::secret(&common, command, console),
         Command::Config(command) => config::config(&common, &command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
+        Command::Witness(args) => witness::witness(&common, &args, console),
     }
 }
 

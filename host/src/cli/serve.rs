@@ -38,6 +38,9 @@ pub(super) struct ServeArgs {
 struct Listening {
     listening: SocketAddr,
     host_key: PublicKey,
+    /// Where the log is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<SocketAddr>,
     pid: u32,
 }
 
@@ -76,8 +79,12 @@ async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> R
     let host = Box::pin(Host::start(home, config, compiler()?)).await?;
     let (address, key) = (host.local_addr(), *host.public_key());
     tracing::info!(%address, host_key = %key, dir = %dir.display(), "serving");
+    if let Some(address) = host.log_addr() {
+        tracing::info!(%address, "the log is served for reading");
+    }
     if console.json() {
-        console.document(&Listening { listening: address, host_key: key, pid: std::process::id() })?;
+        let (log, pid) = (host.log_addr(), std::process::id());
+        console.document(&Listening { listening: address, host_key: key, log, pid })?;
     }
     let failed = tokio::select! {
         () = stop.asked() => None,

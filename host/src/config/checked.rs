@@ -13,6 +13,7 @@ use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
 use super::roots;
 use super::sharing;
+use super::witnesses;
 use super::{Bounds, Config, Principal, Retention, Volume};
 
 /// Longest name of an audit log, in bytes.
@@ -31,6 +32,8 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let volumes = volumes(&mut top)?;
     let http_roots = http_roots(&mut top)?;
     let principals = principals(&mut top, &volumes)?;
+    let serve_log = witnesses::serve_log(&mut top)?;
+    let (witnesses, witness_quorum) = witnesses::witnesses(&mut top)?;
     let tenants = sharing::tenants(&mut top, &principals)?;
     top.finish()?;
     Ok(Config {
@@ -44,6 +47,9 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         labels,
         bounds,
         retention,
+        serve_log,
+        witnesses,
+        witness_quorum,
         http_roots,
         digest: Digest::of(text),
     })

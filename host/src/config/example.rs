@@ -23,6 +23,10 @@ log_origin = {log_origin:?}
 
 # Queues that jobs may wait in, besides "default".
 # queues = ["default"]
+
+# Where anybody may read the audit log over HTTP, and how many of the [[witnesses]] below must cosign what is shown first.
+# serve_log = "127.0.0.1:7443"
+# witness_quorum = 1
 "#
     );
     let mut section = "";
@@ -68,6 +72,11 @@ log_origin = {log_origin:?}
 # Whom outgoing HTTPS of jobs trusts: the authorities of the public web, unless a PEM file says otherwise.
 # [http]
 # ca_file = "/etc/ssl/private-ca.pem"
+
+# Who cosigns the audit log, so that it cannot show two histories: `strongroom witness` on somebody else's machine.
+# [[witnesses]]
+# key = "witness.example/w1+773a6c12+BMhTrQ8M0rYZrqks7sT9VqJNZJnVhM55JX5Fz9gTm2Cn"
+# url = "http://witness.example:7444"
 
 # Who may connect. Nobody else gets as far as sending a byte.
 [[principals]]

@@ -17,15 +17,18 @@ mod roots;
 mod rules;
 mod settings;
 mod sharing;
+mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use strongroom_job::cosignature::CosignerKey;
 use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Name, PublicKey};
 use strongroom_runtime::TlsRoots;
 
+pub use crate::http::{ParsePrefixError, Prefix};
 pub use knobs::{KNOBS, Knob, RULES};
 pub use raw::Fault;
 pub use rules::{QueueRules, Rate, TenantRules};
@@ -57,6 +60,12 @@ pub struct Config {
     pub bounds: Bounds,
     /// How long jobs that are over are kept.
     pub retention: Retention,
+    /// Where the log is served for reading, TCP; none: nowhere.
+    pub serve_log: Option<SocketAddr>,
+    /// Who is asked to cosign the log. Each has a key of its own.
+    pub witnesses: Vec<Witness>,
+    /// How many of them make a checkpoint one that is kept and shown; at least 1.
+    pub witness_quorum: usize,
     /// Whom outgoing HTTPS of jobs trusts.
     pub http_roots: TlsRoots,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
@@ -88,6 +97,15 @@ pub struct Principal {
     pub secrets: BTreeSet<Name>,
     /// Whether it may pause, drain and open queues, for all tenants.
     pub operator: bool,
+}
+
+/// Somebody else's machine that cosigns the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// What checks its cosignatures.
+    pub key: CosignerKey,
+    /// Where it is asked.
+    pub url: Prefix,
 }
 
 /// A directory with a name.

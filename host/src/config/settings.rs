@@ -8,8 +8,8 @@ use super::example::LISTEN;
 use super::knobs::{KNOBS, Knob, QUEUE_BURST, RULES};
 use super::raw::{Fault, Section, Source, written_text};
 
-/// Where the only list of tables stands.
-const PRINCIPALS: &str = "principals[";
+/// The lists of tables.
+const LISTS: [&str; 2] = ["principals", "witnesses"];
 
 /// One value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,9 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     say(&mut settings, &mut top, "listen", Some(written_text(&LISTEN.to_string())));
     say(&mut settings, &mut top, "log_origin", None);
     say(&mut settings, &mut top, "queues", Some(r#"["default"]"#.into()));
+    say(&mut settings, &mut top, "serve_log", None);
+    let quorum = (!config.witnesses.is_empty()).then(|| config.witness_quorum.to_string());
+    say(&mut settings, &mut top, "witness_quorum", quorum);
     for table in ["bounds", "max_limits", "retention"] {
         numbers(&mut settings, &mut top.section(table)?, KNOBS, table);
     }
@@ -51,6 +54,11 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
         for list in ["connect", "listen", "http", "secrets"] {
             say(&mut settings, &mut principal, list, Some("[]".into()));
         }
+    }
+    for witness in top.take("witnesses").map_or_else(|| Ok(Vec::new()), super::raw::Value::list)? {
+        let mut witness = witness.section()?;
+        say(&mut settings, &mut witness, "key", None);
+        say(&mut settings, &mut witness, "url", None);
     }
     Ok(settings)
 }
@@ -101,18 +109,23 @@ fn say(settings: &mut Vec<Setting>, section: &mut Section<'_>, key: &'static str
     });
 }
 
+/// The list that `list[0` is an item of.
+fn list_of(item: &str) -> Option<&str> {
+    item.split_once('[').map(|(list, _)| list).filter(|list| LISTS.contains(list))
+}
+
 /// A file of these settings, each line with where its value came from.
 pub(super) fn file(settings: &[Setting]) -> String {
     let mut text = String::new();
     let mut block = "";
     for Setting { key, value, line } in settings {
-        let (of, key) = match key.split_once("].").filter(|(of, _)| of.starts_with(PRINCIPALS)) {
+        let (of, key) = match key.split_once("].").filter(|(of, _)| list_of(of).is_some()) {
             Some((of, rest)) => (of, rest),
             None => ("", key.as_str()),
         };
         if of != block {
             block = of;
-            text.push_str("\n[[principals]]\n");
+            text.push_str(&format!("\n[[{}]]\n", list_of(of).unwrap_or_default()));
         }
         let told = match value {
             Some(value) => format!("{key} = {value}"),

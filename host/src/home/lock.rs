@@ -3,13 +3,12 @@
 //! *Crash:* the kernel frees the lock with the process, however it ends; `live.json` may stay behind, and is removed by
 //! the next holder before it does anything else.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read as _};
 use std::ops::Deref;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::place::{failed, replace, sync_name};
+use super::place::{failed, replace, sole_use, sync_name};
 use super::{Home, HomeError, Live, MAX_LIVE_BYTES};
 
 /// A data directory that this process holds: whoever opens its state asks for this type.
@@ -28,16 +27,9 @@ impl Home {
     /// [`HomeError::Held`], naming the holder as far as it is known.
     pub fn lock(&self) -> Result<LockedHome, HomeError> {
         let path = self.dir.join("lock");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.open(&path).map_err(|error| failed(&path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(HomeError::Held { dir: self.dir.clone(), live: self.live()?.map(Box::new) });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
-        }
+        let Some(lock) = sole_use(&path)? else {
+            return Err(HomeError::Held { dir: self.dir.clone(), live: self.live()?.map(Box::new) });
+        };
         let locked = LockedHome { home: self.clone(), _lock: lock };
         locked.forget()?;
         // Who made the directory may have been killed before its name was durable. The names in it are the store's to sync.

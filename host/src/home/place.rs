@@ -1,8 +1,8 @@
 //! Making directories and files so that they are whole, private and durable, and saying what to do when that fails.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -15,7 +15,7 @@ pub(crate) const PRIVATE_FILE: u32 = 0o600;
 const OTHERS: u32 = 0o077;
 
 /// Makes a directory and those above it, as far as they are missing, durably; returns where it really is.
-pub(super) fn directory(path: &Path) -> Result<PathBuf, HomeError> {
+pub(crate) fn directory(path: &Path) -> Result<PathBuf, HomeError> {
     let missing =
         path.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).count();
     DirBuilder::new()
@@ -66,7 +66,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, HomeError> {
 }
 
 /// Gives a whole, synced file its name unless the name is taken; somebody else's file then stays as it is.
-pub(super) fn link_new(file: &Path, path: &Path) -> Result<(), HomeError> {
+pub(crate) fn link_new(file: &Path, path: &Path) -> Result<(), HomeError> {
     match std::fs::hard_link(file, path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(failed(path, &error)),
         _ => sync_parent(path),
@@ -106,6 +106,18 @@ pub(super) fn sync_name(dir: &Path) -> Result<(), HomeError> {
     match File::open(above) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         opened => opened.and_then(|above| above.sync_all()).map_err(|error| failed(above, &error)),
+    }
+}
+
+/// Takes a lock file for this process, as long as the value lives; none when another process has it.
+pub(crate) fn sole_use(path: &Path) -> Result<Option<File>, HomeError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(PRIVATE_FILE);
+    let lock = options.open(path).map_err(|error| failed(path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(path, &error)),
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use strongroom_job::note::KeyName;
+use strongroom_job::note::{KeyName, VerifierKey};
 use strongroom_job::{Event, PublicKey};
 use strongroom_runtime::{ByteSize, Engine, EngineConfig, EngineError};
 use tokio::sync::{oneshot, watch};
@@ -26,10 +26,13 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::compile::{Cache, Compiler, Loader};
 use crate::config::Config;
+use crate::cosigning::Cosigning;
 use crate::dispatch::{Board, Dispatcher, OwnPolicy, Places};
 use crate::home::{HomeError, Live, LockedHome};
+use crate::http::Listening;
 use crate::intake::{BindError, Intake};
 use crate::lifecycle;
+use crate::log_server;
 use crate::publisher::{self, JoinError, Publisher};
 use crate::store::{Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition};
 
@@ -50,6 +53,8 @@ pub struct Host {
     service: Arc<HostService>,
     threads: Threads,
     publisher: Publisher,
+    cosigning: Option<Cosigning>,
+    log_server: Option<Listening>,
     closing: Closing,
     dispatching: JoinHandle<()>,
     serving: JoinHandle<()>,
@@ -114,6 +119,14 @@ pub enum StartError {
     /// The listening address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The address of the log.
+    #[error("cannot serve the log at {address} (`serve_log`): {error}")]
+    ServeLog {
+        /// Where.
+        address: SocketAddr,
+        /// The reason.
+        error: std::io::Error,
+    },
     /// A thread or a runtime.
     #[error("the operating system refuses a thread: {0}")]
     Threads(#[source] std::io::Error),
@@ -151,13 +164,17 @@ impl Host {
         let opened = Store::open(&home.state())?;
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
+        let log_verifier = VerifierKey::new(name.clone(), log_public);
         let log = publisher::join(&home.audit(), name, log_key, &opened)?;
+        let log_server = serve_log(&home, &log_verifier, config.serve_log).await?;
         let clock = Arc::new(Clock::not_before(opened.latest()));
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
         let heard = Arc::clone(&board);
         let listener = Box::new(move |effects| heard.hear(effects));
         let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
         let publisher = Publisher::start(log, store.clone()).map_err(StartError::Threads)?;
+        let cosigning = (!config.witnesses.is_empty())
+            .then(|| Cosigning::start(&home.audit(), log_verifier, &config.witnesses, config.witness_quorum));
 
         let started = Event::HostStarted {
             host: key,
@@ -208,6 +225,8 @@ impl Host {
             service,
             threads,
             publisher,
+            cosigning,
+            log_server,
             closing,
             dispatching,
             serving,
@@ -222,6 +241,12 @@ impl Host {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the log is served, if it is.
+    #[must_use]
+    pub fn log_addr(&self) -> Option<SocketAddr> {
+        self.log_server.as_ref().map(Listening::address)
     }
 
     /// What clients pin.
@@ -250,6 +275,8 @@ impl Host {
             service,
             threads,
             publisher,
+            cosigning,
+            log_server,
             closing,
             dispatching,
             serving,
@@ -296,8 +323,24 @@ impl Host {
             closing.wait();
         });
         drop(finished.await);
+        if let Some(cosigning) = cosigning {
+            cosigning.stop().await;
+        }
+        if let Some(log_server) = log_server {
+            log_server.stop().await;
+        }
         drop(home);
     }
+}
+
+async fn serve_log(
+    home: &LockedHome,
+    log: &VerifierKey,
+    address: Option<SocketAddr>,
+) -> Result<Option<Listening>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let started = log_server::start(&home.audit(), log.clone(), address).await;
+    started.map(Some).map_err(|error| StartError::ServeLog { address, error })
 }
 
 async fn wait_for_reason(failed: &mut watch::Receiver<Option<String>>) -> String {

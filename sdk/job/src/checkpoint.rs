@@ -57,6 +57,7 @@ impl SignedCheckpoint {
     /// # Errors
     /// Only when a head of no entries has another root than the empty tree's.
     pub fn sign(head: &TreeHead, origin: &KeyName, key: &SecretKey) -> Result<Self, CheckpointError> {
+        check_empty(head)?;
         let text = format!("{origin}\n{}\n{}\n", head.size, head.root);
         Self::from_note(SignedNote::sign(&text, origin, key)?)
     }
@@ -71,22 +72,35 @@ impl SignedCheckpoint {
 
     fn from_note(note: SignedNote) -> Result<Self, CheckpointError> {
         let (origin, head) = parse_text(note.unverified_text()).ok_or(CheckpointError::Form)?;
-        if head.size == TreeSize::ZERO && head.root != Hash::empty_root() {
-            return Err(CheckpointError::EmptyRoot);
-        }
         Ok(Self { note, origin, head })
     }
 
     /// Checks that the log `origin` signed it with `key`.
     ///
     /// # Errors
-    /// When it names another log, or carries no good signature by that name and key.
+    /// When it names another log, carries no good signature by that name and key, or signs another root than the empty
+    /// tree's over no entries.
     pub fn verify(self, origin: &KeyName, key: &PublicKey) -> Result<Checkpoint, CheckpointError> {
         if self.origin != *origin {
             return Err(CheckpointError::Origin { expected: origin.clone(), found: self.origin });
         }
         self.note.verify(&VerifierKey::new(origin.clone(), *key))?;
+        check_empty(&self.head)?;
         Ok(Checkpoint(self))
+    }
+
+    /// The log that it says it is of: for finding the key to check that with.
+    #[must_use]
+    pub const fn unverified_origin(&self) -> &KeyName {
+        &self.origin
+    }
+
+    /// The same checkpoint with further signature lines, which nobody has checked.
+    ///
+    /// # Errors
+    /// When they are no signature lines, or too many.
+    pub fn with_signatures(&self, lines: &str) -> Result<Self, CheckpointError> {
+        Self::from_note(self.note.with_signatures(lines)?)
     }
 
     /// The note, byte for byte as it was read or made.
@@ -121,11 +135,22 @@ impl Checkpoint {
         self.0.head.size
     }
 
+    pub(crate) const fn note(&self) -> &SignedNote {
+        &self.0.note
+    }
+
     /// The signed form, for handing on to somebody who has to check it for themselves.
     #[must_use]
     pub const fn signed(&self) -> &SignedCheckpoint {
         &self.0
     }
+}
+
+fn check_empty(head: &TreeHead) -> Result<(), CheckpointError> {
+    if head.size == TreeSize::ZERO && head.root != Hash::empty_root() {
+        return Err(CheckpointError::EmptyRoot);
+    }
+    Ok(())
 }
 
 fn parse_text(text: &str) -> Option<(KeyName, TreeHead)> {

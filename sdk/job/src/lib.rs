@@ -17,6 +17,7 @@ mod body;
 mod capabilities;
 pub mod checkpoint;
 mod close;
+pub mod cosignature;
 mod digest;
 mod envelope;
 mod expand;
@@ -41,6 +42,7 @@ mod text;
 pub mod tile;
 mod time;
 pub mod tlog_proof;
+pub mod witness;
 
 pub use base64_bytes::Base64Bytes;
 pub use body::{

@@ -2,7 +2,8 @@
 //!
 //! *Owns:* parsing, signing and checking notes, and the text form of the keys that check them.
 //! *Never:* hands out the text of a note before a signature was checked.
-//! *Spec:* C2SP signed-note, ed25519 signatures (type 0x01) only; `docs/formats/checkpoint.md`.
+//! *Spec:* C2SP signed-note; ed25519 signatures (type 0x01) here, those of witnesses in `cosignature`;
+//! `docs/formats/checkpoint.md`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,6 +27,8 @@ pub const MAX_NAME_BYTES: usize = 255;
 const ED25519: u8 = 0x01;
 const KEY_ID_BYTES: usize = 4;
 const DASH: &str = "\u{2014} ";
+
+pub(crate) type KeyIdBytes = [u8; KEY_ID_BYTES];
 
 /// The name of a note's key; for a log it is the checkpoint's origin too.
 ///
@@ -98,21 +101,35 @@ impl VerifierKey {
         &self.key
     }
 
-    /// The id that signature lines carry. Short: it finds a key, it proves nothing.
-    fn id(&self) -> [u8; KEY_ID_BYTES] {
-        let hash = Sha256::new_with_prefix(self.name.as_str())
-            .chain_update([b'\n', ED25519])
-            .chain_update(self.key.as_bytes())
-            .finalize();
-        [hash[0], hash[1], hash[2], hash[3]]
+    fn id(&self) -> KeyIdBytes {
+        key_id(&self.name, ED25519, &self.key)
     }
+}
+
+/// The id that signature lines carry. Short: it finds a key, it proves nothing.
+pub(crate) fn key_id(name: &KeyName, kind: u8, key: &PublicKey) -> KeyIdBytes {
+    let hash = Sha256::new_with_prefix(name.as_str())
+        .chain_update([b'\n', kind])
+        .chain_update(key.as_bytes())
+        .finalize();
+    [hash[0], hash[1], hash[2], hash[3]]
+}
+
+/// The text form of a key that makes signatures of one kind.
+pub(crate) fn write_key(
+    f: &mut fmt::Formatter<'_>,
+    name: &KeyName,
+    kind: u8,
+    key: &PublicKey,
+) -> fmt::Result {
+    let mut typed = vec![kind];
+    typed.extend_from_slice(key.as_bytes());
+    write!(f, "{name}+{}+{}", hex::encode(key_id(name, kind, key)), BASE64.encode(typed))
 }
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut typed = vec![ED25519];
-        typed.extend_from_slice(self.key.as_bytes());
-        write!(f, "{}+{}+{}", self.name, hex::encode(self.id()), BASE64.encode(typed))
+        write_key(f, &self.name, ED25519, &self.key)
     }
 }
 
@@ -120,11 +137,13 @@ impl FromStr for VerifierKey {
     type Err = ParseVerifierKeyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse_verifier_key(text).ok_or(ParseVerifierKeyError)
+        let (name, key) = parse_key(text, ED25519).ok_or(ParseVerifierKeyError)?;
+        Ok(Self { name, key })
     }
 }
 
-fn parse_verifier_key(text: &str) -> Option<VerifierKey> {
+/// Reads the text form of a key that makes signatures of this kind, and of no other.
+pub(crate) fn parse_key(text: &str, kind: u8) -> Option<(KeyName, PublicKey)> {
     const TYPED_KEY_TEXT_LEN: usize = 44;
     let (name, rest) = text.split_once('+')?;
     let (id, key) = rest.split_once('+')?;
@@ -132,10 +151,10 @@ fn parse_verifier_key(text: &str) -> Option<VerifierKey> {
         return None;
     }
     let typed = BASE64.decode(key).ok()?;
-    let (kind, key) = typed.split_first()?;
+    let (found, key) = typed.split_first()?;
     let key = PublicKey::from_bytes(key.try_into().ok()?).ok()?;
-    let verifier = VerifierKey::new(name.parse().ok()?, key);
-    (*kind == ED25519 && lower_hex(id)? == verifier.id()).then_some(verifier)
+    let name = name.parse().ok()?;
+    (*found == kind && lower_hex(id)? == key_id(&name, kind, &key)).then_some((name, key))
 }
 
 /// Why a note cannot be read, made or believed.
@@ -181,7 +200,7 @@ pub enum NoteError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SignatureLine {
     name: KeyName,
-    id: [u8; KEY_ID_BYTES],
+    id: KeyIdBytes,
     signature: Vec<u8>,
 }
 
@@ -202,10 +221,9 @@ impl SignedNote {
     /// When the text is empty, too long, does not end in a newline, or holds control characters.
     pub fn sign(text: &str, name: &KeyName, key: &SecretKey) -> Result<Self, NoteError> {
         let verifier = VerifierKey::new(name.clone(), key.public());
-        let mut payload = verifier.id().to_vec();
-        payload.extend_from_slice(key.sign(text.as_bytes()).as_bytes());
+        let line = write_signature(name, verifier.id(), key.sign(text.as_bytes()).as_bytes());
         // Reading back what was made holds signing to the rules of parsing.
-        let note = Self::parse(format!("{text}\n{DASH}{name} {}\n", BASE64.encode(payload)).as_bytes())?;
+        let note = Self::parse(format!("{text}\n{line}").as_bytes())?;
         if note.unverified_text() == text { Ok(note) } else { Err(NoteError::NoSignatures) }
     }
 
@@ -242,18 +260,32 @@ impl SignedNote {
     /// # Errors
     /// When no signature carries the verifier's name and id, or one that does is bad.
     pub fn verify(&self, verifier: &VerifierKey) -> Result<&str, NoteError> {
-        let id = verifier.id();
-        let mut own =
-            self.signatures.iter().filter(|line| line.name == verifier.name && line.id == id).peekable();
+        let mut own = self.signatures_by(&verifier.name, verifier.id()).peekable();
         if own.peek().is_none() {
             return Err(NoteError::NotSigned { name: verifier.name.clone() });
         }
         let text = self.unverified_text();
-        let good = own.all(|line| {
-            let signature = line.signature.as_slice().try_into().map(Signature::from_bytes);
+        let good = own.all(|signature| {
+            let signature = signature.try_into().map(Signature::from_bytes);
             signature.is_ok_and(|signature| verifier.key.verifies(text.as_bytes(), &signature))
         });
         if good { Ok(text) } else { Err(NoteError::BadSignature { name: verifier.name.clone() }) }
+    }
+
+    /// The same note with further signature lines behind its own, each ending in a newline.
+    ///
+    /// # Errors
+    /// When they are no signature lines, or too many.
+    pub fn with_signatures(&self, lines: &str) -> Result<Self, NoteError> {
+        let note = Self::parse(format!("{}{lines}", self.whole).as_bytes())?;
+        // Lines with an empty one among them would turn what is signed into text.
+        if note.text_len == self.text_len { Ok(note) } else { Err(NoteError::NoSignatures) }
+    }
+
+    /// What stands behind the id in the lines that carry this name and id.
+    pub(crate) fn signatures_by(&self, name: &KeyName, id: KeyIdBytes) -> impl Iterator<Item = &[u8]> {
+        let own = self.signatures.iter().filter(move |line| line.name == *name && line.id == id);
+        own.map(|line| line.signature.as_slice())
     }
 
     /// The text, unverified: only for checking its form.
@@ -272,6 +304,11 @@ impl fmt::Display for SignedNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.whole)
     }
+}
+
+/// A signature line, with its newline.
+pub(crate) fn write_signature(name: &KeyName, id: KeyIdBytes, signature: &[u8]) -> String {
+    format!("{DASH}{name} {}\n", BASE64.encode([&id, signature].concat()))
 }
 
 fn signature_line(line: &str) -> Option<SignatureLine> {

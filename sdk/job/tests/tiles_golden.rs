@@ -7,12 +7,14 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use signed_note::{Note, StandardVerifier, VerifierList};
-use strongroom_job::SecretKey;
-use strongroom_job::checkpoint::SignedCheckpoint;
-use strongroom_job::merkle::{Hash, LeafIndex, prove_inclusion};
+use strongroom_job::checkpoint::{Checkpoint, SignedCheckpoint};
+use strongroom_job::cosignature::{CosignerKey, attach, cosign};
+use strongroom_job::merkle::{Hash, LeafIndex, TreeSize, prove_consistency, prove_inclusion};
 use strongroom_job::note::{KeyName, VerifierKey};
 use strongroom_job::tile::{Tile, TileEdge, TileNodes, bundle, hashes};
 use strongroom_job::tlog_proof::TlogProof;
+use strongroom_job::witness::AddCheckpoint;
+use strongroom_job::{SecretKey, Timestamp};
 use tlog_tiles::{tile as their_tile, tlog};
 use zeroize::Zeroizing;
 
@@ -55,7 +57,28 @@ fn made() -> BTreeMap<String, Vec<u8>> {
     files.insert("checkpoint".to_owned(), checkpoint.to_string().into_bytes());
     files.insert("log.pub".to_owned(), format!("{}\n", VerifierKey::new(name(), key.public())).into_bytes());
     files.insert("entry-3.tlog-proof".to_owned(), proof.to_string().into_bytes());
+    witnessed(&mut files, &checkpoint.verify(&name(), &key.public()).unwrap());
     files
+}
+
+/// What two witnesses make of the checkpoint, and what the second one was asked.
+fn witnessed(files: &mut BTreeMap<String, Vec<u8>>, checkpoint: &Checkpoint) {
+    let (mut cosignatures, mut keys) = (Vec::new(), String::new());
+    for (seed, seconds) in [(0x77, 1_679_315_147), (0x78, 1_679_315_148)] {
+        let name: KeyName = format!("witness.example/w{}", seed - 0x76).parse().unwrap();
+        let key = SecretKey::from_seed(&Zeroizing::new([seed; 32]));
+        cosignatures.push(cosign(checkpoint, &name, &key, Timestamp::from_millis(seconds * 1000)));
+        keys.push_str(&format!("{}\n", CosignerKey::new(name, key.public())));
+    }
+    let old = TreeSize::new(PROVEN).unwrap();
+    let read = |tile: Tile| Ok::<_, Infallible>(files[&tile.to_string()].clone());
+    let mut nodes = TileNodes::new(checkpoint.size(), read);
+    let proof = prove_consistency(old, checkpoint.size(), |node| nodes.hash(node)).unwrap();
+    let request = AddCheckpoint::new(old, proof, checkpoint.signed().clone());
+    let cosigned = attach(checkpoint, &cosignatures).unwrap();
+    files.insert("checkpoint.cosigned".to_owned(), cosigned.to_string().into_bytes());
+    files.insert("witnesses.pub".to_owned(), keys.into_bytes());
+    files.insert("from-3.add-checkpoint".to_owned(), request.to_string().into_bytes());
 }
 
 fn golden() -> PathBuf {

@@ -21,7 +21,7 @@ use strongroom_job::note::VerifierKey;
 use strongroom_job::tile::{Content, TILE_WIDTH, Tile, TileEdge, bundle, hashes};
 
 use super::durable::names;
-use super::files::{CHECKPOINT, FileError, Files, LOG_PUB, check_key};
+use super::files::{CHECKPOINT, COSIGNED, FileError, Files, LOG_PUB, check_key};
 use super::leftovers::partial_dir;
 use blame::Mismatch;
 use finding::Findings;
@@ -44,6 +44,9 @@ pub struct Options {
 pub struct Verified {
     /// What was verified: size, root and the signature over them.
     pub checkpoint: Checkpoint,
+    /// The checkpoint in `checkpoint.cosigned`, if there is one: signed by the log, and the log begins with its tree. Who
+    /// cosigned it was not checked.
+    pub cosigned: Option<Checkpoint>,
     /// Who signed.
     pub verifier: VerifierKey,
     /// How many files were compared.
@@ -93,8 +96,12 @@ pub fn verify_dir(
     let verifier = files.verifier()?;
     check_key(&verifier, options.key.as_ref())
         .map_err(|error| Finding::new(LOG_PUB, Problem::WrongKey(error.to_string())))?;
+    // Before the checkpoint: while a host writes, it is never ahead of it.
+    let cosigned = files.cosigned(&verifier)?;
     let checkpoint = files.checkpoint(&verifier)?;
-    if let Some(known) = options.known.filter(|known| known.size > checkpoint.size()) {
+    let known = options.known.iter().map(|known| (CHECKPOINT, *known));
+    let known: Vec<_> = known.chain(cosigned.iter().map(|cosigned| (COSIGNED, *cosigned.head()))).collect();
+    if let Some((_, known)) = known.iter().find(|(_, known)| known.size > checkpoint.size()) {
         let problem = Problem::Shrank { size: checkpoint.size(), seen: known.size };
         return Err(Finding::new(CHECKPOINT, problem).into());
     }
@@ -102,11 +109,12 @@ pub fn verify_dir(
     let mut check = Check {
         files: &files,
         options,
+        known,
         signed: *checkpoint.head(),
         edge: TileEdge::new(),
         mismatches: Vec::new(),
         findings: Findings::default(),
-        compared: 2,
+        compared: 2 + u64::from(cosigned.is_some()),
     };
     observer.started(checkpoint.size());
     if check.entries(observer) {
@@ -116,13 +124,15 @@ pub fn verify_dir(
     let unpublished = walk::walk(&files, checkpoint.size(), options.live, &mut check.findings);
     let compared = check.compared;
     check.findings.finish()?;
-    Ok(Verified { checkpoint, verifier, files: compared, unpublished })
+    Ok(Verified { checkpoint, cosigned, verifier, files: compared, unpublished })
 }
 
 /// One verification on its way.
 struct Check<'a> {
     files: &'a Files,
     options: &'a Options,
+    /// Trees that the log must begin with, and the file that is wrong when it does not.
+    known: Vec<(&'static str, TreeHead)>,
     signed: TreeHead,
     /// The tree as the entries give it.
     edge: TileEdge,
@@ -235,11 +245,12 @@ impl Check<'_> {
         }
     }
 
-    /// Compares the tree with the one that the caller knows, when it has grown to that size.
+    /// Compares the tree with those that are known, when it has grown to their size.
     fn check_known(&mut self) {
-        let Some(known) = self.options.known.filter(|known| known.size == self.edge.size()) else { return };
-        if self.edge.head() != known {
-            self.findings.push(Finding::new(CHECKPOINT, Problem::OtherHistory { size: known.size }));
+        for (file, known) in self.known.iter().filter(|(_, known)| known.size == self.edge.size()) {
+            if self.edge.head() != *known {
+                self.findings.push(Finding::new(*file, Problem::OtherHistory { size: known.size }));
+            }
         }
     }
 

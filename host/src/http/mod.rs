@@ -1,0 +1,17 @@
+//! HTTP/1.1, as little of it as the log needs: files for readers of the log, questions to witnesses, answers of a witness.
+//!
+//! `server` takes connections and hands each request, read whole and within bounds, to an [`Answer`]; `client` asks one
+//! question; `address` says whom. What is asked and answered is plain values: nobody else names the library below.
+//!
+//! *Owns:* sockets, connections and their bounds. *Never:* a key, a log, a job: nothing of a guest is reached from here, and no guest
+//! reaches this (its requests go through `strongroom-runtime`).
+//! *Spec:* RFC 9112, by hyper.
+
+mod address;
+mod client;
+mod server;
+mod stream;
+
+pub use address::{ParsePrefixError, Prefix};
+pub(crate) use client::{PostError, post};
+pub(crate) use server::{Answer, Asked, Body, Listening, Method, Reply};

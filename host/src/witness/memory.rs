@@ -1,0 +1,203 @@
+//! What a witness remembers: of each log, the last checkpoint that it cosigned.
+//!
+//! *Owns:* the files below `DIR/logs`, the witness's key, and the order of things: judge, write, sync, answer, one request at a time.
+//! *Crash:* a file is the old one or the new one, whole. If it is the new one and nobody was told, the log asks again, is told the size
+//! (409), and gets the same head cosigned. After a failed write it is not known which one a power cut would leave, so nothing
+//! more is cosigned of that log until the file is read again, at the next start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+use strongroom_job::SecretKey;
+use strongroom_job::Timestamp;
+use strongroom_job::checkpoint::{CheckpointError, SignedCheckpoint};
+use strongroom_job::cosignature::{CosignerKey, attach, cosign};
+use strongroom_job::merkle::TreeHead;
+use strongroom_job::note::{KeyName, MAX_NOTE_BYTES, NoteError, VerifierKey};
+use strongroom_job::witness::{AddCheckpoint, WitnessRefusal, never_seen};
+
+use crate::clock::Clock;
+use crate::home::HomeError;
+use crate::home::place::{private_directory, replace};
+
+use super::MAX_LOGS;
+
+/// The memory, and the key that speaks for it.
+#[derive(Debug)]
+pub struct Memory {
+    name: KeyName,
+    key: SecretKey,
+    clock: Clock,
+    /// By the SHA-256 of their origins, in hex. One lock for all: between a judgement and the end of its write, nothing else is judged.
+    logs: Mutex<BTreeMap<String, Known>>,
+}
+
+/// One log.
+#[derive(Debug)]
+struct Known {
+    log: VerifierKey,
+    file: PathBuf,
+    latest: TreeHead,
+    /// The file's content, if there is one.
+    cosigned: Option<String>,
+    /// Set while file and `latest` may differ: until the next start, when a write failed.
+    broken: bool,
+}
+
+/// Why a witness cannot be started with its memory. It never begins anew by itself: that would be forgetting.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// A file cannot be read.
+    #[error("{}: {error}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A file holds no checkpoint that this witness cosigned.
+    #[error(
+        "{}: not a checkpoint of {log} that this witness cosigned: {problem}. Restore the newest copy; with an older one, or none, it could \
+         cosign a second history",
+        .path.display()
+    )]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// Whose.
+        log: KeyName,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Two keys for one log.
+    #[error("the log {0} is named twice, with different keys")]
+    Twice(KeyName),
+    /// More than it has room for.
+    #[error("{0} logs are named; a witness knows at most {MAX_LOGS}")]
+    TooMany(usize),
+}
+
+/// Why a checkpoint was not cosigned.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCosigned {
+    /// Nobody told the witness of this log.
+    #[error("this witness does not know the log {0}")]
+    UnknownLog(KeyName),
+    /// The request is refused.
+    #[error(transparent)]
+    Refused(#[from] WitnessRefusal),
+    /// It carries more signatures than can be kept.
+    #[error(transparent)]
+    Form(#[from] CheckpointError),
+    /// The disk.
+    #[error("this witness cannot write: {0}")]
+    Disk(String),
+}
+
+impl Memory {
+    /// Reads what `dir` remembers of `logs`.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not what this witness wrote, or a log is named with two keys.
+    pub fn open(
+        dir: &Path,
+        name: KeyName,
+        key: SecretKey,
+        logs: Vec<VerifierKey>,
+    ) -> Result<Self, MemoryError> {
+        if logs.len() > MAX_LOGS {
+            return Err(MemoryError::TooMany(logs.len()));
+        }
+        let dir = dir.join("logs");
+        private_directory(&dir)?;
+        let own = CosignerKey::new(name.clone(), key.public());
+        let mut known = BTreeMap::new();
+        let mut newest = Timestamp::from_millis(0);
+        for log in logs {
+            let hash = origin_hash(log.name());
+            let file = dir.join(&hash);
+            let (latest, cosigned, time) = match read(&file, &log, &own)? {
+                Some((head, text, time)) => (head, Some(text), time),
+                None => (never_seen(), None, newest),
+            };
+            newest = newest.max(time);
+            let one = Known { log: log.clone(), file, latest, cosigned, broken: false };
+            let earlier = known.insert(hash, one);
+            if earlier.is_some_and(|earlier| earlier.log != log) {
+                return Err(MemoryError::Twice(log.name().clone()));
+            }
+        }
+        Ok(Self { name, key, clock: Clock::not_before(newest), logs: Mutex::new(known) })
+    }
+
+    /// The key that checks what this witness signs.
+    #[must_use]
+    pub fn public(&self) -> CosignerKey {
+        CosignerKey::new(self.name.clone(), self.key.public())
+    }
+
+    /// Cosigns what `request` asks for, if it may, and gives the signature line. Durable on return. Blocks.
+    ///
+    /// # Errors
+    /// When the log is not known, the request is refused, or the disk fails.
+    pub fn cosign(&self, request: AddCheckpoint) -> Result<String, NotCosigned> {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        let origin = request.unverified().unverified_origin();
+        let Some(known) = logs.get_mut(&origin_hash(origin)) else {
+            return Err(NotCosigned::UnknownLog(origin.clone()));
+        };
+        if known.broken {
+            return Err(NotCosigned::Disk("an earlier write failed; it has to be started again".into()));
+        }
+        let checkpoint = request.judge(&known.log, &known.latest)?;
+        let cosignature = cosign(&checkpoint, &self.name, &self.key, self.clock.now());
+        let text = attach(&checkpoint, std::slice::from_ref(&cosignature))?.to_string();
+        known.broken = true;
+        // A crash behind this leaves the new file or the old one, and nobody was told either way.
+        replace(&known.file, text.as_bytes()).map_err(|error| NotCosigned::Disk(error.to_string()))?;
+        known.broken = false;
+        known.latest = *checkpoint.head();
+        known.cosigned = Some(text);
+        Ok(cosignature.line().to_owned())
+    }
+
+    /// The last checkpoint that was cosigned of the log whose origin has this SHA-256, in lowercase hex.
+    pub(super) fn latest(&self, hash: &str) -> Option<String> {
+        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.get(hash)?.cosigned.clone()
+    }
+}
+
+fn origin_hash(origin: &KeyName) -> String {
+    hex::encode(Sha256::digest(origin.as_str()))
+}
+
+/// What the file says, if there is one.
+fn read(
+    file: &Path,
+    log: &VerifierKey,
+    own: &CosignerKey,
+) -> Result<Option<(TreeHead, String, Timestamp)>, MemoryError> {
+    let failed = |error| MemoryError::Read { path: file.into(), error };
+    let length = match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        metadata => metadata.map_err(failed)?.len(),
+    };
+    if length > MAX_NOTE_BYTES as u64 {
+        return Err(failed(io::ErrorKind::FileTooLarge.into()));
+    }
+    let bytes = fs::read(file).map_err(failed)?;
+    let damaged =
+        |problem: String| MemoryError::Damaged { path: file.into(), log: log.name().clone(), problem };
+    let signed = SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify(log.name(), log.key()));
+    let checkpoint = signed.map_err(|error| damaged(error.to_string()))?;
+    let cosignature = own.find(&checkpoint).map_err(|error: NoteError| damaged(error.to_string()))?;
+    Ok(Some((*checkpoint.head(), checkpoint.signed().to_string(), cosignature.time())))
+}
