@@ -8,7 +8,8 @@
 //! 4. [`store`] commits it, with its audit record, durably, before the client is told;
 //! 5. [`dispatch`] starts it when [`schedule`] says that it is its turn, and runs it in the sandbox of `strongroom-runtime`;
 //! 6. [`lifecycle`] says which state follows, and [`store`] commits that, again with its record;
-//! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints.
+//! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints;
+//! 8. [`forward`] sends what is published elsewhere as well.
 //!
 //! [`compile`] turns modules into machine code, in a process that may take so much and no more.
 //! [`retention`] says which jobs that are over go.
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod compile;
 pub mod config;
 pub mod dispatch;
+pub mod forward;
 pub mod home;
 pub mod host;
 pub mod intake;

@@ -18,6 +18,7 @@ mod escape;
 mod exit;
 mod fetch;
 mod flow;
+mod forwarded;
 mod init;
 mod inspect;
 mod job;

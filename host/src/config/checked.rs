@@ -9,6 +9,7 @@ use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
 
 use strongroom_runtime::TlsRoots;
 
+use super::forward;
 use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
 use super::roots;
@@ -32,6 +33,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let http_roots = http_roots(&mut top)?;
     let principals = principals(&mut top, &volumes)?;
     let tenants = sharing::tenants(&mut top, &principals)?;
+    let forwards = forward::check(&mut top)?;
     top.finish()?;
     Ok(Config {
         listen,
@@ -45,6 +47,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         bounds,
         retention,
         http_roots,
+        forwards,
         digest: Digest::of(text),
     })
 }

@@ -5,11 +5,12 @@
 
 use super::Config;
 use super::example::LISTEN;
+use super::forward::ROTATE_BYTES;
 use super::knobs::{KNOBS, Knob, QUEUE_BURST, RULES};
 use super::raw::{Fault, Section, Source, written_text};
 
-/// Where the only list of tables stands.
-const PRINCIPALS: &str = "principals[";
+/// How the keys of lists of tables begin.
+const LISTS: [&str; 2] = ["principals[", "forward["];
 
 /// One value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,24 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
             say(&mut settings, &mut principal, list, Some("[]".into()));
         }
     }
+    forwards(&mut settings, &mut top)?;
     Ok(settings)
+}
+
+/// Where the audit log goes. What is for files only is told of files only: elsewhere, these keys are refused.
+fn forwards(settings: &mut Vec<Setting>, top: &mut Section<'_>) -> Result<(), Fault> {
+    for forward in top.take("forward").map_or_else(|| Ok(Vec::new()), super::raw::Value::list)? {
+        let mut forward = forward.section()?;
+        say(settings, &mut forward, "name", None);
+        let to = settings.len();
+        say(settings, &mut forward, "to", None);
+        let is_file = settings[to].value.as_deref().is_some_and(|to| to.starts_with("\"file:"));
+        say(settings, &mut forward, "from", Some(written_text("start")));
+        say(settings, &mut forward, "ca_file", None);
+        say(settings, &mut forward, "rotate_bytes", is_file.then(|| ROTATE_BYTES.to_string()));
+        say(settings, &mut forward, "keep", None);
+    }
+    Ok(())
 }
 
 /// What queues and tenants share by, and the labels.
@@ -106,13 +124,15 @@ pub(super) fn file(settings: &[Setting]) -> String {
     let mut text = String::new();
     let mut block = "";
     for Setting { key, value, line } in settings {
-        let (of, key) = match key.split_once("].").filter(|(of, _)| of.starts_with(PRINCIPALS)) {
+        let in_list = |of: &str| LISTS.iter().any(|list| of.starts_with(list));
+        let (of, key) = match key.split_once("].").filter(|(of, _)| in_list(of)) {
             Some((of, rest)) => (of, rest),
             None => ("", key.as_str()),
         };
         if of != block {
             block = of;
-            text.push_str("\n[[principals]]\n");
+            let list = of.split('[').next().unwrap_or(of);
+            text.push_str(&format!("\n[[{list}]]\n"));
         }
         let told = match value {
             Some(value) => format!("{key} = {value}"),

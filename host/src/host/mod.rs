@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::compile::{Cache, Compiler, Loader};
 use crate::config::Config;
 use crate::dispatch::{Board, Dispatcher, OwnPolicy, Places};
+use crate::forward::{Forwarders, Source};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::intake::{BindError, Intake};
 use crate::lifecycle;
@@ -50,6 +51,7 @@ pub struct Host {
     service: Arc<HostService>,
     threads: Threads,
     publisher: Publisher,
+    forwarders: Forwarders,
     closing: Closing,
     dispatching: JoinHandle<()>,
     serving: JoinHandle<()>,
@@ -114,6 +116,9 @@ pub enum StartError {
     /// The listening address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The directory of cursors, or a thread that forwards.
+    #[error("the audit log cannot be forwarded: {0}")]
+    Forward(#[source] std::io::Error),
     /// A thread or a runtime.
     #[error("the operating system refuses a thread: {0}")]
     Threads(#[source] std::io::Error),
@@ -158,6 +163,9 @@ impl Host {
         let listener = Box::new(move |effects| heard.hear(effects));
         let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
         let publisher = Publisher::start(log, store.clone()).map_err(StartError::Threads)?;
+        let source =
+            Source { home: home.dir().to_owned(), key: log_public, published: publisher.published() };
+        let forwarders = Forwarders::start(&config.forwards, &source).map_err(StartError::Forward)?;
 
         let started = Event::HostStarted {
             host: key,
@@ -208,6 +216,7 @@ impl Host {
             service,
             threads,
             publisher,
+            forwarders,
             closing,
             dispatching,
             serving,
@@ -250,6 +259,7 @@ impl Host {
             service,
             threads,
             publisher,
+            forwarders,
             closing,
             dispatching,
             serving,
@@ -290,6 +300,7 @@ impl Host {
         drop(dispatching.await);
         let finished = tokio::task::spawn_blocking(move || {
             publisher.stop();
+            forwarders.stop();
             threads.stop(GUEST_THREADS);
             drop(dispatcher);
             drop(service);
