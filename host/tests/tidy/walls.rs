@@ -111,8 +111,27 @@ const WALLS: &[Wall] = &[
     Wall {
         inside: &["host/src"],
         except: &["host/src/intake"],
-        banned: &["quinn", "rustls"],
+        banned: &["quinn"],
         why: "only intake speaks QUIC",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &["host/src/intake", "host/src/forward/tls.rs"],
+        banned: &["rustls", "tokio_rustls", "webpki_roots"],
+        why: "intake decides whom clients are, forward/tls.rs which receivers of the log are trusted, and nobody else",
+    },
+    Wall {
+        inside: &["host/src/forward"],
+        except: &[],
+        banned: &[
+            "crate::store",
+            "crate::dispatch",
+            "crate::intake",
+            "crate::host",
+            "crate::publisher",
+            "crate::audit::writer",
+        ],
+        why: "a forwarder reads the published log, as anybody could",
     },
     Wall {
         inside: &["host/src"],
@@ -174,14 +193,21 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         inside: &["host/src"],
-        except: &["host/src/cli", "host/src/schedule/cron.rs"],
+        // Syslog writes times for people.
+        except: &["host/src/cli", "host/src/schedule/cron.rs", "host/src/forward/syslog.rs"],
         banned: &["jiff", "croner"],
-        why: "calendars are for people; only cron.rs and the command line have one",
+        why: "calendars are for people; only cron.rs, syslog.rs and the command line have one",
     },
     Wall {
         inside: &["host/src"],
-        // Rows; live.json; the word for a state; what a compiler is asked, and its refusals. The derive on `AdmittedJob` is of use to whoever can call one of these.
-        except: &["host/src/store", "host/src/home/lock.rs", "host/src/cli/job.rs", "host/src/compile"],
+        // Rows; live.json; the word for a state; what a compiler is asked, and its refusals; a collector's answer. The derive on `AdmittedJob` is of use to whoever can call one of these.
+        except: &[
+            "host/src/store",
+            "host/src/home/lock.rs",
+            "host/src/cli/job.rs",
+            "host/src/compile",
+            "host/src/forward/otlp.rs",
+        ],
         banned: &[
             "serde_json::from_slice",
             "serde_json::from_str",
@@ -295,6 +321,8 @@ pub(crate) const PLANTED: &[(&str, &str, &str)] = &[
     ("host/src/schedule/planted.rs", "fn f() { std::time::Instant::now(); }", "pure"),
     ("host/src/retention.rs", "use crate::store::Store;", "crate::store"),
     ("host/src/dispatch/planted.rs", "fn f(c: quinn::Connection) {}", "QUIC"),
+    ("host/src/forward/planted.rs", "use tokio_rustls::TlsConnector;", "trusted"),
+    ("host/src/forward/planted.rs", "use crate::store::Store;", "as anybody could"),
     ("host/src/audit/planted.rs", "use sled as s;\nuse sled::Db;", "sled"),
     ("host/src/dispatch/planted.rs", "fn f() { sandbox::Grant::none(); }", "grant"),
     ("host/src/cli/planted.rs", "use strongroom_runtime::{Engine, Grant};", "grant"),
