@@ -7,6 +7,7 @@
 //! DIR/lock                     held by the one host of the directory
 //! DIR/live.json                where that host listens, while it does
 //! DIR/keys/secrets.key, DIR/secrets/    secrets for jobs, encrypted (`secrets`)
+//! DIR/forward/NAME.cursor      how far each destination of the audit log is (`forward`)
 //! DIR/state/ audit/ blobs/ tmp/ scratch/    the host's
 //! DIR/cache/                   compiled modules, under keys/cache.key; both made anew when they are not there
 //! ```

@@ -10,6 +10,7 @@
 //! 6. [`lifecycle`] says which state follows, and [`store`] commits that, again with its record;
 //! 7. `publisher` brings the records into the Merkle tree of [`audit`], and signs checkpoints;
 //! 8. `cosigning` has witnesses cosign them, and `log_server` shows the log to whoever asks.
+//! 8. [`forward`] sends what is published elsewhere as well.
 //!
 //! [`witness`] cosigns the checkpoints of other hosts' logs.
 //! [`compile`] turns modules into machine code, in a process that may take so much and no more.
@@ -29,6 +30,7 @@ pub mod compile;
 pub mod config;
 mod cosigning;
 pub mod dispatch;
+pub mod forward;
 pub mod home;
 pub mod host;
 mod http;

@@ -92,24 +92,31 @@ pub(crate) struct Publisher {
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
     failed: watch::Receiver<Option<String>>,
+    published: watch::Receiver<u64>,
 }
 
 impl Publisher {
     pub(crate) fn start(log: Log, store: Store) -> std::io::Result<Self> {
         let (stop, stopped) = sync_channel(1);
         let (failing, failed) = watch::channel(None);
+        let (publishing, published) = watch::channel(log.size().get());
         let thread = std::thread::Builder::new().name("audit-publisher".into()).spawn(move || {
-            if let Err(error) = run(log, &store, &stopped) {
+            if let Err(error) = run(log, &store, &stopped, &publishing) {
                 tracing::error!(%error, "the audit log cannot be published; the host stops");
                 failing.send_replace(Some(format!("the audit log cannot be published: {error}")));
             }
         })?;
-        Ok(Self { stop, thread, failed })
+        Ok(Self { stop, thread, failed, published })
     }
 
     /// Waits until publishing fails. The host must stop then.
     pub(crate) fn failed(&self) -> watch::Receiver<Option<String>> {
         self.failed.clone()
+    }
+
+    /// The size of the log, which changes with every publication.
+    pub(crate) fn published(&self) -> watch::Receiver<u64> {
+        self.published.clone()
     }
 
     /// Publishes what is left and ends. Blocks.
@@ -132,10 +139,17 @@ enum RunError {
     Missing(u64),
 }
 
-fn run(mut log: Log, store: &Store, stopped: &Receiver<()>) -> Result<(), RunError> {
+fn run(
+    mut log: Log,
+    store: &Store,
+    stopped: &Receiver<()>,
+    publishing: &watch::Sender<u64>,
+) -> Result<(), RunError> {
     loop {
         let last_round = !matches!(stopped.recv_timeout(INTERVAL), Err(RecvTimeoutError::Timeout));
         publish(&mut log, store)?;
+        let size = log.size().get();
+        publishing.send_if_modified(|told| std::mem::replace(told, size) != size);
         if last_round {
             return Ok(());
         }

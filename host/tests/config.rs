@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use strongroom::config::{Config, KNOBS, Knob, QueueRules, RULES, Rate, Retention, Setting, TenantRules};
+use strongroom::config::{
+    Begin, Config, ForwardTo, KNOBS, Knob, MAX_FORWARDS, QueueRules, RULES, Rate, Retention, Setting,
+    TenantRules,
+};
 use strongroom_job::{Access, Limits, Name, PublicKey};
 
 const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
@@ -535,4 +538,61 @@ fn the_comments_of_the_example_are_good_lines() {
             knob.key
         );
     }
+}
+
+// Red with a key left out of `settings::forwards`, with `rotate_bytes` told of what is no file, and without the check of each kind's keys.
+#[test]
+fn where_the_log_goes_is_read_shown_and_refused() {
+    let text = format!(
+        "{ORIGIN}[[forward]]\nname = \"siem\"\nto = \"syslog+tls://logs.example.com:6514\"\n\n[[forward]]\nname = \"copy\"\n\
+         to = \"file:///srv/copy.jsonl\"\nfrom = \"now\"\nrotate_bytes = 65536\nkeep = 3\n"
+    );
+    let config = parse(&text);
+    let [siem, copy] = config.forwards.as_slice() else { panic!("{:?}", config.forwards) };
+    assert_eq!((siem.name.as_str(), siem.from), ("siem", Begin::Start));
+    assert_eq!(siem.to.to_string(), "syslog+tls://logs.example.com:6514");
+    let ForwardTo::File(rules) = &copy.to else { panic!("{copy:?}") };
+    assert_eq!((copy.from, rules.rotate_bytes, rules.keep), (Begin::Now, 65_536, Some(3)));
+    let mut again = parse(&shown(&text));
+    again.digest = config.digest;
+    assert_eq!(again, config, "{}", shown(&text));
+    assert!(parse(ORIGIN).forwards.is_empty(), "the log goes nowhere unless somebody says so");
+
+    let line = |rest: &str| fault(&format!("{ORIGIN}[[forward]]\n{rest}"));
+    for (rest, says) in [
+        ("to = \"file:///x\"\n", "2: name is missing"),
+        ("name = \"a\"\n", "2: to is missing"),
+        ("name = \"a/b\"\nto = \"file:///x\"\n", "3: forward[0].name"),
+        ("name = \"a\"\nto = \"http://x:1\"\n", "4: forward[0].to: expected syslog+tls://HOST:PORT"),
+        ("name = \"a\"\nto = \"syslog+tcp://x\"\n", "and a port from 1 to 65535, usually 601"),
+        ("name = \"a\"\nto = \"file://x\"\n", "an absolute path"),
+        ("name = \"a\"\nto = \"file:///x\"\nform = \"now\"\n", "did you mean \"from\"?"),
+        (
+            "name = \"a\"\nto = \"file:///x\"\nfrom = \"end\"\n",
+            "expected \"start\" or \"now\", found \"end\"",
+        ),
+        ("name = \"a\"\nto = \"file:///x\"\nkeep = 0\n", "0 is out of range"),
+        ("name = \"a\"\nto = \"file:///x\"\nrotate_bytes = 1\n", "1 is out of range"),
+        (
+            "name = \"a\"\nto = \"file:///x\"\nca_file = \"/x\"\n",
+            "is for destinations that begin with syslog+tls://",
+        ),
+        (
+            "name = \"a\"\nto = \"syslog+udp://x:514\"\nkeep = 1\n",
+            "is for destinations that begin with file://",
+        ),
+        ("name = \"a\"\nto = \"syslog+tls://x:514\"\nca_file = \"x\"\n", "must be an absolute path"),
+        (
+            "name = \"a\"\nto = \"file:///x\"\n[[forward]]\nname = \"a\"\nto = \"file:///y\"\n",
+            "6: forward[1].name: an earlier destination is called a too",
+        ),
+    ] {
+        let fault = line(rest);
+        assert!(fault.contains(says), "{rest}: {fault}");
+    }
+    assert!(fault(&format!("{ORIGIN}forward = 7\n")).contains("expected a list"));
+    let many: String = (0..=MAX_FORWARDS)
+        .map(|n| format!("[[forward]]\nname = \"a{n}\"\nto = \"file:///x{n}\"\n"))
+        .collect();
+    assert!(fault(&format!("{ORIGIN}{many}")).contains("at most 16 destinations"));
 }

@@ -98,6 +98,9 @@ fn the_other_how_tos_work_as_described() {
         said.out().contains("cosigned all ") && said.out().contains("strongroom.invalid/witness/"),
         "{said:?}"
     );
+    let said = run("docs/how-to/forward-the-log.md").exits(0);
+    assert!(said.out().contains(r#"{"index":0,"record":{"v":1,"#), "{said:?}");
+    assert!(said.out().contains(", 0 behind"), "{said:?}");
     let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -111,6 +114,7 @@ fn the_other_how_tos_work_as_described() {
     found.sort();
     let run = [
         "check-the-log",
+        "forward-the-log",
         "learn-what-a-module-needs",
         "let-somebody-submit",
         "queues-and-fairness",

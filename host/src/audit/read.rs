@@ -7,7 +7,9 @@ use std::path::Path;
 
 use strongroom_job::PublicKey;
 use strongroom_job::checkpoint::Checkpoint;
-use strongroom_job::merkle::{Hash, LeafIndex, ProveError, TreeSize, prove_consistency, prove_inclusion};
+use strongroom_job::merkle::{
+    Hash, LeafIndex, ProveError, RightEdge, TreeHead, TreeSize, prove_consistency, prove_inclusion,
+};
 use strongroom_job::note::VerifierKey;
 use strongroom_job::tile::{NodeError, Tile, TileNodes, bundle};
 use strongroom_job::tlog_proof::{TlogProof, TlogProofError};
@@ -128,6 +130,24 @@ impl LogReader {
             Err(_) => true,
         });
         Ok(found.transpose()?)
+    }
+
+    /// Whether the log begins with a tree that was seen earlier. Reads O(log n) tiles.
+    ///
+    /// # Errors
+    /// When a tile on the way cannot be read.
+    pub fn begins_with(&self, seen: &TreeHead) -> Result<bool, ReadError> {
+        let size = self.checkpoint.size();
+        let Some(last) = seen.size.last() else { return Ok(true) };
+        if seen.size > size {
+            return Ok(false);
+        }
+        let mut nodes = TileNodes::new(size, |tile| self.files.tile_or_full(tile));
+        let edge = RightEdge::restore(seen.size, |node| nodes.hash(node)).map_err(|error| match error {
+            NodeError::Read(file) => ReadError::File(file),
+            other => ReadError::Unprovable { index: last, problem: other.to_string() },
+        })?;
+        Ok(edge.head() == *seen)
     }
 
     /// The proof that entry `index` is in the log, and the entry. Checked before it is returned.

@@ -18,6 +18,7 @@ use super::console::Console;
 use super::cosigned::{Cosigned, QuorumArgs};
 use super::escape::line;
 use super::exit::{Exit, Failure};
+use super::forwarded::forwarded;
 use super::view::time;
 use super::{Common, progress};
 
@@ -32,6 +33,8 @@ pub(super) enum AuditCommand {
     Prove(ProveArgs),
     /// Copy the log to a new directory, verified
     Export(ExportArgs),
+    /// Tell how far the log has been forwarded to each destination of the configuration
+    Forwarded(LogArgs),
 }
 
 #[derive(Args, Debug)]
@@ -115,6 +118,10 @@ pub(super) fn audit(common: &Common, command: AuditCommand, console: &Console) -
         }
         AuditCommand::Prove(args) => prove(&Place::of(common, None, &args.log)?, args.subject, console),
         AuditCommand::Export(args) => export(&Place::of(common, None, &args.log)?, &args.to, console),
+        AuditCommand::Forwarded(log) => {
+            let place = Place::of(common, None, &log)?;
+            forwarded(&common.directory()?, place.key.as_ref(), console)
+        }
     }
 }
 

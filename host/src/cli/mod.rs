@@ -19,6 +19,7 @@ mod escape;
 mod exit;
 mod fetch;
 mod flow;
+mod forwarded;
 mod init;
 mod inspect;
 mod job;

@@ -9,6 +9,7 @@ use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
 
 use strongroom_runtime::TlsRoots;
 
+use super::forward;
 use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
 use super::roots;
@@ -35,6 +36,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let serve_log = witnesses::serve_log(&mut top)?;
     let (witnesses, witness_quorum) = witnesses::witnesses(&mut top)?;
     let tenants = sharing::tenants(&mut top, &principals)?;
+    let forwards = forward::check(&mut top)?;
     top.finish()?;
     Ok(Config {
         listen,
@@ -51,6 +53,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         witnesses,
         witness_quorum,
         http_roots,
+        forwards,
         digest: Digest::of(text),
     })
 }

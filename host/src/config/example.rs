@@ -96,6 +96,19 @@ operator = true
 # http = ["https://example.com/data", "PUT,POST https://api.example.com/v1"]
 # Secrets have no shortcut: each that a job may ask for stands here. `strongroom secret set NAME` stores one.
 # secrets = ["api-token"]
+
+# Where else the audit log goes: docs/how-to/forward-the-log.md. What cannot be sent waits in the log and keeps no job waiting.
+# [[forward]]
+# name = "siem"
+# to = "syslog+tls://logs.example.com:6514"
+# from = "start"
+# ca_file = "/etc/ssl/private-ca.pem"
+#
+# [[forward]]
+# name = "copy"
+# to = "file:///var/log/strongroom.jsonl"
+# rotate_bytes = 104857600
+# keep = 10
 "#
     );
     text

@@ -2,7 +2,7 @@
 //!
 //! The road of a file: `raw` turns bytes into tables whose keys and values know their line; `checked` asks those
 //! tables for each key that exists, refuses what is left over, and builds a [`Config`]; `sharing` does the same for what
-//! queues and tenants share by. `knobs` has every number: default, range, unit, worst case. `settings` tells a whole
+//! queues and tenants share by, `forward` for where the audit log goes. `knobs` has every number: default, range, unit, worst case. `settings` tells a whole
 //! configuration back, for `strongroom config show`.
 //!
 //! *Owns:* `strongroom.toml`, its keys and its error texts.
@@ -11,6 +11,7 @@
 
 mod checked;
 mod example;
+mod forward;
 mod knobs;
 mod raw;
 mod roots;
@@ -29,6 +30,7 @@ use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Na
 use strongroom_runtime::TlsRoots;
 
 pub use crate::http::{ParsePrefixError, Prefix};
+pub use forward::{Begin, FileRules, Forward, ForwardTo, MAX_FORWARDS, ParseDestinationError, Server};
 pub use knobs::{KNOBS, Knob, RULES};
 pub use raw::Fault;
 pub use rules::{QueueRules, Rate, TenantRules};
@@ -68,6 +70,8 @@ pub struct Config {
     pub witness_quorum: usize,
     /// Whom outgoing HTTPS of jobs trusts.
     pub http_roots: TlsRoots,
+    /// Where else the audit log goes. Names are unique.
+    pub forwards: Vec<Forward>,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
 }

@@ -5,11 +5,12 @@
 
 use super::Config;
 use super::example::LISTEN;
+use super::forward::ROTATE_BYTES;
 use super::knobs::{KNOBS, Knob, QUEUE_BURST, RULES};
 use super::raw::{Fault, Section, Source, written_text};
 
 /// The lists of tables.
-const LISTS: [&str; 2] = ["principals", "witnesses"];
+const LISTS: [&str; 3] = ["principals", "witnesses", "forward"];
 
 /// One value in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +61,24 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
         say(&mut settings, &mut witness, "key", None);
         say(&mut settings, &mut witness, "url", None);
     }
+    forwards(&mut settings, &mut top)?;
     Ok(settings)
+}
+
+/// Where the audit log goes. What is for files only is told of files only: elsewhere, these keys are refused.
+fn forwards(settings: &mut Vec<Setting>, top: &mut Section<'_>) -> Result<(), Fault> {
+    for forward in top.take("forward").map_or_else(|| Ok(Vec::new()), super::raw::Value::list)? {
+        let mut forward = forward.section()?;
+        say(settings, &mut forward, "name", None);
+        let to = settings.len();
+        say(settings, &mut forward, "to", None);
+        let is_file = settings[to].value.as_deref().is_some_and(|to| to.starts_with("\"file:"));
+        say(settings, &mut forward, "from", Some(written_text("start")));
+        say(settings, &mut forward, "ca_file", None);
+        say(settings, &mut forward, "rotate_bytes", is_file.then(|| ROTATE_BYTES.to_string()));
+        say(settings, &mut forward, "keep", None);
+    }
+    Ok(())
 }
 
 /// What queues and tenants share by, and the labels.

@@ -28,6 +28,7 @@ use crate::compile::{Cache, Compiler, Loader};
 use crate::config::Config;
 use crate::cosigning::Cosigning;
 use crate::dispatch::{Board, Dispatcher, OwnPolicy, Places};
+use crate::forward::{Forwarders, Source};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::http::Listening;
 use crate::intake::{BindError, Intake};
@@ -55,6 +56,7 @@ pub struct Host {
     publisher: Publisher,
     cosigning: Option<Cosigning>,
     log_server: Option<Listening>,
+    forwarders: Forwarders,
     closing: Closing,
     dispatching: JoinHandle<()>,
     serving: JoinHandle<()>,
@@ -127,6 +129,9 @@ pub enum StartError {
         /// The reason.
         error: std::io::Error,
     },
+    /// The directory of cursors, or a thread that forwards.
+    #[error("the audit log cannot be forwarded: {0}")]
+    Forward(#[source] std::io::Error),
     /// A thread or a runtime.
     #[error("the operating system refuses a thread: {0}")]
     Threads(#[source] std::io::Error),
@@ -175,6 +180,9 @@ impl Host {
         let publisher = Publisher::start(log, store.clone()).map_err(StartError::Threads)?;
         let cosigning = (!config.witnesses.is_empty())
             .then(|| Cosigning::start(&home.audit(), log_verifier, &config.witnesses, config.witness_quorum));
+        let source =
+            Source { home: home.dir().to_owned(), key: log_public, published: publisher.published() };
+        let forwarders = Forwarders::start(&config.forwards, &source).map_err(StartError::Forward)?;
 
         let started = Event::HostStarted {
             host: key,
@@ -227,6 +235,7 @@ impl Host {
             publisher,
             cosigning,
             log_server,
+            forwarders,
             closing,
             dispatching,
             serving,
@@ -277,6 +286,7 @@ impl Host {
             publisher,
             cosigning,
             log_server,
+            forwarders,
             closing,
             dispatching,
             serving,
@@ -317,6 +327,7 @@ impl Host {
         drop(dispatching.await);
         let finished = tokio::task::spawn_blocking(move || {
             publisher.stop();
+            forwarders.stop();
             threads.stop(GUEST_THREADS);
             drop(dispatcher);
             drop(service);

@@ -111,14 +111,14 @@ const WALLS: &[Wall] = &[
     Wall {
         inside: &["host/src"],
         except: &["host/src/intake"],
-        banned: &["quinn", "rustls"],
+        banned: &["quinn"],
         why: "only intake speaks QUIC",
     },
     Wall {
         inside: &["host/src"],
-        except: &["host/src/http"],
+        except: &["host/src/http", "host/src/forward"],
         banned: &["hyper", "http_body_util", "tokio::net::TcpListener", "tokio::net::TcpStream"],
-        why: "only http speaks HTTP",
+        why: "only http speaks HTTP, and forward to collectors",
     },
     Wall {
         inside: &["host/src/http", "host/src/witness", "host/src/log_server.rs"],
@@ -133,6 +133,25 @@ const WALLS: &[Wall] = &[
             "crate::cli",
         ],
         why: "what strangers reach over HTTP knows neither jobs nor the state",
+    },
+    Wall {
+        inside: &["host/src"],
+        except: &["host/src/intake", "host/src/forward/tls.rs"],
+        banned: &["rustls", "tokio_rustls", "webpki_roots"],
+        why: "intake decides whom clients are, forward/tls.rs which receivers of the log are trusted, and nobody else",
+    },
+    Wall {
+        inside: &["host/src/forward"],
+        except: &[],
+        banned: &[
+            "crate::store",
+            "crate::dispatch",
+            "crate::intake",
+            "crate::host",
+            "crate::publisher",
+            "crate::audit::writer",
+        ],
+        why: "a forwarder reads the published log, as anybody could",
     },
     Wall {
         inside: &["host/src"],
@@ -195,14 +214,21 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         inside: &["host/src"],
-        except: &["host/src/cli", "host/src/schedule/cron.rs"],
+        // Syslog writes times for people.
+        except: &["host/src/cli", "host/src/schedule/cron.rs", "host/src/forward/syslog.rs"],
         banned: &["jiff", "croner"],
-        why: "calendars are for people; only cron.rs and the command line have one",
+        why: "calendars are for people; only cron.rs, syslog.rs and the command line have one",
     },
     Wall {
         inside: &["host/src"],
-        // Rows; live.json; the word for a state; what a compiler is asked, and its refusals. The derive on `AdmittedJob` is of use to whoever can call one of these.
-        except: &["host/src/store", "host/src/home/lock.rs", "host/src/cli/job.rs", "host/src/compile"],
+        // Rows; live.json; the word for a state; what a compiler is asked, and its refusals; a collector's answer. The derive on `AdmittedJob` is of use to whoever can call one of these.
+        except: &[
+            "host/src/store",
+            "host/src/home/lock.rs",
+            "host/src/cli/job.rs",
+            "host/src/compile",
+            "host/src/forward/otlp.rs",
+        ],
         banned: &[
             "serde_json::from_slice",
             "serde_json::from_str",
@@ -319,6 +345,8 @@ pub(crate) const PLANTED: &[(&str, &str, &str)] = &[
     ("host/src/witness/planted.rs", "use hyper::Request;", "HTTP"),
     ("host/src/witness/planted.rs", "use crate::store::Store;", "strangers"),
     ("host/src/http/planted.rs", "use crate::host::Host;", "strangers"),
+    ("host/src/forward/planted.rs", "use tokio_rustls::TlsConnector;", "trusted"),
+    ("host/src/forward/planted.rs", "use crate::store::Store;", "as anybody could"),
     ("host/src/audit/planted.rs", "use sled as s;\nuse sled::Db;", "sled"),
     ("host/src/dispatch/planted.rs", "fn f() { sandbox::Grant::none(); }", "grant"),
     ("host/src/cli/planted.rs", "use strongroom_runtime::{Engine, Grant};", "grant"),

@@ -1,0 +1,190 @@
+//! Syslog over TCP.
+
+use std::time::Duration;
+
+use strongroom::forward::statuses;
+use strongroom_sdk::Job;
+use tokio::net::TcpListener;
+
+use crate::common::live::{Live, push_wat, run, says};
+use crate::common::patience::bounded;
+use crate::common::process::Serving;
+use crate::receiver::{frames, takes_all};
+use crate::support::{Got, assert_whole, host, log, to, work};
+
+// Red without the escapes of `syslog::escaped`: the log's name has all three characters.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_arrives_as_the_rfc_says_and_the_cursor_follows() {
+    bounded(async {
+        let (address, got, _task) = takes_all("127.0.0.1:0").await;
+        let forward = to(&format!("syslog+tcp://{address}"));
+        let live = Live::with(|config| {
+            config.log_origin = r#"example.com/a"b]c\d"#.into();
+            config.forwards = vec![forward.clone()];
+        })
+        .await;
+        work(&live.client().await, 4).await;
+        let dir = live.stop().await;
+        let log = log(dir.path());
+        assert_whole(&got.all(), &log);
+        assert_eq!(got.len(), log.len(), "nothing went wrong, so nothing comes twice");
+        let first = crate::support::read(&got.all()[0]);
+        assert_eq!(first.param("log"), Some(r#"example.com/a"b]c\d"#));
+        assert_eq!((first.msgid.as_deref(), first.severity), (Some("host-started"), 5));
+        assert_eq!(first.procid, Some(std::process::id().to_string()));
+        let status = statuses(dir.path(), None, &[forward]).unwrap().remove(0);
+        assert_eq!((status.next, status.behind, status.problem), (Some(log.len() as u64), 0, None));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_down_gets_everything_once_it_is_up() {
+    bounded(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let live = host(to(&format!("syslog+tcp://{address}"))).await;
+        let client = live.client().await;
+        work(&client, 3).await;
+        let (_, got, _task) = takes_all(&address).await;
+        work(&client, 1).await;
+        got.whole(live.dir.path()).await;
+        drop(client);
+        let dir = live.stop().await;
+        assert_whole(&got.all(), &log(dir.path()));
+    })
+    .await;
+}
+
+// Red when `Course::rounds` is awaited by the publisher or by a commit: then no job ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_takes_nothing_keeps_no_job_and_no_publication_waiting() {
+    bounded(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let held = tokio::spawn(async move {
+            let mut open = Vec::new();
+            loop {
+                open.push(listener.accept().await.unwrap());
+            }
+        });
+        let live = host(to(&format!("syslog+tcp://{address}"))).await;
+        let client = live.client().await;
+        let module = push_wat(&client, &says("on", 0)).await;
+        for _ in 0..40 {
+            assert_eq!(run(&client, &Job::new(module)).await.stdout, b"on");
+        }
+        // All of it is published, whoever takes it.
+        while log(live.dir.path()).len() < 122 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop(client);
+        // It also stops, within seconds.
+        let dir = live.stop().await;
+        let forward = to(&format!("syslog+tcp://{address}"));
+        let status = statuses(dir.path(), None, &[forward]).unwrap().remove(0);
+        assert_eq!(status.next, Some(0), "nothing was read, so nothing counts as sent");
+        held.abort();
+    })
+    .await;
+}
+
+// Red when the place moves on as soon as a batch is written: what was in buffers is lost with the receiver.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_dies_in_the_middle_misses_nothing() {
+    bounded(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let got = Got::default();
+        let all = got.clone();
+        let task = tokio::spawn(async move {
+            // Reads a few, and is gone with the rest unread; then one that closes by itself between two messages; then all.
+            for most in [3, 1, 7] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = frames(&mut stream, &all, most).await;
+            }
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = frames(&mut stream, &all, usize::MAX).await;
+            }
+        });
+        let live = host(to(&format!("syslog+tcp://{address}"))).await;
+        work(&live.client().await, 12).await;
+        got.whole(live.dir.path()).await;
+        let dir = live.stop().await;
+        assert_whole(&got.all(), &log(dir.path()));
+        task.abort();
+    })
+    .await;
+}
+
+// Red when the cursor is written before the batch is sent, or the start goes on behind the cursor.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_killed_leaves_no_gap() {
+    bounded(async {
+        let (address, got, _task) = takes_all("127.0.0.1:0").await;
+        let dir = tempfile::tempdir().unwrap();
+        strongroom::home::Home::create(dir.path()).unwrap();
+        let config = dir.path().join("strongroom.toml");
+        let mut text = std::fs::read_to_string(&config).unwrap();
+        text.push_str(&format!("\n[[forward]]\nname = \"a\"\nto = \"syslog+tcp://{address}\"\n"));
+        std::fs::write(&config, text).unwrap();
+        for round in 1..=4 {
+            let path = dir.path().to_owned();
+            let serving = tokio::task::spawn_blocking(move || Serving::start(&path)).await.unwrap();
+            work(&serving.client().await, 2).await;
+            // Killed when some of it has been sent, and no cursor covers it.
+            got.at_least(round * 5).await;
+            serving.kill();
+        }
+        let path = dir.path().to_owned();
+        let serving = tokio::task::spawn_blocking(move || Serving::start(&path)).await.unwrap();
+        tokio::task::spawn_blocking(move || serving.stop()).await.unwrap();
+        assert_whole(&got.all(), &log(dir.path()));
+    })
+    .await;
+}
+
+// Red without `Cursor::fits`: records of another log would follow those of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_log_is_not_mixed_into_what_a_destination_has() {
+    bounded(async {
+        let (address, got, _task) = takes_all("127.0.0.1:0").await;
+        let forward = to(&format!("syslog+tcp://{address}"));
+        let live = host(forward.clone()).await;
+        work(&live.client().await, 1).await;
+        let dir = live.stop().await;
+        let size = got.len();
+        let cursor = dir.path().join("forward/a.cursor");
+        let good = std::fs::read_to_string(&cursor).unwrap();
+        let root = good.lines().last().unwrap();
+        let bad = good.replace(root, &format!("root {}", "07".repeat(32)));
+        for (text, says) in [
+            (bad, "does not begin with"),
+            (good.replace("log ", "log other"), "another log"),
+            (good.replace("\nsize ", "\nsize 9"), "does not begin with"),
+            ("nonsense".to_owned(), "damaged"),
+        ] {
+            std::fs::write(&cursor, &text).unwrap();
+            let status = statuses(dir.path(), None, std::slice::from_ref(&forward)).unwrap().remove(0);
+            assert!(
+                status.problem.as_deref().is_some_and(|problem| problem.contains(says)),
+                "{says}: {status:?}"
+            );
+            // The host works all the same.
+            let host =
+                crate::common::live::start(dir.path(), |config| config.forwards = vec![forward.clone()])
+                    .await;
+            Box::pin(host.stop(strongroom::host::Stop::Everything(Duration::from_secs(60)))).await;
+            assert_eq!(got.len(), size, "{says}");
+            assert_eq!(std::fs::read_to_string(&cursor).unwrap(), text, "what is wrong stays to be seen");
+        }
+        std::fs::write(&cursor, &good).unwrap();
+        let host =
+            crate::common::live::start(dir.path(), |config| config.forwards = vec![forward.clone()]).await;
+        Box::pin(host.stop(strongroom::host::Stop::Everything(Duration::from_secs(60)))).await;
+        assert_whole(&got.all(), &log(dir.path()));
+    })
+    .await;
+}
