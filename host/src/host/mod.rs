@@ -5,6 +5,7 @@
 //! before the first connection is taken.
 
 mod keeper;
+mod receipts;
 mod service;
 mod threads;
 mod upload;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use strongroom_job::note::KeyName;
+use strongroom_job::note::{KeyName, VerifierKey};
 use strongroom_job::{Event, PublicKey};
 use strongroom_runtime::{ByteSize, Engine, EngineConfig, EngineError};
 use tokio::sync::{oneshot, watch};
@@ -34,6 +35,7 @@ use crate::publisher::{self, JoinError, Publisher};
 use crate::store::{Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition};
 
 use keeper::Keeper;
+use receipts::Receipts;
 use service::HostService;
 use threads::Threads;
 
@@ -151,6 +153,7 @@ impl Host {
         let opened = Store::open(&home.state())?;
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
+        let verifier = VerifierKey::new(name.clone(), log_public);
         let log = publisher::join(&home.audit(), name, log_key, &opened)?;
         let clock = Arc::new(Clock::not_before(opened.latest()));
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
@@ -185,7 +188,9 @@ impl Host {
             policy: Arc::clone(&policy),
             clock: Arc::clone(&clock),
         };
-        let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
+        let receipts = Receipts::new(host_key.clone(), verifier, home.audit(), publisher.published());
+        let service =
+            HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
         let service = Arc::new(service);
         let bounds = &policy.config.bounds;
         let intake = Intake::bind(policy.config.listen, &host_key, Arc::clone(&service), bounds)?;
