@@ -102,7 +102,29 @@ fn a_changed_receipt_is_refused_with_the_reason() {
     says(&good.replacen(line, &"A".repeat(43), 1), "differ in byproducts.checkpoint");
 }
 
-// Red without the seed in `admission::replay`, for a module that shows random numbers; here the outputs say that it ran.
+/// Shows eight random bytes.
+const RANDOM: &str = r#"(module
+    (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (drop (call $random (i32.const 16) (i32.const 8)))
+        (i32.store (i32.const 0) (i32.const 16)) (i32.store (i32.const 4) (i32.const 8))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+// Red with another seed in `admission::replay`.
+#[test]
+fn stand_ins_for_randomness_are_the_same_in_a_replay() {
+    let place = Place::new();
+    place.module("random.wasm", RANDOM);
+    let key = place.run(&["init", "--json"]).json()["host_key"].as_str().unwrap().to_owned();
+    let said = place.run(&["run", "--json", "--deterministic", "random.wasm"]).exits(0);
+    let job = said.lines()[0]["job"].as_str().unwrap().to_owned();
+    place.run(&["receipt", "get", &job, "--with-envelope", "-o", "job.receipt"]).exits(0);
+    let said = place.run(&["receipt", "replay", "job.receipt", "--host-key", &key]).exits(0);
+    assert!(said.out().contains("stdout     the same: 8 bytes"), "{said:?}");
+}
+
 #[test]
 fn a_deterministic_job_ends_in_the_same_way_elsewhere() {
     let (place, job, key) = used();

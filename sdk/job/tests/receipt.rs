@@ -56,9 +56,7 @@ fn an_envelope_in_another_spelling_gives_the_same_receipt() {
 // `is_signed_by`, without the proofs, and without the digest of the checkpoint among the byproducts (a witness's signature).
 #[test]
 fn a_change_of_any_byte_is_noticed() {
-    for (receipt, flip) in
-        [(receipt(false), 0x01), (receipt(true), 0x01), (bare_receipt(), 0x01), (receipt(false), 0x20)]
-    {
+    for (receipt, flip) in [(receipt(true), 0x01), (receipt(false), 0x20)] {
         let good = receipt.to_bytes();
         assert!(check(&good).is_ok());
         for place in 0..good.len() {
