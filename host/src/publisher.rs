@@ -5,8 +5,12 @@
 //! *Crash:* the store keeps each record until the full bundle that holds it is durable, so the next start publishes what
 //! is missing, through this same function.
 
+mod progress;
+
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +19,10 @@ use strongroom_job::merkle::{Hash, LeafIndex, TreeHead, TreeSize};
 use strongroom_job::note::KeyName;
 use strongroom_job::tile::TILE_WIDTH;
 use tokio::sync::watch;
+
+pub(crate) use progress::Published;
+
+use progress::HURRIED;
 
 use crate::audit::writer::{HistoryError, Log, OpenError, PublishError};
 use crate::store::{Opened, PublishedHead, ReadError, Store, Transition};
@@ -89,24 +97,27 @@ pub(crate) fn join(dir: &Path, name: KeyName, key: SecretKey, state: &Opened) ->
 /// The running publisher.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    stop: SyncSender<()>,
+    bell: SyncSender<()>,
+    stopping: Arc<AtomicBool>,
+    size: watch::Receiver<u64>,
     thread: JoinHandle<()>,
     failed: watch::Receiver<Option<String>>,
-    published: watch::Receiver<u64>,
 }
 
 impl Publisher {
     pub(crate) fn start(log: Log, store: Store) -> std::io::Result<Self> {
-        let (stop, stopped) = sync_channel(1);
+        let (bell, rung) = sync_channel(1);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (tell, size) = watch::channel(log.size().get());
+        let ears = Ears { rung, stopping: Arc::clone(&stopping), tell };
         let (failing, failed) = watch::channel(None);
-        let (publishing, published) = watch::channel(log.size().get());
         let thread = std::thread::Builder::new().name("audit-publisher".into()).spawn(move || {
-            if let Err(error) = run(log, &store, &stopped, &publishing) {
+            if let Err(error) = run(log, &store, &ears) {
                 tracing::error!(%error, "the audit log cannot be published; the host stops");
                 failing.send_replace(Some(format!("the audit log cannot be published: {error}")));
             }
         })?;
-        Ok(Self { stop, thread, failed, published })
+        Ok(Self { bell, stopping, size, thread, failed })
     }
 
     /// Waits until publishing fails. The host must stop then.
@@ -115,16 +126,21 @@ impl Publisher {
     }
 
     /// The size of the log, which changes with every publication.
-    pub(crate) fn published(&self) -> watch::Receiver<u64> {
-        self.published.clone()
+    pub(crate) fn sizes(&self) -> watch::Receiver<u64> {
+        self.size.clone()
+    }
+
+    /// How far the log is published.
+    pub(crate) fn published(&self) -> Published {
+        Published { size: self.size.clone(), bell: self.bell.clone() }
     }
 
     /// Publishes what is left and ends. Blocks.
     pub(crate) fn stop(self) {
-        let Self { stop, thread, .. } = self;
-        // A publisher that failed has gone already.
-        let _ = stop.try_send(());
-        drop(stop);
+        let Self { bell, stopping, thread, .. } = self;
+        stopping.store(true, Ordering::Release);
+        // A publisher that failed has gone already, and one that was rung before looks all the same.
+        let _ = bell.try_send(());
         let _ = thread.join();
     }
 }
@@ -139,19 +155,27 @@ enum RunError {
     Missing(u64),
 }
 
-fn run(
-    mut log: Log,
-    store: &Store,
-    stopped: &Receiver<()>,
-    publishing: &watch::Sender<u64>,
-) -> Result<(), RunError> {
+/// What the publisher's thread listens to, and whom it tells.
+struct Ears {
+    /// Somebody waits for a checkpoint, or for the end.
+    rung: Receiver<()>,
+    stopping: Arc<AtomicBool>,
+    /// The published size.
+    tell: watch::Sender<u64>,
+}
+
+fn run(mut log: Log, store: &Store, ears: &Ears) -> Result<(), RunError> {
     loop {
-        let last_round = !matches!(stopped.recv_timeout(INTERVAL), Err(RecvTimeoutError::Timeout));
+        let is_rung = ears.rung.recv_timeout(INTERVAL).is_ok();
+        let last_round = ears.stopping.load(Ordering::Acquire);
         publish(&mut log, store)?;
         let size = log.size().get();
-        publishing.send_if_modified(|told| std::mem::replace(told, size) != size);
+        ears.tell.send_if_modified(|told| std::mem::replace(told, size) != size);
         if last_round {
             return Ok(());
+        }
+        if is_rung {
+            std::thread::sleep(HURRIED);
         }
     }
 }

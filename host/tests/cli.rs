@@ -123,10 +123,11 @@ fn help_names_what_there_is() {
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
     let all = [
-        "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "audit",
-        "witness",
+        "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "receipt",
+        "audit", "witness",
     ];
     assert_eq!(commands(&["--help"]), all);
+    assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);
     assert_eq!(commands(&["config", "--help"]), ["check", "show"]);
     assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "result", "fetch", "cancel", "retry"]);
     assert_eq!(commands(&["flow", "--help"]), ["submit"]);

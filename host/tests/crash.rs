@@ -204,7 +204,7 @@ fn the_same_envelope_gets_the_first_answer_and_another_one_a_conflict() {
         rules: Box::default(),
     };
     let answer = |transition| match runtime.block_on(store.commit(transition)) {
-        Ok(Committed::Admitted { jobs }) => Ok(jobs),
+        Ok(Committed::Admitted { jobs, .. }) => Ok(jobs),
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error),
     };

@@ -284,7 +284,9 @@ fn transition(op: Op, model: &Model) -> Transition {
 /// The store's answer in the model's words.
 fn answer(result: Result<Committed, CommitError>) -> Answer {
     match result {
-        Ok(Committed::Admitted { jobs }) => Answer::Admitted(jobs.iter().map(|job| job.log_index).collect()),
+        Ok(Committed::Admitted { jobs, .. }) => {
+            Answer::Admitted(jobs.iter().map(|job| job.log_index).collect())
+        }
         Ok(Committed::Stepped(row)) => Answer::Is(row.life.state(NOW), row.life.attempt),
         Ok(Committed::Done) => Answer::Done,
         Err(CommitError::Illegal(Illegal::Over(state))) => Answer::Over(state),

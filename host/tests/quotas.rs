@@ -154,7 +154,7 @@ async fn many_who_ask_at_once_do_not_find_the_same_room() {
     }
     // What was accepted is answered again, however full it is.
     let again = store.commit(admit(0, &rules)).await.unwrap();
-    assert!(matches!(again, Committed::Admitted { jobs } if jobs[0].job == id(0)));
+    assert!(matches!(again, Committed::Admitted { jobs, .. } if jobs[0].job == id(0)));
     // An end makes room.
     store.commit(admit(60, &rules)).await.unwrap_err();
     let cancel = Event::Cancel { by: client_key().public() };

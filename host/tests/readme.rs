@@ -57,6 +57,17 @@ fn letting_somebody_submit_works_as_described() {
 }
 
 #[test]
+fn receipts_work_as_described() {
+    let said = run("docs/how-to/receipts.md").exits(0);
+    assert_eq!(statuses(&said), ["1"], "{said:?}");
+    assert!(
+        said.out().contains("the receipt is good") && said.out().contains("the replay agrees"),
+        "{said:?}"
+    );
+    assert!(said.stderr.contains("not written as a host writes it"), "{said:?}");
+}
+
+#[test]
 fn the_other_how_tos_work_as_described() {
     let said = run("docs/how-to/learn-what-a-module-needs.md").exits(0);
     assert_eq!(statuses(&said), ["1"], "{said:?}");

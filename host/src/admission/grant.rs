@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use strongroom_job::{
-    Access, Capabilities, Destination, Digest, HttpRule, Mount, MountSource, Refusal, RefusalCode,
-};
+use strongroom_job::{Access, Capabilities, Destination, HttpRule, Mount, MountSource, Refusal, RefusalCode};
 use strongroom_runtime::Grant;
 
+use super::replay::seed;
 use super::{AdmittedJob, Policy, network};
 use crate::config::{Config, Principal};
 
@@ -101,8 +100,8 @@ impl AdmittedJob {
         )?;
         let asked = &self.task.capabilities;
         let directories = resolve(asked, who, policy.config)?;
-        let seed = Digest::of(&[self.envelope.as_bytes().as_slice(), self.id.as_bytes()].concat());
-        let mut grant = Grant::none().arg(PROGRAM_NAME).args(&self.task.args).seed(*seed.as_bytes());
+        let seed = seed(&self.envelope, self.id);
+        let mut grant = Grant::none().arg(PROGRAM_NAME).args(&self.task.args).seed(seed);
         for (name, value) in &self.task.env {
             grant = grant.env(name, value);
         }

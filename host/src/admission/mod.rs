@@ -13,6 +13,7 @@ mod network;
 mod occurrence;
 mod plan;
 pub mod quota;
+mod replay;
 mod trial;
 mod window;
 
@@ -22,6 +23,7 @@ use strongroom_job::{
     VerifiedJob,
 };
 
+pub use replay::replay;
 pub use trial::trial;
 
 use crate::config::{Bounds, Config, Principal};

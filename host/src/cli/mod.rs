@@ -31,6 +31,7 @@ mod plan;
 mod progress;
 mod queue;
 mod reach;
+mod receipt;
 mod remote;
 mod repeat;
 mod run;
@@ -68,7 +69,8 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit status: the guest's own 0-119 (a higher one shows as 119), 120 refused, 121 limit exceeded, 122 trapped,
-123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` exits with 1 when the log is wrong.";
+123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` exits with 1 when the log is wrong,
+`receipt` when the receipt is.";
 
 #[derive(Args, Clone, Debug)]
 struct Common {
@@ -111,6 +113,9 @@ enum Command {
     /// Check a host's configuration, and show what is in force
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Fetch receipts of jobs, check them without a host, run their jobs again
+    #[command(subcommand)]
+    Receipt(receipt::ReceiptCommand),
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -153,6 +158,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Module(command) => module::module(&common, command, console),
         Command::Secret(command) => secret::secret(&common, command, console),
         Command::Config(command) => config::config(&common, &command, console),
+        Command::Receipt(command) => receipt::receipt(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
         Command::Witness(args) => witness::witness(&common, &args, console),
     }

@@ -1,7 +1,9 @@
 //! `strongroom submit`: a job for a host that is running, here or elsewhere.
 
 use clap::Args;
-use strongroom_sdk::{AcceptedJob, Client, runs_as};
+use serde::Serialize;
+use strongroom_job::SignedAcceptance;
+use strongroom_sdk::{Accepted, AcceptedJob, Client, runs_as};
 
 use super::console::{Console, stdout_failed};
 use super::exit::{Exit, Failure};
@@ -38,6 +40,14 @@ pub(super) fn submit(common: &Common, args: SubmitArgs, console: &Console) -> Re
     })
 }
 
+/// What the host took, and its signature under that: evidence, to be kept.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    accepted: &'a AcceptedJob,
+    acceptance: &'a SignedAcceptance,
+}
+
 async fn send(
     client: &Client,
     task: &Prepared,
@@ -46,10 +56,12 @@ async fn send(
     console: &Console,
 ) -> Result<Exit, Failure> {
     let (module, input) = task.push(client, console).await?;
-    let accepted = client.submit(&repeat.add_to(task.job(module, input))).await?;
+    let signed = client.sign(&repeat.add_to(task.job(module, input))).await?;
+    let Accepted { jobs, acceptance } = client.submit_for_acceptance(&signed).await?;
+    let accepted = *jobs.first().ok_or_else(|| Failure::fault("the host accepted no job"))?;
     if !wait {
         if console.json() {
-            console.document(&accepted)?;
+            console.document(&Document { accepted: &accepted, acceptance: &acceptance })?;
         } else {
             console.print(runs_as(&accepted))?;
         }

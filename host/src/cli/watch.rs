@@ -231,7 +231,7 @@ pub(super) fn tell_accepted(console: &Console, accepted: &AcceptedJob) -> Result
 
 /// Says how the job ended; returns the exit status that says it to scripts.
 pub(super) fn tell_end(console: &Console, finished: &Finished) -> Result<Exit, Failure> {
-    let Finished { view, end } = finished;
+    let Finished { view, end, .. } = finished;
     let exit = Exit::of(&end.outcome);
     if console.json() {
         console.document(&Line::Finished { exit: exit.code(), job: Shown(view) })?;

@@ -5,6 +5,7 @@
 //! before the first connection is taken.
 
 mod keeper;
+mod receipts;
 mod service;
 mod threads;
 mod upload;
@@ -38,6 +39,7 @@ use crate::publisher::{self, JoinError, Publisher};
 use crate::store::{Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition};
 
 use keeper::Keeper;
+use receipts::Receipts;
 use service::HostService;
 use threads::Threads;
 
@@ -169,19 +171,19 @@ impl Host {
         let opened = Store::open(&home.state())?;
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
-        let log_verifier = VerifierKey::new(name.clone(), log_public);
+        let verifier = VerifierKey::new(name.clone(), log_public);
         let log = publisher::join(&home.audit(), name, log_key, &opened)?;
-        let log_server = serve_log(&home, &log_verifier, config.serve_log).await?;
+        let log_server = serve_log(&home, &verifier, config.serve_log).await?;
         let clock = Arc::new(Clock::not_before(opened.latest()));
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
         let heard = Arc::clone(&board);
         let listener = Box::new(move |effects| heard.hear(effects));
         let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
         let publisher = Publisher::start(log, store.clone()).map_err(StartError::Threads)?;
-        let cosigning = (!config.witnesses.is_empty())
-            .then(|| Cosigning::start(&home.audit(), log_verifier, &config.witnesses, config.witness_quorum));
-        let source =
-            Source { home: home.dir().to_owned(), key: log_public, published: publisher.published() };
+        let cosigning = (!config.witnesses.is_empty()).then(|| {
+            Cosigning::start(&home.audit(), verifier.clone(), &config.witnesses, config.witness_quorum)
+        });
+        let source = Source { home: home.dir().to_owned(), key: log_public, published: publisher.sizes() };
         let forwarders = Forwarders::start(&config.forwards, &source).map_err(StartError::Forward)?;
 
         let started = Event::HostStarted {
@@ -210,7 +212,9 @@ impl Host {
             policy: Arc::clone(&policy),
             clock: Arc::clone(&clock),
         };
-        let service = HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock);
+        let receipts = Receipts::new(host_key.clone(), verifier, home.audit(), publisher.published());
+        let service =
+            HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
         let service = Arc::new(service);
         let bounds = &policy.config.bounds;
         let intake = Intake::bind(policy.config.listen, &host_key, Arc::clone(&service), bounds)?;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use strongroom_job::{
     AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, Event, HostView, Input, JobId, JobState, JobView,
     ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode,
-    VerifiedJob,
+    Timestamp, VerifiedJob,
 };
 use tokio::sync::Semaphore;
 
 use super::Gate;
+use super::receipts::Receipts;
 use super::upload::{Incoming, MAX_MODULES};
 use super::view::{Output, refuse_read};
 
@@ -20,7 +21,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Principal, TenantRules};
 use crate::dispatch::{Dispatcher, OwnPolicy};
-use crate::intake::{Page, Service};
+use crate::intake::{Accepted, Page, Service};
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
 use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition, unknown_input};
@@ -46,6 +47,7 @@ pub(crate) struct HostService {
     dispatcher: Dispatcher,
     clock: Arc<Clock>,
     refusals: Arc<Refusals>,
+    receipts: Receipts,
     large_envelopes: Semaphore,
     stopping: Gate,
 }
@@ -58,6 +60,7 @@ impl HostService {
         blobs: Blobs,
         dispatcher: Dispatcher,
         clock: Arc<Clock>,
+        receipts: Receipts,
     ) -> Self {
         let principals =
             policy.config.principals.iter().map(|who| (who.key, Arc::new(who.clone()))).collect();
@@ -70,6 +73,7 @@ impl HostService {
             dispatcher,
             clock,
             refusals: Arc::default(),
+            receipts,
             large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
         }
@@ -100,7 +104,7 @@ impl HostService {
         &self,
         who: &Arc<Principal>,
         envelope: Vec<u8>,
-    ) -> Result<Vec<AcceptedJob>, (Refusal, Option<JobId>)> {
+    ) -> Result<Accepted, (Refusal, Option<JobId>)> {
         self.check_open().map_err(|refusal| (refusal, None))?;
         let _place = match envelope.len() > SMALL_ENVELOPE_BYTES {
             // Nobody closes this semaphore.
@@ -110,10 +114,16 @@ impl HostService {
         let verified = Envelope::parse(&envelope)
             .and_then(|parsed| parsed.verify(&who.key))
             .map_err(|error| (refuse_envelope(&error), None))?;
-        if let Some(first_answer) =
+        // The jobs of an envelope all have its digest, and there is at least one.
+        let digest = verified.first().map_or_else(|| Digest::of(&[]), |job| *job.envelope());
+        let signed = |jobs: Vec<AcceptedJob>, time| {
+            let acceptance = self.receipts.accept(digest, time, &jobs);
+            Accepted { jobs, acceptance }
+        };
+        if let Some((jobs, time)) =
             self.answered_before(&verified).await.map_err(|refusal| (refusal, None))?
         {
-            return Ok(first_answer);
+            return Ok(signed(jobs, time));
         }
         let mut jobs = Vec::with_capacity(verified.len());
         for job in verified {
@@ -125,7 +135,7 @@ impl HostService {
         let transition =
             Transition::Admit { jobs, envelope: envelope.into(), max_active, rules: self.rules(who) };
         match self.store.commit(transition).await.map_err(|error| refuse_commit(&error, first))? {
-            Committed::Admitted { jobs } => Ok(jobs),
+            Committed::Admitted { jobs, time } => Ok(signed(jobs, time)),
             Committed::Stepped(_) | Committed::Done => {
                 Err((Refusal::new(RefusalCode::HostFault, "a wrong answer of the store"), None))
             }
@@ -134,16 +144,22 @@ impl HostService {
 
     /// The first answer again, when every job of the envelope was accepted in it before: a client may always repeat itself,
     /// also when the time window has passed meanwhile.
-    async fn answered_before(&self, jobs: &[VerifiedJob]) -> Result<Option<Vec<AcceptedJob>>, Refusal> {
+    async fn answered_before(
+        &self,
+        jobs: &[VerifiedJob],
+    ) -> Result<Option<(Vec<AcceptedJob>, Timestamp)>, Refusal> {
         let mut answer = Vec::with_capacity(jobs.len());
+        let mut time = Timestamp::default();
         for job in jobs {
             match self.store.row(&job.body().id).await.map_err(|error| refuse_read(&error))? {
                 Some(row) if row.came_in(job.envelope(), job.signer()) => {
+                    time = time.max(row.admitted_at);
                     answer.push(AcceptedJob { job: row.job, log_index: row.admitted, existing: None });
                 }
                 Some(_) => return Ok(None),
                 None => match self.store.merged(&job.body().id).await.map_err(|error| refuse_read(&error))? {
                     Some(merged) if merged.came_in(job.envelope(), job.signer()) => {
+                        time = time.max(merged.at);
                         let (job, existing) = (job.body().id, Some(merged.into));
                         answer.push(AcceptedJob { job, log_index: merged.log_index, existing });
                     }
@@ -151,7 +167,7 @@ impl HostService {
                 },
             }
         }
-        Ok(Some(answer))
+        Ok(Some((answer, time)))
     }
 
     fn admit(&self, job: VerifiedJob, who: &Principal) -> Result<AdmittedJob, Refusal> {
@@ -238,7 +254,7 @@ impl Service for HostService {
         }
     }
 
-    async fn submit(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<Vec<AcceptedJob>, Refusal> {
+    async fn submit(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<Accepted, Refusal> {
         self.accept(who, envelope).await.map_err(|(refusal, job)| {
             if !refusal.code.is_temporary()
                 && let Some(suppressed) = self.refusals.count(&who.key, self.clock.now())
@@ -392,6 +408,15 @@ impl Service for HostService {
         let json = serde_json::to_vec(spec.task());
         let json = json.map_err(|error| refuse_read(&error.into()))?;
         Ok(Output::of_bytes(json))
+    }
+
+    async fn receipt(&self, who: &Arc<Principal>, job: JobId, envelope: bool) -> Result<Output, Refusal> {
+        let (row, spec) = self.own_row(who, job).await?;
+        let envelope = match envelope {
+            true => self.store.envelope(&row.envelope).map_err(|error| refuse_read(&error))?,
+            false => None,
+        };
+        Ok(Output::of_bytes(self.receipts.issue(&row, &spec, envelope).await?))
     }
 
     fn queues(&self, who: &Arc<Principal>) -> Vec<QueueView> {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, HostView, JobId, JobState, JobView, ModuleView, Name, OutputStream,
-    PublicKey, QueueMode, QueueView, Refusal,
+    AcceptanceSignature, AcceptedJob, BlobKind, Digest, HostView, JobId, JobState, JobView, ModuleView, Name,
+    OutputStream, PublicKey, QueueMode, QueueView, Refusal,
 };
 
 use crate::config::Principal;
@@ -30,7 +30,7 @@ pub struct Page {
 ///
 /// Which futures intake drops before they are done: those of [`wait`](Self::wait), of [`list`](Self::list),
 /// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output), [`artifact`](Self::artifact),
-/// [`task`](Self::task) and of
+/// [`task`](Self::task), [`receipt`](Self::receipt) and of
 /// [`OutputReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
 /// [`cancel`](Self::cancel), [`set_queue`](Self::set_queue), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
 /// is still there.
@@ -55,7 +55,7 @@ pub trait Service: Send + Sync + 'static {
         &self,
         who: &Arc<Principal>,
         envelope: Vec<u8>,
-    ) -> impl Future<Output = Result<Vec<AcceptedJob>, Refusal>> + Send;
+    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
 
     /// Whether a blob is there.
     fn has(
@@ -125,6 +125,14 @@ pub trait Service: Send + Sync + 'static {
         job: JobId,
     ) -> impl Future<Output = Result<Self::Output, Refusal>> + Send;
 
+    /// The receipt of a job that is over, with its envelope if that is asked for.
+    fn receipt(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+        envelope: bool,
+    ) -> impl Future<Output = Result<Self::Output, Refusal>> + Send;
+
     /// The queues, with the jobs of the principal's tenant. Must be quick.
     fn queues(&self, who: &Arc<Principal>) -> Vec<QueueView>;
 
@@ -138,6 +146,15 @@ pub trait Service: Send + Sync + 'static {
 
     /// The modules that the principal may run.
     fn modules(&self, who: &Arc<Principal>) -> impl Future<Output = Result<Vec<ModuleView>, Refusal>> + Send;
+}
+
+/// The answer to an envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// In the envelope's order.
+    pub jobs: Vec<AcceptedJob>,
+    /// The host's signature under the answer. The same envelope always gets the same.
+    pub acceptance: AcceptanceSignature,
 }
 
 /// A blob on its way in.

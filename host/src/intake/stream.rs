@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::body::{ReadFault, Reader};
 use super::keyring::Share;
-use super::service::{OutputReader, Page, Service, Upload};
+use super::service::{Accepted, OutputReader, Page, Service, Upload};
 use super::{Shared, Stage};
 use crate::config::Principal;
 
@@ -118,6 +118,11 @@ impl<S: Service> InRequest<'_, S> {
                 let output = self.while_heard(opened).await?;
                 self.output(job, output).await
             }
+            Request::Receipt { job, envelope } => {
+                let made = self.shared.service.receipt(self.who, job, envelope);
+                let receipt = self.while_heard(made).await?;
+                self.output(job, receipt).await
+            }
             Request::Queues {} => self.reply(&Response::Queues { queues: service.queues(who) }).await,
             Request::SetQueue { queue, mode } => {
                 let queue = service.set_queue(who, queue, mode).await?;
@@ -140,8 +145,8 @@ impl<S: Service> InRequest<'_, S> {
             envelope.extend_from_slice(&reader.piece(left).await?);
         }
         reader.end().await?;
-        let jobs = self.shared.service.submit(self.who, envelope).await?;
-        self.reply(&Response::Accepted { jobs }).await
+        let Accepted { jobs, acceptance } = self.shared.service.submit(self.who, envelope).await?;
+        self.reply(&Response::Accepted { jobs, acceptance: Some(acceptance) }).await
     }
 
     async fn push(

@@ -54,8 +54,8 @@ pub(super) struct Group<'a> {
 
 /// What one job of an envelope comes to, before anything is written.
 enum Verdict {
-    /// It was accepted before, with this answer.
-    Known(AcceptedJob),
+    /// It was accepted before, then and with this answer.
+    Known(AcceptedJob, Timestamp),
     /// It is new, and takes its unique key from this job.
     New(Option<JobId>),
     /// It is not run: this job has its unique key.
@@ -184,20 +184,25 @@ impl<'a> Group<'a> {
             for (piece, bytes) in (0u32..).zip(envelope.chunks(ENVELOPE_PIECE_BYTES)) {
                 self.batch.insert(keys::envelope(first.envelope(), piece), bytes);
             }
-            let known = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Known(_))).count();
+            let known = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Known(..))).count();
             self.hold_envelope(first.envelope(), verdicts.len() - known)?;
         }
         // Whoever waits for a job that is not run waits for the one that has its key.
         let stands_for = |(job, verdict): (&AdmittedJob, &Verdict)| match verdict {
             Verdict::Existing(holder) => *holder,
-            Verdict::Known(_) | Verdict::New(_) => job.id(),
+            Verdict::Known(..) | Verdict::New(_) => job.id(),
         };
         let ids: Vec<JobId> = jobs.iter().zip(&verdicts).map(stands_for).collect();
+        let times = verdicts.iter().map(|verdict| match verdict {
+            Verdict::Known(_, time) => *time,
+            Verdict::New(_) | Verdict::Existing(_) => self.now,
+        });
+        let time = times.max().unwrap_or(self.now);
         let mut accepted = Vec::with_capacity(jobs.len());
         let mut holders = Vec::new();
         for (job, verdict) in jobs.iter().zip(verdicts) {
             accepted.push(match verdict {
-                Verdict::Known(answer) => answer,
+                Verdict::Known(answer, _) => answer,
                 Verdict::Existing(holder) => {
                     holders.push(holder);
                     let log_index = self.merge(job, holder)?;
@@ -219,7 +224,7 @@ impl<'a> Group<'a> {
                 self.tell_followers(holder, state)?;
             }
         }
-        Ok(Committed::Admitted { jobs: accepted })
+        Ok(Committed::Admitted { jobs: accepted, time })
     }
 
     /// The decision about a quota: here, where nobody else can take the same room at the same time.
@@ -251,14 +256,15 @@ impl<'a> Group<'a> {
             if !row.came_in(job.envelope(), job.signer()) {
                 return Err(CommitError::Conflict(job.id()).into());
             }
-            return Ok(Verdict::Known(AcceptedJob { job: row.job, log_index: row.admitted, existing: None }));
+            let answer = AcceptedJob { job: row.job, log_index: row.admitted, existing: None };
+            return Ok(Verdict::Known(answer, row.admitted_at));
         }
         if let Some(merged) = self.merged(&job.id())? {
             if !merged.came_in(job.envelope(), job.signer()) {
                 return Err(CommitError::Conflict(job.id()).into());
             }
             let (log_index, existing) = (merged.log_index, Some(merged.into));
-            return Ok(Verdict::Known(AcceptedJob { job: job.id(), log_index, existing }));
+            return Ok(Verdict::Known(AcceptedJob { job: job.id(), log_index, existing }, merged.at));
         }
         if job.context().not_after <= self.counts.forgotten() {
             return Err(CommitError::Denied(admission::came_too_late()).into());

@@ -222,6 +222,8 @@ pub enum Committed {
     Admitted {
         /// In the order of the transition.
         jobs: Vec<AcceptedJob>,
+        /// When the last of them was accepted, as in its record.
+        time: Timestamp,
     },
     /// The job as it stands now.
     Stepped(Box<JobRow>),

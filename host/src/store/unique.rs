@@ -25,6 +25,9 @@ pub struct Merged {
     pub into: JobId,
     /// Index of its `merged` record.
     pub log_index: u64,
+    /// When that was. An older host did not keep it: then it is 0.
+    #[serde(default)]
+    pub at: Timestamp,
 }
 
 impl Merged {
@@ -119,7 +122,7 @@ impl Group<'_> {
     pub(super) fn merge(&mut self, job: &AdmittedJob, into: JobId) -> Result<u64, ReadError> {
         let (envelope, principal) = (*job.envelope(), *job.signer());
         let log_index = self.log(strongroom_job::Event::Merged { job: job.id(), principal, envelope, into });
-        let merged = Merged { signer: principal, envelope, into, log_index };
+        let merged = Merged { signer: principal, envelope, into, log_index, at: self.now };
         self.batch.insert(keys::merged(&job.id()), serde_json::to_vec(&merged)?);
         self.batch.insert(keys::merged_until(job.context().not_after, &job.id()), []);
         self.merged.insert(job.id(), merged);

@@ -127,7 +127,7 @@ impl World {
         let Some(answers) = self.commit(picks.iter().map(admit).collect()) else { return };
         for (pick, answer) in picks.into_iter().zip(answers) {
             match answer {
-                Ok(Committed::Admitted { jobs }) => {
+                Ok(Committed::Admitted { jobs, .. }) => {
                     // Now and then the answer is lost, and the client knows nothing.
                     if self.random.one_in(6) {
                         continue;

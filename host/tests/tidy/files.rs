@@ -7,9 +7,11 @@ use crate::rust;
 const MAX_LINES: usize = 500;
 
 /// Hosts that a text may name in a link. A mirror, or a machine of ours, is none of them.
-const HOSTS: [&str; 8] = [
+const HOSTS: [&str; 10] = [
     "github.com",
     "c2sp.org",
+    "in-toto.io",
+    "slsa.dev",
     "example.org",
     "example.com",
     "www.rfc-editor.org",

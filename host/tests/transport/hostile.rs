@@ -422,7 +422,7 @@ async fn a_submit_that_is_cut_off_at_any_byte_leaves_no_job() {
     for _ in 0..2 {
         let (mut send, mut recv) = open_with(&connection, &bytes).await;
         send.finish().unwrap();
-        let Response::Accepted { jobs } = soon(answer(&mut recv)).await.unwrap() else {
+        let Response::Accepted { jobs, .. } = soon(answer(&mut recv)).await.unwrap() else {
             panic!("not accepted")
         };
         assert_eq!(jobs[0].job, id);

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom::config::{Bounds, Principal};
-use strongroom::intake::{Intake, OutputReader, Page, Service, Strangers, Upload};
+use strongroom::intake::{Accepted, Intake, OutputReader, Page, Service, Strangers, Upload};
+use strongroom_job::note::VerifierKey;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, Digester, Envelope, HostView, JobEnd, JobId, JobState, JobView, Limits,
-    ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey, QueueMode, QueueView,
-    Refusal, RefusalCode, Timestamp, Usage,
+    Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, HostView, JobEnd, JobId, JobState,
+    JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey, QueueMode,
+    QueueView, Refusal, RefusalCode, SecretKey, Timestamp, Usage,
 };
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
 use tokio::sync::{Notify, oneshot, watch};
@@ -59,6 +60,7 @@ impl Site {
     }
 
     pub(crate) fn at(listen: SocketAddr, key: &Identity, fake: Arc<Fake>, bounds: &Bounds) -> Self {
+        *fake.key.lock().unwrap() = Some(key.secret().clone());
         let intake = Intake::bind(listen, key.secret(), Arc::clone(&fake), bounds).unwrap();
         let (drain, draining) = oneshot::channel();
         let (close, closing) = oneshot::channel();
@@ -69,7 +71,9 @@ impl Site {
     }
 
     pub(crate) fn options(&self, identity: &Identity) -> ConnectOptions {
-        ConnectOptions::new(self.address, self.host_key, identity.clone())
+        // The service has no log, and so no receipts.
+        let options = ConnectOptions::new(self.address, self.host_key, identity.clone());
+        ConnectOptions { check_receipts: false, ..options }
     }
 
     pub(crate) async fn client(&self, identity: &Identity) -> Client {
@@ -125,6 +129,8 @@ pub(crate) struct Fake {
     pub(crate) uploads_flow: watch::Sender<bool>,
     /// How the service lies.
     pub(crate) lie: Mutex<Lie>,
+    /// The host's own key, which signs what is accepted.
+    key: Mutex<Option<SecretKey>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,6 +140,8 @@ pub(crate) enum Lie {
     None,
     /// Accepts another job than the one that was submitted.
     OtherJob,
+    /// Signs another place in the log than it says.
+    OtherPlace,
     /// Shows another job than the one that was asked for.
     OtherView,
     /// Sends other output than it recorded.
@@ -181,6 +189,7 @@ impl Fake {
             release: Notify::new(),
             uploads_flow: watch::Sender::new(true),
             lie: Mutex::default(),
+            key: Mutex::default(),
         })
     }
 
@@ -241,7 +250,7 @@ impl Service for Fake {
         host_view(who.key)
     }
 
-    async fn submit(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<Vec<AcceptedJob>, Refusal> {
+    async fn submit(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<Accepted, Refusal> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         if self.full_for.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
         {
@@ -260,7 +269,17 @@ impl Service for Fake {
             jobs.insert(view.job, view);
             AcceptedJob { job: id, log_index: index, existing: None }
         };
-        Ok((0..).zip(verified).map(accept).collect())
+        let digest = *verified[0].envelope();
+        let jobs: Vec<_> = (0..).zip(verified).map(accept).collect();
+        let mut signed = jobs.clone();
+        if self.lies() == Lie::OtherPlace {
+            signed[0].log_index += 1;
+        }
+        let key = self.key.lock().unwrap().clone().unwrap();
+        let log = VerifierKey::new("test".parse().unwrap(), who.key);
+        let time = Timestamp::from_millis(1);
+        let acceptance = Acceptance::new(key.public(), log, digest, time, signed).sign(&key);
+        Ok(Accepted { jobs, acceptance })
     }
 
     async fn has(&self, _who: &Arc<Principal>, _kind: BlobKind, digest: Digest) -> Result<bool, Refusal> {
@@ -367,6 +386,15 @@ impl Service for Fake {
     }
 
     async fn task(&self, who: &Arc<Principal>, job: JobId) -> Result<FakeOutput, Refusal> {
+        self.output(who, job, OutputStream::Stdout, 0, false).await
+    }
+
+    async fn receipt(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+        _envelope: bool,
+    ) -> Result<FakeOutput, Refusal> {
         self.output(who, job, OutputStream::Stdout, 0, false).await
     }
 

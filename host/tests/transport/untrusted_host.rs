@@ -34,6 +34,30 @@ async fn another_job_than_the_submitted_one_is_noticed() {
     assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
 }
 
+// Red without the check of the acceptance in `send_envelope`.
+#[tokio::test]
+async fn an_answer_that_the_host_did_not_sign_is_noticed() {
+    let (site, client, _) = finished_job().await;
+    site.fake.tell(Lie::OtherPlace);
+    let error = soon(client.submit(&job())).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Protocol { detail, .. } if detail.contains("bad signature")),
+        "{error:?}"
+    );
+}
+
+// Red without `receipt_of` in `wait`.
+#[tokio::test]
+async fn an_end_without_a_good_receipt_is_noticed() {
+    let me = Identity::generate().unwrap();
+    let site = Site::start(&[&me]);
+    let options = ConnectOptions { check_receipts: true, ..site.options(&me) };
+    let client = soon(Client::connect(options)).await.unwrap();
+    let job = soon(client.submit(&job())).await.unwrap().job;
+    let error = soon(client.wait(job)).await.unwrap_err();
+    assert!(matches!(&error, Error::BadReceipt { job: of, .. } if *of == job), "{error:?}");
+}
+
 // Red without the comparison of ids in `view`.
 #[tokio::test]
 async fn another_job_than_the_one_asked_for_is_noticed() {

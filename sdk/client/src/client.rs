@@ -1,13 +1,13 @@
 //! [`Client`]: what a program does with a host.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strongroom_job::receipt::Receipt;
 use strongroom_job::{
-    AcceptedJob, Artifact, BlobKind, Digest, Envelope, EnvelopeError, HostView, Input, JobEnd, JobId,
-    JobState, JobView, ModuleRef, ModuleView, OutputStream, PublicKey, Request, Response, SignedEnvelope,
+    Artifact, BlobKind, Digest, HostView, Input, JobEnd, JobId, JobState, JobView, ModuleRef, ModuleView,
+    OutputStream, PublicKey, Request, Response,
 };
 use tokio::time::timeout;
 
@@ -34,6 +34,10 @@ pub struct ConnectOptions {
     pub timeouts: Timeouts,
     /// How often to repeat what failed for a temporary reason.
     pub retry: Retry,
+    /// Whether [`Client::wait`] asks for the job's receipt and checks it, so that an end that the host's log does not prove is an
+    /// error. True unless turned off. It costs a request and waits for the log's next checkpoint, which comes at once when asked
+    /// for: some milliseconds, a few syncs of the host's disk.
+    pub check_receipts: bool,
 }
 
 impl ConnectOptions {
@@ -46,6 +50,7 @@ impl ConnectOptions {
             identity: identity.into(),
             timeouts: Timeouts::default(),
             retry: Retry::default(),
+            check_receipts: true,
         }
     }
 }
@@ -85,6 +90,8 @@ pub struct Finished {
     pub view: JobView,
     /// How it ended; the same as in `view`.
     pub end: JobEnd,
+    /// The host's receipt for it, checked; none if [`check_receipts`](ConnectOptions::check_receipts) is turned off.
+    pub receipt: Option<Box<Receipt>>,
 }
 
 /// Which jobs to list.
@@ -166,39 +173,6 @@ impl Client {
         Push::new(self, BlobKind::Input, input.into(), |digest, length| Input::Blob { digest, length })
     }
 
-    /// Signs `job` as a new job and submits it. Once this returns, the job is durable and in the audit log.
-    ///
-    /// If the job is [`unique`](Job::unique) with [`Taken::Existing`](crate::Taken) and its key is taken, it is not run, and
-    /// `existing` in the answer names the job that has the key. The host keeps no job under the new id then: show, wait for and
-    /// read that one, for which [`runs_as`](crate::runs_as) is the short word.
-    ///
-    /// # Errors
-    /// [`Refused`](Error::Refused) with the host's reason; [`InvalidJob`](Error::InvalidJob) before anything is sent.
-    pub async fn submit(&self, job: &Job) -> Result<AcceptedJob, Error> {
-        let signed = self.sign(job).await?;
-        let accepted = self.submit_signed(&signed).await?;
-        accepted.first().copied().ok_or_else(|| self.protocol("it accepted no job"))
-    }
-
-    /// Signs a batch once and submits it: all of its jobs are accepted, in its order, or none.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit).
-    pub async fn submit_batch(&self, batch: &Batch) -> Result<Vec<AcceptedJob>, Error> {
-        let signed = self.sign_batch(batch).await?;
-        self.submit_signed(&signed).await
-    }
-
-    /// Signs a flow once and submits it: all of its jobs are accepted or none. The answer is in the order in which the jobs were
-    /// added: `accepted[handle.index()]` is the one of `handle`.
-    ///
-    /// # Errors
-    /// As [`submit`](Self::submit).
-    pub async fn submit_flow(&self, flow: &Flow) -> Result<Vec<AcceptedJob>, Error> {
-        let signed = self.sign_flow(flow).await?;
-        self.submit_signed(&signed).await
-    }
-
     /// Signs `job` as a new job without submitting it; pushes its input when that is not in the envelope.
     ///
     /// Keep what this returns to submit the same job again after a crash of your own: it runs once.
@@ -225,38 +199,6 @@ impl Client {
         signing::sign_flow(self, flow).await
     }
 
-    /// Submits what was signed before. Safe to repeat: the same bytes get the same answer and run once. The answer is in the order
-    /// of [`Signed::jobs`].
-    ///
-    /// # Errors
-    /// [`Refused`](Error::Refused) with the host's reason.
-    pub async fn submit_signed(&self, signed: &Signed) -> Result<Vec<AcceptedJob>, Error> {
-        let accepted = self.send_envelope(&signed.envelope, &signed.sent).await?;
-        if signed.jobs == signed.sent {
-            return Ok(accepted);
-        }
-        let mut by_id: HashMap<JobId, AcceptedJob> = accepted.into_iter().map(|one| (one.job, one)).collect();
-        Ok(signed.jobs.iter().filter_map(|job| by_id.remove(job)).collect())
-    }
-
-    /// Submits an envelope that was signed elsewhere with this client's key. Safe to repeat.
-    ///
-    /// # Errors
-    /// [`InvalidEnvelope`](Error::InvalidEnvelope) or [`WrongAudience`](Error::WrongAudience) before anything is sent;
-    /// [`Refused`](Error::Refused) with the host's reason.
-    pub async fn submit_envelope(&self, envelope: &SignedEnvelope) -> Result<Vec<AcceptedJob>, Error> {
-        let claimed = Envelope::parse(envelope.as_bytes()).map_err(invalid)?;
-        let jobs = claimed.verify(&self.public_key()).map_err(invalid)?;
-        if let Some(job) = jobs.iter().find(|job| job.body().context.audience != self.host_key()) {
-            return Err(Error::WrongAudience {
-                address: self.link.options.addr.clone(),
-                audience: Box::new(job.body().context.audience),
-            });
-        }
-        let ids: Vec<JobId> = jobs.iter().map(|job| job.body().id).collect();
-        self.send_envelope(envelope, &ids).await
-    }
-
     /// How a job stands.
     ///
     /// # Errors
@@ -266,16 +208,21 @@ impl Client {
         self.view(job, &Request::Show { job }, answer).await
     }
 
-    /// Waits until a job is over, however long that takes.
+    /// Waits until a job is over, however long that takes; then checks the host's receipt for it, unless
+    /// [`check_receipts`](ConnectOptions::check_receipts) is turned off.
     ///
     /// # Errors
-    /// As [`show`](Self::show).
+    /// As [`show`](Self::show). [`BadReceipt`](Error::BadReceipt) when the host's log does not prove what the host says.
     pub async fn wait(&self, job: JobId) -> Result<Finished, Error> {
         let view = self.view(job, &Request::Wait { job }, None).await?;
-        match view.end.clone() {
-            Some(end) => Ok(Finished { view, end }),
-            None => Err(self.protocol("it says that the job is over, but not how it ended")),
-        }
+        let Some(end) = view.end.clone() else {
+            return Err(self.protocol("it says that the job is over, but not how it ended"));
+        };
+        let receipt = match self.link.options.check_receipts {
+            true => Some(Box::new(self.receipt_of(&view, &end).await?)),
+            false => None,
+        };
+        Ok(Finished { view, end, receipt })
     }
 
     /// Asks for a job to be stopped; returns how it stood when that was recorded. [`wait`](Self::wait) for its end.
@@ -387,30 +334,6 @@ impl Client {
         Ok(view)
     }
 
-    async fn send_envelope(
-        &self,
-        envelope: &SignedEnvelope,
-        ids: &[JobId],
-    ) -> Result<Vec<AcceptedJob>, Error> {
-        let bytes = bytes::Bytes::copy_from_slice(envelope.as_bytes());
-        let length = bytes.len() as u64;
-        let accepted = self
-            .exchange(
-                &Request::Submit { length },
-                &bytes,
-                Some(self.link.options.timeouts.answer),
-                |response| match response {
-                    Response::Accepted { jobs } => Some(jobs),
-                    _ => None,
-                },
-            )
-            .await?;
-        if accepted.len() != ids.len() || accepted.iter().zip(ids).any(|(one, id)| one.job != *id) {
-            return Err(self.protocol("the jobs that it accepted are not those that were submitted"));
-        }
-        Ok(accepted)
-    }
-
     /// A request without a body.
     pub(crate) async fn call<T>(
         &self,
@@ -422,7 +345,7 @@ impl Client {
     }
 
     /// A request with a body that is in memory, repeated while the trouble is temporary.
-    async fn exchange<T>(
+    pub(crate) async fn exchange<T>(
         &self,
         request: &Request,
         body: &bytes::Bytes,
@@ -458,10 +381,6 @@ impl Client {
     pub(crate) fn protocol(&self, detail: &str) -> Error {
         Error::Protocol { address: self.link.options.addr.clone(), detail: detail.into() }
     }
-}
-
-fn invalid(error: EnvelopeError) -> Error {
-    Error::InvalidEnvelope(Box::new(error))
 }
 
 impl fmt::Debug for Client {

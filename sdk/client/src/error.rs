@@ -205,6 +205,17 @@ pub enum Error {
         found_digest: Digest,
     },
 
+    /// The host's receipt for a job does not prove what it should.
+    #[error(
+        "the receipt of job {job} proves nothing: {problem}. The host is at fault, or not the same version: keep what it sent"
+    )]
+    BadReceipt {
+        /// Whose.
+        job: JobId,
+        /// The first thing that is wrong.
+        problem: String,
+    },
+
     /// The system gave no random bytes.
     #[error("the system's random source failed: {0}")]
     Random(getrandom::Error),

@@ -22,9 +22,10 @@
 //! 1. [`Identity`] and [`KnownHosts`] say who we are and whom we trust (`identity`, `known_hosts`);
 //! 2. [`Client::connect`] makes a channel on which each side has proven its key (`tls`, `quic`, `session`);
 //! 3. [`Job`], [`Batch`] or [`Flow`] becomes a signed envelope (`job`, `batch`, `flow`, `signing`);
-//! 4. one stream carries one request and its answer (`exchange`), again if the trouble was temporary (`retry`);
+//! 4. `submit` hands it over; one stream carries one request and its answer (`exchange`), again if the trouble was temporary (`retry`);
 //! 5. blobs go in and output comes out in pieces (`push`, `output`), checked against their SHA-256;
-//! 6. jobs are watched, read back and signed anew, queues looked at and set (`watch`, `again`, `queues`).
+//! 6. jobs are watched, read back and signed anew, queues looked at and set (`watch`, `again`, `queues`);
+//! 7. the host's signatures are checked: under what it accepted, and under what it says of a job's end (`receipts`).
 //!
 //! *Never:* trust on first use, a secret in an error or a log, a whole input or output in memory.
 #![forbid(unsafe_code)]
@@ -44,10 +45,12 @@ mod push;
 mod queues;
 mod quic;
 mod random;
+mod receipts;
 mod retry;
 mod session;
 mod signing;
 mod source;
+mod submit;
 mod tls;
 mod watch;
 
@@ -70,4 +73,5 @@ pub use strongroom_job::{
     ModuleRef, ModuleView, Name, Outcome, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
     RefusalCode, RetryOn, SecretKey, Taken, Timestamp,
 };
+pub use submit::Accepted;
 pub use watch::runs_as;

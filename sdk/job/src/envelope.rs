@@ -5,10 +5,10 @@
 //!
 //! *Spec:* DSSE v1; `docs/formats/envelope.md`.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::base64_bytes::Base64Bytes;
 use crate::body::{BatchBody, BodyError, JobBody, MAX_BATCH_BODY_BYTES, MAX_JOB_BODY_BYTES};
+use crate::dsse::{Dsse, pae};
 use crate::strict::{self, StrictError};
 use crate::{Digest, PublicKey, SecretKey, Signature};
 
@@ -61,24 +61,6 @@ pub enum EnvelopeError {
     Body(#[from] BodyError),
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(non_snake_case, reason = "the field names of DSSE")]
-struct Dsse {
-    payloadType: String,
-    payload: Base64Bytes,
-    signatures: Vec<DsseSignature>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DsseSignature {
-    /// A hint that nobody signed: written for other tools, never read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    keyid: Option<String>,
-    sig: Base64Bytes,
-}
-
 impl Envelope {
     /// Takes the envelope apart; believes nothing of it.
     ///
@@ -96,10 +78,13 @@ impl Envelope {
             let (length, max) = (dsse.payload.0.len(), kind.max_body_bytes());
             return Err(BodyError::from(StrictError::TooLong { length, max }).into());
         }
-        let [signature] = dsse.signatures.as_slice() else { return Err(EnvelopeError::Signature) };
-        let signature =
-            <[u8; 64]>::try_from(signature.sig.0.as_slice()).map_err(|_| EnvelopeError::Signature)?;
-        Ok(Self { kind, payload: dsse.payload.0, signature: Signature::from_bytes(signature) })
+        let signature = dsse.signature().ok_or(EnvelopeError::Signature)?;
+        Ok(Self { kind, payload: dsse.payload.0, signature })
+    }
+
+    /// The envelope as we write it, whatever the spelling in which it came: the signature does not depend on it.
+    pub(crate) fn into_dsse(self, signer: &PublicKey) -> Dsse {
+        Dsse::signed(self.kind.payload_type(), self.payload, signer, &self.signature)
     }
 
     /// Checks the signature against the key of the principal who sent it, then reads what was signed: one job, or all
@@ -189,15 +174,8 @@ pub fn sign_batch(body: &BatchBody, key: &SecretKey) -> Result<SignedEnvelope, B
 }
 
 fn sign(kind: Kind, payload: Vec<u8>, key: &SecretKey) -> SignedEnvelope {
-    let signature = key.sign(&pae(kind.payload_type(), &payload));
     let digest = Digest::of(&payload);
-    let sig = Base64Bytes(signature.as_bytes().to_vec());
-    let dsse = Dsse {
-        payloadType: kind.payload_type().into(),
-        payload: Base64Bytes(payload),
-        signatures: vec![DsseSignature { keyid: Some(key.public().to_string()), sig }],
-    };
-    SignedEnvelope { bytes: to_json(&dsse), digest }
+    SignedEnvelope { bytes: to_json(&Dsse::sign(kind.payload_type(), payload, key)), digest }
 }
 
 fn to_json<T: Serialize>(value: &T) -> Vec<u8> {
@@ -222,11 +200,4 @@ impl Kind {
             Self::Batch => MAX_BATCH_BODY_BYTES,
         }
     }
-}
-
-/// DSSE's pre-authentication encoding: type and body with their lengths, so that neither can pass for part of the other.
-fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("DSSEv1 {} {} {} ", payload_type.len(), payload_type, payload.len()).into_bytes();
-    bytes.extend_from_slice(payload);
-    bytes
 }

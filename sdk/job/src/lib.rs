@@ -7,11 +7,15 @@
 //! 3. [`sign_job`] or [`sign_batch`] puts it in a DSSE envelope (`envelope`);
 //! 4. a [`Request`] frame carries it to the host, a [`Response`] comes back (`frame`, `message`, `refusal`);
 //! 5. [`Envelope::verify`] turns bytes into a [`VerifiedJob`], the only type that the host admits;
-//! 6. a [`Record`] of every step becomes a leaf of the audit log (`record`, `outcome`).
+//! 6. the host answers with a signed [`Acceptance`] (`acceptance`);
+//! 7. a [`Record`] of every step becomes a leaf of the audit log (`record`, `outcome`);
+//! 8. a [`receipt`] proves to anybody how the job ended, without the host (`receipt`).
 //!
 //! *Never:* I/O, async, clocks, randomness. The caller passes them in as bytes and [`Timestamp`]s.
 #![forbid(unsafe_code)]
 
+mod acceptance;
+mod as_text;
 mod base64_bytes;
 mod body;
 mod capabilities;
@@ -19,6 +23,7 @@ pub mod checkpoint;
 mod close;
 pub mod cosignature;
 mod digest;
+mod dsse;
 mod envelope;
 mod expand;
 mod flow;
@@ -33,6 +38,7 @@ mod network;
 pub mod note;
 mod outcome;
 mod plan;
+pub mod receipt;
 mod record;
 mod refusal;
 mod spki;
@@ -44,6 +50,10 @@ mod time;
 pub mod tlog_proof;
 pub mod witness;
 
+pub use acceptance::{
+    ACCEPTANCE_PAYLOAD_TYPE, Acceptance, AcceptanceError, AcceptanceSignature, MAX_ACCEPTANCE_BYTES,
+    SignedAcceptance,
+};
 pub use base64_bytes::Base64Bytes;
 pub use body::{
     BatchBody, BodyError, Context, JobBody, MAX_BATCH_BODY_BYTES, MAX_BATCH_JOBS, MAX_EDGES,

@@ -7,8 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Artifact, DeadReason, Denial, Digest, JobId, JobState, Limits, ModuleRef, Name, Outcome, OutputSummary,
-    PublicKey, Refusal, Timestamp, Usage, text,
+    AcceptanceSignature, Artifact, DeadReason, Denial, Digest, JobId, JobState, Limits, ModuleRef, Name,
+    Outcome, OutputSummary, PublicKey, Refusal, Timestamp, Usage, text,
 };
 
 /// Most jobs in one answer to [`Request::List`].
@@ -96,6 +96,13 @@ pub enum Request {
         /// Which job.
         job: JobId,
     },
+    /// The receipt of a job that is over. → [`Response::Output`], then the receipt ([`crate::receipt`]).
+    Receipt {
+        /// Which job.
+        job: JobId,
+        /// With the envelope that it came in, and so with arguments, variables and input.
+        envelope: bool,
+    },
     /// The queues, and how many jobs of my tenant are in each. → [`Response::Queues`].
     Queues {},
     /// Pause, drain or open a queue; for operators. → [`Response::Queues`], with this queue alone.
@@ -121,6 +128,9 @@ pub enum Response {
     Accepted {
         /// In the envelope's order.
         jobs: Vec<AcceptedJob>,
+        /// The host's signature under it, over an [`Acceptance`](crate::Acceptance). Every host of this version gives it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        acceptance: Option<AcceptanceSignature>,
     },
     /// Whether the blob is there, and what it is when it is a module.
     Stored {

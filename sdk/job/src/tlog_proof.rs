@@ -105,6 +105,12 @@ impl TlogProof {
         self.index
     }
 
+    /// The hashes of the inclusion proof, the leaf's sibling first.
+    #[must_use]
+    pub fn hashes(&self) -> &[Hash] {
+        &self.hashes
+    }
+
     /// Reads a proof; nothing is checked but its form.
     ///
     /// # Errors

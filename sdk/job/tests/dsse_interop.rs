@@ -24,3 +24,25 @@ fn securesystemslib_verifies_the_golden_envelopes() {
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("job.json: verified") && said.contains("batch.json: verified"), "{said}");
 }
+
+/// The same for a receipt's statement, and the schemas of in-toto and SLSA with it: needs the package `in-toto-attestation`, too.
+// Red with a field in the statement that the schemas do not have, and with another payload type.
+#[test]
+fn in_toto_attestation_reads_the_golden_statement() {
+    let there = Command::new("python3")
+        .args(["-c", "import securesystemslib.dsse, cryptography, in_toto_attestation"])
+        .output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        println!("skipped: no python3 with securesystemslib[crypto] and in-toto-attestation");
+        return;
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new("python3")
+        .arg(here.join("tests/receipt_interop.py"))
+        .arg(here.join("golden/receipt"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("attestation.json: verified and read"), "{said}");
+}

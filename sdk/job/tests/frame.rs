@@ -149,7 +149,8 @@ fn fits(response: &Response) {
 #[test]
 fn the_longest_answers_fit_their_frame() {
     let accepted = AcceptedJob { job: id(1), log_index: u64::MAX, existing: Some(id(2)) };
-    fits(&Response::Accepted { jobs: vec![accepted; MAX_BATCH_JOBS] });
+    let acceptance = Some(fixtures::receipts::acceptance().sign(&fixtures::host()));
+    fits(&Response::Accepted { jobs: vec![accepted; MAX_BATCH_JOBS], acceptance });
     fits(&Response::Job(Box::new(longest_view())));
     // A host shortens a page that is still too long; with the longest of everything that is one of more than 480.
     let page = vec![longest_view().brief(); 480];

@@ -10,13 +10,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fixtures::{
-    batch, context, flow, full_task, id, job, messages, mounts, plan, principal, records, repeating,
-    small_task, unique, wide_task,
+    batch, context, flow, full_task, host, id, job, messages, mounts, plan, principal, receipts, records,
+    repeating, small_task, unique, wide_task,
 };
 use serde::Serialize;
+use strongroom_job::receipt::Receipt;
 use strongroom_job::{
     Access, BatchBody, Entry, Envelope, Input, JobBody, Missed, MountSource, On, Plan, Record, Refusal,
-    Request, Response, RetryOn, SecretForm, Taken, Task, frame, sign_batch, sign_job,
+    Request, Response, RetryOn, SecretForm, SignedAcceptance, Taken, Task, frame, sign_batch, sign_job,
 };
 
 /// What one directory of golden files should hold.
@@ -137,6 +138,31 @@ fn envelopes() {
 
     // For tools of others: the key that both verify with.
     golden.holds("principal.pub", format!("{}\n", key.public()).as_bytes());
+    golden.done();
+}
+
+#[test]
+fn receipts_and_acceptances() {
+    let mut golden = Golden::new("receipt");
+    let (host, log) = (host().public(), receipts::verifier());
+    let issued = [
+        ("receipt.json", receipts::receipt(false)),
+        ("with-envelope.json", receipts::receipt(true)),
+        ("never-ran.json", receipts::bare_receipt()),
+    ];
+    for (file, receipt) in issued {
+        let bytes = golden.holds(file, &receipt.to_bytes());
+        let read = Receipt::parse(&bytes).unwrap();
+        assert_eq!(read, receipt, "{file}");
+        assert_eq!(read.verify(&host, Some(&log)).unwrap().admitted.job, id(1), "{file}");
+    }
+    // For tools of others: the statement alone, and the key that they verify it with.
+    golden.holds("attestation.json", &receipts::receipt(false).attestation());
+    golden.holds("host.pub", format!("{host}\n").as_bytes());
+    let acceptance = receipts::acceptance();
+    let signed = acceptance.clone().verify(&acceptance.sign(&fixtures::host()).signature.0).unwrap();
+    let bytes = golden.holds("acceptance.json", &signed.to_dsse());
+    assert_eq!(SignedAcceptance::from_dsse(&bytes, &host).unwrap(), signed);
     golden.done();
 }
 
