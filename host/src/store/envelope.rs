@@ -73,10 +73,12 @@ impl Group<'_> {
     ) -> Result<(), ReadError> {
         let Some(standing) = envelopes.known.get_mut(digest) else { return Ok(()) };
         let Standing::Counted(jobs) = *standing else { return Ok(()) };
-        *standing = if self.came_in(digest)?.is_some() {
-            Standing::Kept(self.base(digest)?.map(Box::new))
-        } else {
-            Standing::Held(self.log_size)
+        let in_this_group = self.envelopes.contains_key(digest);
+        *standing = match (self.came_in(digest)?, self.base(digest)?) {
+            (None, _) => Standing::Held(self.log_size),
+            // Until now all that came in it were jobs that were not run.
+            (Some(came), None) if !in_this_group => Standing::Held(came.first),
+            (Some(_), base) => Standing::Kept(base.map(Box::new)),
         };
         let first = self.hold_envelope(digest, jobs)?;
         for (piece, bytes) in (0u32..).zip(bytes.chunks(PIECE_BYTES)) {
