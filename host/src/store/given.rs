@@ -62,10 +62,8 @@ impl Store {
             return Ok(unused);
         }
         let mut used = HashSet::new();
-        for active in self.active() {
-            // It may be over by now.
-            let row = read::row(&self.db, &active?.entry.job)?;
-            used.extend(row.and_then(|row| row.slot).and_then(|slot| slot.input));
+        for row in read::active_rows(&self.db) {
+            used.extend(row?.slot.and_then(|slot| slot.input));
         }
         unused.retain(|input| !used.contains(&input.digest));
         Ok(unused)

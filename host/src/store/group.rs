@@ -9,21 +9,21 @@ use strongroom_job::{
 
 use super::active::Active;
 use super::counts::Counts;
+use super::envelope::{CameIn, Envelopes};
 use super::follow::Edges;
 use super::given::Given;
 use super::keys;
+use super::pack;
 use super::read;
 use super::row::{JobRow, Slot};
 use super::rows::{Batch, Rows};
+use super::spec;
 use super::unique::{Claim, Keys, Merged};
 use super::{CommitError, Committed, Effect, ReadError, Transition};
 use crate::admission::quota::{self, Asked};
 use crate::admission::{self, AdmittedJob};
 use crate::config::TenantRules;
 use crate::lifecycle::{self, Illegal, Life, Stage};
-
-/// Longest value that an envelope is cut into: sled moves longer ones to files of their own.
-const ENVELOPE_PIECE_BYTES: usize = 48 << 10;
 
 /// What a group will write, and how the world looks to its later transitions.
 pub(super) struct Group<'a> {
@@ -43,7 +43,7 @@ pub(super) struct Group<'a> {
     /// Edges between jobs that this group has added.
     pub(super) edges: Edges,
     /// How many jobs came in the envelopes that this group has seen.
-    pub(super) envelopes: HashMap<Digest, Option<u32>>,
+    pub(super) envelopes: HashMap<Digest, Option<CameIn>>,
     /// What all of it means for the schedule, in order.
     pub(super) effects: Vec<Effect>,
     /// Index of the next leaf.
@@ -127,9 +127,9 @@ impl<'a> Group<'a> {
                 // What an attempt wrote that is followed by another is gone with it.
                 if let Some(end) = row.life.end() {
                     self.tell_followers(job, end.state())?;
-                    self.keep(job, OutputStream::Stdout, outputs.stdout);
-                    self.keep(job, OutputStream::Stderr, outputs.stderr);
-                    self.keep(job, OutputStream::Result, outputs.result);
+                    self.keep(row.admitted, OutputStream::Stdout, outputs.stdout);
+                    self.keep(row.admitted, OutputStream::Stderr, outputs.stderr);
+                    self.keep(row.admitted, OutputStream::Result, outputs.result);
                 }
                 Ok(Committed::Stepped(Box::new(row)))
             }
@@ -180,12 +180,11 @@ impl<'a> Group<'a> {
         if self.counts.active() + new > max_active {
             return Err(self.full(max_active).into());
         }
-        if let (Some(first), true) = (jobs.first(), new > 0) {
-            for (piece, bytes) in (0u32..).zip(envelope.chunks(ENVELOPE_PIECE_BYTES)) {
-                self.batch.insert(keys::envelope(first.envelope(), piece), bytes);
+        let mut envelopes = Envelopes::default();
+        for (job, verdict) in jobs.iter().zip(&verdicts) {
+            if new > 0 && !matches!(verdict, Verdict::Known(..)) {
+                envelopes.count(job.envelope());
             }
-            let known = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Known(..))).count();
-            self.hold_envelope(first.envelope(), verdicts.len() - known)?;
         }
         // Whoever waits for a job that is not run waits for the one that has its key.
         let stands_for = |(job, verdict): (&AdmittedJob, &Verdict)| match verdict {
@@ -201,6 +200,9 @@ impl<'a> Group<'a> {
         let mut accepted = Vec::with_capacity(jobs.len());
         let mut holders = Vec::new();
         for (job, verdict) in jobs.iter().zip(verdicts) {
+            if !matches!(verdict, Verdict::Known(..)) {
+                self.keep_envelope(&mut envelopes, job.envelope(), envelope)?;
+            }
             accepted.push(match verdict {
                 Verdict::Known(answer, _) => answer,
                 Verdict::Existing(holder) => {
@@ -209,7 +211,8 @@ impl<'a> Group<'a> {
                     AcceptedJob { job: job.id(), log_index, existing: Some(holder) }
                 }
                 Verdict::New(replaced) => {
-                    let log_index = self.accept(job, &ids)?;
+                    let base = self.stand_for(&mut envelopes, job)?;
+                    let log_index = self.accept(job, &ids, base)?;
                     if let Some(replaced) = replaced {
                         self.replace(replaced, job.id())?;
                     }
@@ -277,7 +280,13 @@ impl<'a> Group<'a> {
     }
 
     /// Writes down a new job; says where its record is.
-    pub(super) fn accept(&mut self, job: &AdmittedJob, ids: &[JobId]) -> Result<u64, ReadError> {
+    pub(super) fn accept(
+        &mut self,
+        job: &AdmittedJob,
+        ids: &[JobId],
+        base: Option<&AdmittedJob>,
+    ) -> Result<u64, ReadError> {
+        let variation = spec::variation(job, base)?;
         let admitted = self.log(job.record());
         let waits_for = self.wait_for(job, ids);
         let tenant = &job.context().tenant;
@@ -292,7 +301,10 @@ impl<'a> Group<'a> {
             slot: Some(Slot::of(job)),
             life: Life::accepted(job.task(), waits_for, self.now),
         };
-        self.batch.insert(keys::spec(&job.id()), serde_json::to_vec(job)?);
+        if let Some(variation) = variation {
+            self.batch.insert(keys::variation(admitted), variation);
+        }
+        self.batch.insert(keys::place(&job.id()), admitted.to_be_bytes());
         self.batch.insert(keys::tenant_job(tenant, admitted), job.id().as_bytes().as_slice());
         self.name_input(job);
         if let Some(unique) = &job.task().plan.unique {
@@ -352,7 +364,7 @@ impl<'a> Group<'a> {
         }
         if row.life.end().is_some() {
             row.finished = Some(row.touched);
-            self.batch.remove(keys::active(row.admitted, &row.job));
+            self.batch.remove(keys::active(row.admitted));
             self.drop_sources(&row.job)?;
             let key_until = self.let_go(&row)?;
             if let Some(slot) = row.slot.take() {
@@ -365,9 +377,9 @@ impl<'a> Group<'a> {
         Ok(row)
     }
 
-    fn keep(&mut self, job: JobId, stream: OutputStream, output: Option<Vec<u8>>) {
+    fn keep(&mut self, admitted: u64, stream: OutputStream, output: Option<Vec<u8>>) {
         if let Some(bytes) = output.filter(|bytes| !bytes.is_empty()) {
-            self.batch.insert(keys::output(&job, stream), bytes);
+            self.batch.insert(keys::output(admitted, stream), bytes);
         }
     }
 
@@ -407,16 +419,14 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Writes a row, its place among those that wait and run, and what that means for the schedule.
+    /// Writes a row, among those of jobs that are over or of those that are not, and what that means for the schedule.
     fn put(&mut self, row: JobRow, moved: bool) -> Result<(), ReadError> {
-        self.batch.insert(keys::life(&row.job), serde_json::to_vec(&row)?);
-        match Active::of(&row) {
-            Some(active) => {
-                self.batch.insert(active.key(), active.value());
-                if moved {
-                    self.effects.push(Effect::Waits(active.entry));
-                }
-            }
+        let active = Active::of(&row);
+        let key = if active.is_some() { keys::active(row.admitted) } else { keys::over(row.admitted) };
+        self.batch.insert(key, pack::row(&row)?);
+        match active {
+            Some(active) if moved => self.effects.push(Effect::Waits(active.entry)),
+            Some(_) => {}
             None => self.effects.push(Effect::Over(row.job)),
         }
         self.changed.insert(row.job, row);

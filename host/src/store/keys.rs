@@ -17,10 +17,8 @@ pub(super) const LAYOUT: &[u8] = b"m/layout";
 pub(super) const LEAVES: &[u8] = b"l/";
 /// Every queue that is not simply open.
 pub(super) const QUEUE_MODES: &[u8] = b"q/";
-/// How every job stands.
-pub(super) const LIVES: &[u8] = b"j/";
 /// Every job that is not over.
-pub(super) const ACTIVE: &[u8] = b"a/";
+pub(super) const ACTIVE: &[u8] = b"r/";
 /// Every job that is over.
 pub(super) const PAST: &[u8] = b"f/";
 /// The processor time of every tenant.
@@ -39,19 +37,29 @@ pub(super) fn leaf(index: u64) -> Vec<u8> {
     join(LEAVES, &[&index.to_be_bytes()])
 }
 
-/// How a job stands.
-pub(super) fn life(job: &JobId) -> Vec<u8> {
-    join(LIVES, &[job.as_bytes()])
+/// Where a job's other rows are: the index of its `admitted` record.
+pub(super) fn place(job: &JobId) -> Vec<u8> {
+    join(b"i/", &[job.as_bytes()])
 }
 
-/// What a job is; written once.
-pub(super) fn spec(job: &JobId) -> Vec<u8> {
-    join(b"s/", &[job.as_bytes()])
+/// How a job stands that is not over.
+pub(super) fn active(admitted: u64) -> Vec<u8> {
+    join(ACTIVE, &[&admitted.to_be_bytes()])
 }
 
-/// A job that is not over, in the order of admission.
-pub(super) fn active(admitted: u64, job: &JobId) -> Vec<u8> {
-    join(ACTIVE, &[&admitted.to_be_bytes(), job.as_bytes()])
+/// How a job stands that is over.
+pub(super) fn over(admitted: u64) -> Vec<u8> {
+    join(b"h/", &[&admitted.to_be_bytes()])
+}
+
+/// The job which stands for all that came in its envelope.
+pub(super) fn whole(first: u64) -> Vec<u8> {
+    join(b"w/", &[&first.to_be_bytes()])
+}
+
+/// What a job has that the one which stands for its envelope has not.
+pub(super) fn variation(admitted: u64) -> Vec<u8> {
+    join(b"v/", &[&admitted.to_be_bytes()])
 }
 
 /// A job that has a unique key, or had it a short time ago.
@@ -84,9 +92,9 @@ pub(super) fn computed(of: &Name) -> Vec<u8> {
     join(COMPUTED, &[of.as_str().as_bytes()])
 }
 
-/// How many jobs came in an envelope.
+/// How many jobs came in an envelope, and where its other rows are.
 pub(super) fn came_in(digest: &Digest) -> Vec<u8> {
-    join(b"n/", &[digest.as_bytes()])
+    join(b"y/", &[digest.as_bytes()])
 }
 
 /// All jobs that wait for this one.
@@ -139,24 +147,24 @@ pub(super) fn blob(kind: BlobKind, of: &Name, digest: &Digest) -> Vec<u8> {
     join(&blobs(kind, of), &[digest.as_bytes()])
 }
 
-/// A short output stream of a finished job.
-pub(super) fn output(job: &JobId, stream: OutputStream) -> Vec<u8> {
+/// A short output stream of a job that is over.
+pub(super) fn output(admitted: u64, stream: OutputStream) -> Vec<u8> {
     let stream = match stream {
         OutputStream::Stdout => 1,
         OutputStream::Stderr => 2,
         OutputStream::Result => 3,
     };
-    join(b"o/", &[job.as_bytes(), &[stream]])
+    join(b"z/", &[&admitted.to_be_bytes(), &[stream]])
 }
 
 /// All pieces of an envelope.
-pub(super) fn envelopes(digest: &Digest) -> Vec<u8> {
-    join(b"e/", &[digest.as_bytes()])
+pub(super) fn envelopes(first: u64) -> Vec<u8> {
+    join(b"k/", &[&first.to_be_bytes()])
 }
 
 /// A piece of an envelope.
-pub(super) fn envelope(digest: &Digest, piece: u32) -> Vec<u8> {
-    join(&envelopes(digest), &[&piece.to_be_bytes()])
+pub(super) fn envelope(first: u64, piece: u32) -> Vec<u8> {
+    join(&envelopes(first), &[&piece.to_be_bytes()])
 }
 
 fn join(prefix: &[u8], parts: &[&[u8]]) -> Vec<u8> {

@@ -9,22 +9,28 @@
 //! *Spec:* `docs/formats/state.md`.
 
 mod active;
+mod bytes;
 mod core;
 mod counts;
+mod envelope;
 mod fault;
 mod follow;
 mod fresh;
+mod garbage;
 mod given;
 mod group;
 mod keys;
 mod leftovers;
 mod migrate;
 mod nudge;
+mod pack;
 mod past;
 mod read;
 mod row;
 mod rows;
 mod series;
+mod settings;
+mod spec;
 mod unique;
 mod writer;
 
@@ -55,18 +61,8 @@ use crate::lifecycle::{self, Illegal};
 use crate::retention::Fate;
 use crate::schedule::Entry;
 
-/// sled's page cache. It uses several times this much memory while it writes.
-const CACHE_BYTES: u64 = 32 << 20;
-/// sled's unit of writing. A page longer than a quarter of it goes to a file of its own, which sled never syncs: so a quarter
-/// must hold the longest page, some 27 rows of 64 KiB. A power of two, at most 16 MiB.
-const SEGMENT_BYTES: usize = 8 << 20;
 /// Transitions that may wait for the writer; whoever comes later waits to hand his in.
 const MAX_PENDING: usize = 8192;
-/// How often sled's own lock is asked for, and how long each time is waited: 2 s. sled's threads may hold it for a moment
-/// after the last handle is gone; another host cannot, since it would hold the directory's lock.
-const LOCK_TRIES: u32 = 400;
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
-
 /// A handle to the store; clones are handles to the same one.
 #[derive(Clone)]
 pub struct Store {
@@ -336,10 +332,10 @@ impl Store {
     pub fn open(path: &Path) -> Result<Opened, OpenError> {
         leftovers::remove(path)
             .map_err(|error| OpenError::Sled { path: path.into(), error: sled::Error::Io(error) })?;
-        let opened = fresh::make(path, settings).and_then(|()| open_when_free(&settings(path)));
+        let opened = fresh::make(path, settings::of).and_then(|()| settings::open(&settings::of(path)));
         let db = opened.map_err(|error| OpenError::Sled { path: path.into(), error })?;
         let damaged = |problem: String| OpenError::Damaged { path: path.into(), problem };
-        let start = writer::Start::read(&db).map_err(|error| damaged(error.to_string()))?;
+        let start = writer::Start::read(&db, path).map_err(|error| damaged(error.to_string()))?;
         Ok(Opened { db, path: path.into(), start })
     }
 
@@ -462,27 +458,6 @@ impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened").field("path", &self.path).field("start", &self.start).finish_non_exhaustive()
     }
-}
-
-fn settings(path: &Path) -> sled::Config {
-    sled::Config::new()
-        .path(path)
-        .cache_capacity(CACHE_BYTES)
-        .segment_size(SEGMENT_BYTES)
-        // The writer flushes; a second flusher would only add writes.
-        .flush_every_ms(None)
-}
-
-fn open_when_free(config: &sled::Config) -> sled::Result<sled::Db> {
-    // sled gives the lock's error no kind of its own.
-    let is_held = |error: &sled::Error| matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"));
-    for _ in 1..LOCK_TRIES {
-        match config.open() {
-            Err(error) if is_held(&error) => std::thread::sleep(LOCK_PAUSE),
-            other => return other,
-        }
-    }
-    config.open()
 }
 
 /// The writer's thread; it ends when every [`Store`] handle is gone.

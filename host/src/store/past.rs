@@ -1,6 +1,6 @@
 //! Jobs that are over, in the order of their ends, and what becomes of them.
 //!
-//! *Owns:* the index of jobs that are over, and the count of jobs of each envelope. *Never:* which jobs go (`retention`).
+//! *Owns:* the index of jobs that are over. *Never:* which jobs go (`retention`).
 //! *Crash:* a job's end and its place here are one batch; so is all that goes when it is forgotten, except its files, which the
 //! next sweep of them finds (`host/keeper.rs`).
 //! *Spec:* `docs/formats/state.md`, "Jobs that are over".
@@ -174,43 +174,6 @@ impl Group<'_> {
         self.counts.end(&slot.tenant, past.bytes);
     }
 
-    /// So many jobs came in this envelope: it stays until the last of them is forgotten.
-    pub(super) fn hold_envelope(&mut self, digest: &Digest, jobs: usize) -> Result<(), ReadError> {
-        let count = self.envelope_count(digest)?.unwrap_or(0);
-        let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
-        self.set_envelope_count(digest, count.saturating_add(jobs));
-        Ok(())
-    }
-
-    fn release_envelope(&mut self, digest: &Digest) -> Result<(), ReadError> {
-        // Without a count nobody knows who else came in it, or nobody wrote it down.
-        let Some(count) = self.envelope_count(digest)? else { return Ok(()) };
-        if count > 1 {
-            self.set_envelope_count(digest, count - 1);
-            return Ok(());
-        }
-        self.batch.remove(keys::came_in(digest));
-        self.envelopes.insert(*digest, None);
-        for piece in self.rows.under(&keys::envelopes(digest)) {
-            self.batch.remove(piece?.0.to_vec());
-        }
-        Ok(())
-    }
-
-    fn envelope_count(&self, digest: &Digest) -> Result<Option<u32>, ReadError> {
-        if let Some(count) = self.envelopes.get(digest) {
-            return Ok(*count);
-        }
-        let damaged = |_| ReadError::Damaged("the number of jobs of an envelope");
-        let value = self.rows.value(&keys::came_in(digest))?;
-        value.map(|bytes| bytes.as_ref().try_into().map(u32::from_be_bytes).map_err(damaged)).transpose()
-    }
-
-    fn set_envelope_count(&mut self, digest: &Digest, count: u32) {
-        self.batch.insert(keys::came_in(digest), count.to_be_bytes());
-        self.envelopes.insert(*digest, Some(count));
-    }
-
     /// Lets jobs go that are over. One that is needed after all stays as it is: whoever needs it may have come since the rules
     /// were asked.
     pub(super) fn let_past_go(
@@ -231,7 +194,8 @@ impl Group<'_> {
                 match fate {
                     Fate::Stays => {}
                     Fate::Stripped => {
-                        self.strip(tenant, past);
+                        let row = self.past_row(past)?;
+                        self.strip(tenant, past, row.admitted);
                         stripped.push(past.job);
                     }
                     Fate::Forgotten => {
@@ -248,19 +212,21 @@ impl Group<'_> {
         Ok(Committed::Done)
     }
 
-    fn strip(&mut self, tenant: &Name, past: &PastJob) {
+    fn past_row(&self, past: &PastJob) -> Result<JobRow, ReadError> {
+        read::row(self.rows, &past.job)?.ok_or(ReadError::Damaged("a job that is over and not there"))
+    }
+
+    fn strip(&mut self, tenant: &Name, past: &PastJob, admitted: u64) {
         for stream in [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Result] {
-            self.batch.remove(keys::output(&past.job, stream));
+            self.batch.remove(keys::output(admitted, stream));
         }
         self.batch.insert(past.key(tenant), PastJob { bytes: 0, ..*past }.value());
         self.counts.strip(tenant, past.bytes);
     }
 
     fn forget_past(&mut self, tenant: &Name, past: &PastJob) -> Result<(), ReadError> {
-        let Some(row) = read::row(self.rows, &past.job)? else {
-            return Err(ReadError::Damaged("a job that is over and not there"));
-        };
-        self.strip(tenant, past);
+        let row = self.past_row(past)?;
+        self.strip(tenant, past, row.admitted);
         self.counts.forget(tenant, 0);
         self.counts.forget_until(past.not_after);
         if past.key_until.is_some()
@@ -269,8 +235,14 @@ impl Group<'_> {
         {
             self.drop_key(tenant, &unique.key, past.job)?;
         }
-        let rows = [keys::life(&past.job), keys::spec(&past.job), keys::tenant_job(tenant, row.admitted)];
-        for key in rows.into_iter().chain([past.key(tenant)]) {
+        let rows = [
+            keys::place(&past.job),
+            keys::over(row.admitted),
+            keys::variation(row.admitted),
+            keys::tenant_job(tenant, row.admitted),
+            past.key(tenant),
+        ];
+        for key in rows {
             self.batch.remove(key);
         }
         self.release_envelope(&row.envelope)

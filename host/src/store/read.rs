@@ -8,10 +8,11 @@ use strongroom_job::{
 };
 
 use super::active::Active;
+use super::envelope::CameIn;
 use super::row::JobRow;
 use super::rows::Rows;
 use super::unique::Merged;
-use super::{ReadError, Store, follow, keys};
+use super::{ReadError, Store, follow, keys, pack, spec};
 use crate::admission::AdmittedJob;
 use crate::admission::quota::TenantUse;
 
@@ -104,7 +105,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn output(&self, job: &JobId, stream: OutputStream) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(self.db.get(keys::output(job, stream))?.map(|bytes| bytes.to_vec()))
+        let Some(admitted) = place(&self.db, job)? else { return Ok(None) };
+        Ok(self.db.get(keys::output(admitted, stream))?.map(|bytes| bytes.to_vec()))
     }
 
     /// What a tenant has now, as quotas count it. The writer may be ahead of it by what waits, so this is a first look only.
@@ -136,22 +138,46 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn envelope(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
+        let Some(came) = came_in(&self.db, digest)? else { return Ok(None) };
         let mut bytes = Vec::new();
-        for piece in self.db.range(keys::envelope(digest, 0)..=keys::envelope(digest, u32::MAX)).values() {
-            bytes.extend_from_slice(&piece?);
+        for piece in self.db.under(&keys::envelopes(came.first)) {
+            bytes.extend_from_slice(&piece?.1);
         }
         Ok(if bytes.is_empty() { None } else { Some(bytes) })
     }
 }
 
+/// The index of a job's `admitted` record, under which its other rows are.
+fn place(rows: &dyn Rows, job: &JobId) -> Result<Option<u64>, ReadError> {
+    let Some(bytes) = rows.value(&keys::place(job))? else { return Ok(None) };
+    let damaged = |_| ReadError::Damaged("the place of a job");
+    bytes.as_ref().try_into().map(u64::from_be_bytes).map(Some).map_err(damaged)
+}
+
 pub(super) fn row(rows: &dyn Rows, job: &JobId) -> Result<Option<JobRow>, ReadError> {
-    let bytes = rows.value(&keys::life(job))?;
-    Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+    let Some(admitted) = place(rows, job)? else { return Ok(None) };
+    // In this order: a job that ends meanwhile is not missed, since it only ever goes from the one to the other.
+    for key in [keys::active(admitted), keys::over(admitted)] {
+        if let Some(bytes) = rows.value(&key)? {
+            return pack::unpack_row(admitted, &bytes).map(Some);
+        }
+    }
+    // It was forgotten meanwhile.
+    Ok(None)
 }
 
 pub(super) fn spec(rows: &dyn Rows, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
-    let bytes = rows.value(&keys::spec(job))?;
-    Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+    let Some(row) = row(rows, job)? else { return Ok(None) };
+    let Some(came) = came_in(rows, &row.envelope)? else { return Ok(None) };
+    let Some(whole) = rows.value(&keys::whole(came.first))? else { return Ok(None) };
+    let variation = rows.value(&keys::variation(row.admitted))?;
+    spec::unpack_variation(&row, &whole, variation.as_deref()).map(Some)
+}
+
+/// What is known of an envelope.
+pub(super) fn came_in(rows: &dyn Rows, digest: &Digest) -> Result<Option<CameIn>, ReadError> {
+    let value = rows.value(&keys::came_in(digest))?;
+    value.map(|bytes| CameIn::parse(&bytes)).transpose()
 }
 
 pub(super) fn merged(rows: &dyn Rows, job: &JobId) -> Result<Option<Merged>, ReadError> {
@@ -160,9 +186,19 @@ pub(super) fn merged(rows: &dyn Rows, job: &JobId) -> Result<Option<Merged>, Rea
 }
 
 pub(super) fn active(rows: &dyn Rows) -> impl Iterator<Item = Result<Active, ReadError>> {
+    active_rows(rows).map(|item| {
+        let damaged = || ReadError::Damaged("an active job");
+        Active::of(&item?).ok_or_else(damaged)
+    })
+}
+
+/// The row of every job that is not over, in the order of admission.
+pub(super) fn active_rows(rows: &dyn Rows) -> impl Iterator<Item = Result<JobRow, ReadError>> {
     rows.under(keys::ACTIVE).map(|item| {
         let (key, value) = item?;
-        Active::parse(&key[keys::ACTIVE.len()..], &value).ok_or(ReadError::Damaged("an active job"))
+        let damaged = |_| ReadError::Damaged("the place of a job");
+        let admitted = key[keys::ACTIVE.len()..].try_into().map(u64::from_be_bytes).map_err(damaged)?;
+        pack::unpack_row(admitted, &value)
     })
 }
 

@@ -86,6 +86,11 @@ impl Batch {
     pub(super) fn remove(&mut self, key: impl Into<Vec<u8>>) {
         self.changes.insert(key.into(), None);
     }
+
+    /// Changes, those included that a later one of the same key makes void.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
+    }
 }
 
 impl From<Batch> for sled::Batch {

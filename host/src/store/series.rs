@@ -48,6 +48,7 @@ impl Group<'_> {
             return Err(full.unwrap_or(self.full(max_active)).into());
         }
         let spec = read::spec(self.rows, &series)?.ok_or(ReadError::Damaged("a series without a task"))?;
+        let base = self.base(spec.envelope())?;
         if let Some((from, until)) = missed {
             row.touched = self.log(Event::Missed { job: series, from, until });
         }
@@ -61,7 +62,7 @@ impl Group<'_> {
             row.touched = self.log(Event::Fired { job: series, run: run.id(), due });
             // It came in the series' envelope, which stays for as long as one of the two is known.
             self.hold_envelope(run.envelope(), 1)?;
-            self.accept(&run, &[])?;
+            self.accept(&run, &[], base.as_ref())?;
         }
         let row = self.write(row, life, said)?;
         if let Some(state) = row.life.end().map(lifecycle::End::state) {

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use strongroom_job::{MAX_MISSED, Timestamp};
@@ -16,7 +17,8 @@ use super::core::{self, Judged};
 use super::counts::Counts;
 use super::fault::{Fault, Step};
 use super::nudge::Nudge;
-use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, keys, migrate};
+use super::rows::Batch;
+use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, garbage, keys, migrate};
 use crate::clock::Clock;
 
 /// Most transitions of one group: bounds the time that the first of them waits for the last.
@@ -25,7 +27,7 @@ const MAX_GROUP: usize = 512;
 /// and what the last of them brings.
 const MAX_GROUP_JOBS: usize = 2048;
 /// The layout that this version reads and writes.
-const LAYOUT_VERSION: u8 = 2;
+const LAYOUT_VERSION: u8 = 3;
 
 /// A group that could not be made durable, and who waits for it.
 struct Broken {
@@ -52,7 +54,8 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub(super) fn read(db: &sled::Db) -> Result<Self, LayoutError> {
+    /// Of rows that are opened from this directory.
+    pub(super) fn read(db: &sled::Db, state: &Path) -> Result<Self, LayoutError> {
         let number = |key: &[u8]| -> Result<u64, LayoutError> {
             let Some(bytes) = db.get(key)? else { return Ok(0) };
             Ok(u64::from_be_bytes(bytes.as_ref().try_into().map_err(|_| LayoutError::Number)?))
@@ -60,9 +63,10 @@ impl Start {
         match db.get(keys::LAYOUT)?.as_deref() {
             None if db.is_empty() => drop(db.insert(keys::LAYOUT, &[LAYOUT_VERSION])?),
             Some([LAYOUT_VERSION]) => {}
-            Some([1]) => migrate::from_1(db, LAYOUT_VERSION)?,
+            Some([before @ (1 | 2)]) => migrate::from(db, state, *before, LAYOUT_VERSION)?,
             _ => return Err(LayoutError::Version),
         }
+        migrate::clean(db)?;
         let counts = Counts::read(db)?;
         let latest = Timestamp::from_millis(number(keys::LATEST)?);
         let published = match db.get(keys::PUBLISHED)? {
@@ -148,14 +152,15 @@ impl Writer {
             requests.into_iter().map(|Request { transition, answer }| (transition, answer)).unzip();
         let judged = core::judge(&self.db, &self.counts, self.log_size, self.clock.now(), transitions);
         let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
+            let rows = judged.batch.as_ref().map_or(0, Batch::len);
             if let Some(batch) = judged.batch.take() {
                 make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())
                     .map_err(|error| error.to_string())?;
             }
-            Ok(judged)
+            Ok((judged, rows))
         });
-        let Judged { answers, effects, log_size, .. } = match written {
-            Ok(judged) => judged,
+        let (Judged { answers, effects, log_size, .. }, rows) = match written {
+            Ok(written) => written,
             Err(reason) => return Err(Broken { reason, waiting }),
         };
         self.log_size = log_size;
@@ -165,6 +170,8 @@ impl Writer {
             // Whoever asked may be gone.
             let _ = answer.send(result);
         }
+        // While those who were answered go on.
+        garbage::free(rows);
         Ok(())
     }
 }
