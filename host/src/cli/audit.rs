@@ -311,6 +311,13 @@ fn words(entry: &Entry) -> String {
         Event::QueueSet { queue, mode, principal } => {
             format!("queue {queue} is {mode}, by {}", principal.short())
         }
+        Event::StateRebuilt { found, problem, records, jobs, forgotten, last } => {
+            format!(
+                "state rebuilt, since it was {}: {problem}; {jobs} jobs from {records} records until {}, {forgotten} forgotten before",
+                found.as_str(),
+                time(*last)
+            )
+        }
         Event::Finished { job, outcome, denied, artifacts, dead, .. } => {
             let dead = dead.map_or_else(String::new, |why| format!("; dead: {why}"));
             let denied: String = denied.iter().map(|denial| format!("; {denial}")).collect();

@@ -18,7 +18,8 @@ fn a_record_is_about_its_job() {
             Event::HostStarted { .. }
             | Event::HostStopped {}
             | Event::ModuleRegistered { .. }
-            | Event::QueueSet { .. } => None,
+            | Event::QueueSet { .. }
+            | Event::StateRebuilt { .. } => None,
             Event::Refused { job, .. } => job.as_ref(),
             Event::Admitted { .. }
             | Event::Started { .. }
