@@ -1,12 +1,13 @@
-//! The publisher: brings durable records from the store into the log's tiles, and signs checkpoints over them.
+//! The publisher: brings durable records from the store into the log's tiles, and signs checkpoints over them; before that, it puts
+//! down what they refer to (`evidence`).
 //!
-//! *Owns:* the one [`Log`] writer, on a thread of its own, off the path of every acknowledgement.
+//! *Owns:* the one [`Log`] writer and the one [`Evidence`] writer, on a thread of its own, off the path of every acknowledgement.
 //! *Never:* publishes what the store has not made durable: a checkpoint that a power cut takes back would be a lie.
 //! *Crash:* the store keeps each record until the full bundle that holds it is durable, so the next start publishes what
 //! is missing, through this same function.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use strongroom_job::note::KeyName;
 use strongroom_job::tile::TILE_WIDTH;
 use tokio::sync::watch;
 
+use crate::audit::read::{LogReader, ReadError as LogError};
 use crate::audit::writer::{HistoryError, Log, OpenError, PublishError};
+use crate::evidence::{Evidence, EvidenceError};
 use crate::store::{Opened, PublishedHead, ReadError, Store, Transition};
 
 /// How far a checkpoint may lag behind the last record while records come.
@@ -49,6 +52,9 @@ pub enum JoinError {
         /// Records in the store.
         state: u64,
     },
+    /// The state counts records that it does not have.
+    #[error("the state does not have record {0}, which is not published yet")]
+    LeavesMissing(u64),
     /// A record differs.
     #[error(transparent)]
     Differs(#[from] PublishError),
@@ -83,6 +89,13 @@ pub(crate) fn join(dir: &Path, name: KeyName, key: SecretKey, state: &Opened) ->
     let first = last - last % u64::from(TILE_WIDTH);
     let overlap = state.leaves(first, TILE_WIDTH as usize)?;
     log.verify_overlap(LeafIndex::new(first), &overlap)?;
+    let mut next = published;
+    while next < records {
+        match state.leaves(next, MAX_RECORDS)?.len() as u64 {
+            0 => return Err(JoinError::LeavesMissing(next)),
+            more => next += more,
+        }
+    }
     Ok(log)
 }
 
@@ -95,11 +108,12 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn start(log: Log, store: Store) -> std::io::Result<Self> {
+    pub(crate) fn start(dir: &Path, log: Log, evidence: Evidence, store: Store) -> std::io::Result<Self> {
+        let dir = dir.to_owned();
         let (stop, stopped) = sync_channel(1);
         let (failing, failed) = watch::channel(None);
         let thread = std::thread::Builder::new().name("audit-publisher".into()).spawn(move || {
-            if let Err(error) = run(log, &store, &stopped) {
+            if let Err(error) = run(&dir, log, evidence, &store, &stopped) {
                 tracing::error!(%error, "the audit log cannot be published; the host stops");
                 failing.send_replace(Some(format!("the audit log cannot be published: {error}")));
             }
@@ -128,22 +142,67 @@ enum RunError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("record {0} is missing from the state")]
     Missing(u64),
 }
 
-fn run(mut log: Log, store: &Store, stopped: &Receiver<()>) -> Result<(), RunError> {
+fn run(
+    dir: &Path,
+    mut log: Log,
+    mut evidence: Evidence,
+    store: &Store,
+    stopped: &Receiver<()>,
+) -> Result<(), RunError> {
+    if !catch_up(dir, &log, &mut evidence, store, stopped)? {
+        return Ok(());
+    }
     loop {
         let last_round = !matches!(stopped.recv_timeout(INTERVAL), Err(RecvTimeoutError::Timeout));
-        publish(&mut log, store)?;
+        publish(&mut log, &mut evidence, store)?;
         if last_round {
             return Ok(());
         }
     }
 }
 
+/// Writes the evidence of records that were published without it: by an earlier version, or because it was lost. Says whether it
+/// came to the end: the next start goes on where it stopped.
+fn catch_up(
+    dir: &Path,
+    log: &Log,
+    evidence: &mut Evidence,
+    store: &Store,
+    stopped: &Receiver<()>,
+) -> Result<bool, RunError> {
+    let size = log.size().get();
+    if evidence.covered() < size {
+        tracing::info!(from = evidence.covered(), to = size, "writing the evidence of published records");
+    }
+    while evidence.covered() < size {
+        if !matches!(stopped.try_recv(), Err(TryRecvError::Empty)) {
+            return Ok(false);
+        }
+        let (from, reader) = (evidence.covered(), LogReader::open(dir, None)?);
+        let to = size.min(from + MAX_RECORDS as u64);
+        let leaves = reader.entries(LeafIndex::new(from), LeafIndex::new(to));
+        let leaves = leaves.map(|entry| entry.map(|(_, leaf)| leaf)).collect::<Result<Vec<_>, _>>();
+        let leaves = leaves.map_err(LogError::from)?;
+        if leaves.is_empty() {
+            return Err(RunError::Missing(from));
+        }
+        evidence.append(from, &leaves, store)?;
+    }
+    Ok(true)
+}
+
 /// Publishes everything that is durable.
-fn publish(log: &mut Log, store: &Store) -> Result<(), RunError> {
+///
+/// What the records refer to goes first: a state that is lost afterwards can be made from what a checkpoint covers.
+fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store) -> Result<(), RunError> {
     let mut size = log.size().get();
     let before = size;
     while size < store.log_size() {
@@ -151,6 +210,7 @@ fn publish(log: &mut Log, store: &Store) -> Result<(), RunError> {
         if leaves.is_empty() {
             return Err(RunError::Missing(size));
         }
+        evidence.append(size, &leaves, store)?;
         log.publish(LeafIndex::new(size), &leaves)?;
         size = log.size().get();
     }

@@ -51,13 +51,23 @@ pub(super) struct Group<'a> {
 }
 
 /// What one job of an envelope comes to, before anything is written.
-enum Verdict {
+pub(super) enum Verdict {
     /// It was accepted before, with this answer.
     Known(AcceptedJob),
     /// It is new, and takes its unique key from this job.
     New(Option<JobId>),
     /// It is not run: this job has its unique key.
     Existing(JobId),
+}
+
+impl Verdict {
+    /// For whom those wait that wait for the job: for one that is not run, it is the one that has its key.
+    pub(super) fn stands_for(&self, job: &AdmittedJob) -> JobId {
+        match self {
+            Self::Existing(holder) => *holder,
+            Self::Known(_) | Self::New(_) => job.id(),
+        }
+    }
 }
 
 /// A transition that did not happen; only the second kind is the store's own trouble.
@@ -106,6 +116,7 @@ impl<'a> Group<'a> {
 
     /// Judges one transition in the light of those before it, and writes it into the group if it may happen.
     pub(super) fn take(&mut self, transition: Transition) -> Result<Committed, Refused> {
+        self.edges.next_transition();
         match transition {
             Transition::Admit { jobs, envelope, max_active, rules } => {
                 self.admit(&jobs, &envelope, max_active, &rules)
@@ -176,19 +187,13 @@ impl<'a> Group<'a> {
         if active + new > max_active {
             return Err(CommitError::Full { active, max: max_active }.into());
         }
-        if let (Some(first), true) = (jobs.first(), new > 0) {
-            for (piece, bytes) in (0u32..).zip(envelope.chunks(ENVELOPE_PIECE_BYTES)) {
-                self.batch.insert(keys::envelope(first.envelope(), piece), bytes);
-            }
-            let known = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Known(_))).count();
+        let known = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Known(_))).count();
+        if let (Some(first), true) = (jobs.first(), verdicts.len() > known) {
+            self.keep_envelope(first.envelope(), envelope);
             self.hold_envelope(first.envelope(), verdicts.len() - known)?;
         }
-        // Whoever waits for a job that is not run waits for the one that has its key.
-        let stands_for = |(job, verdict): (&AdmittedJob, &Verdict)| match verdict {
-            Verdict::Existing(holder) => *holder,
-            Verdict::Known(_) | Verdict::New(_) => job.id(),
-        };
-        let ids: Vec<JobId> = jobs.iter().zip(&verdicts).map(stands_for).collect();
+        let ids: Vec<JobId> =
+            jobs.iter().zip(&verdicts).map(|(job, verdict)| verdict.stands_for(job)).collect();
         let mut accepted = Vec::with_capacity(jobs.len());
         let mut holders = Vec::new();
         for (job, verdict) in jobs.iter().zip(verdicts) {
@@ -218,6 +223,12 @@ impl<'a> Group<'a> {
         Ok(Committed::Admitted { jobs: accepted })
     }
 
+    pub(super) fn keep_envelope(&mut self, digest: &Digest, envelope: &[u8]) {
+        for (piece, bytes) in (0u32..).zip(envelope.chunks(ENVELOPE_PIECE_BYTES)) {
+            self.batch.insert(keys::envelope(digest, piece), bytes);
+        }
+    }
+
     /// The decision about a quota: here, where nobody else can take the same room at the same time.
     pub(super) fn check_quota(
         &self,
@@ -240,8 +251,7 @@ impl<'a> Group<'a> {
             if !merged.came_in(job.envelope(), job.signer()) {
                 return Err(CommitError::Conflict(job.id()).into());
             }
-            let (log_index, existing) = (merged.log_index, Some(merged.into));
-            return Ok(Verdict::Known(AcceptedJob { job: job.id(), log_index, existing }));
+            return Ok(Verdict::Known(merged.answer(job.id())));
         }
         self.check_input(job)?;
         Ok(match self.claim(job, claims)? {
@@ -277,7 +287,7 @@ impl<'a> Group<'a> {
         Ok(admitted)
     }
 
-    fn replace(&mut self, job: JobId, by: JobId) -> Result<(), Refused> {
+    pub(super) fn replace(&mut self, job: JobId, by: JobId) -> Result<(), Refused> {
         match self.change_and_tell(job, lifecycle::Event::Replace { by }) {
             // It waited for a job that was replaced just now.
             Ok(_) | Err(Refused::Asker(CommitError::Illegal(Illegal::Over(_)))) => Ok(()),

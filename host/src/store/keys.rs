@@ -25,6 +25,8 @@ pub(super) const ACTIVE: &[u8] = b"a/";
 pub(super) const PAST: &[u8] = b"f/";
 /// The processor time of every tenant.
 pub(super) const COMPUTED: &[u8] = b"c/";
+/// Every job that waits for another one.
+pub(super) const FOLLOWERS: &[u8] = b"d/";
 /// Every list of jobs whose outputs are the input of a job that is not over.
 pub(super) const SOURCES: &[u8] = b"p/";
 /// Every module that a tenant gave.
@@ -91,7 +93,7 @@ pub(super) fn came_in(digest: &Digest) -> Vec<u8> {
 
 /// All jobs that wait for this one.
 pub(super) fn followers(job: &JobId) -> Vec<u8> {
-    join(b"d/", &[job.as_bytes()])
+    join(FOLLOWERS, &[job.as_bytes()])
 }
 
 /// A job that waits for another one.

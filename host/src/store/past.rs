@@ -235,7 +235,7 @@ impl Group<'_> {
         Ok(Committed::Done)
     }
 
-    fn strip(&mut self, tenant: &Name, past: &PastJob) {
+    pub(super) fn strip(&mut self, tenant: &Name, past: &PastJob) {
         for stream in [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Result] {
             self.batch.remove(keys::output(&past.job, stream));
         }
@@ -243,7 +243,7 @@ impl Group<'_> {
         self.counts.strip(tenant, past.bytes);
     }
 
-    fn forget_past(&mut self, tenant: &Name, past: &PastJob) -> Result<(), ReadError> {
+    pub(super) fn forget_past(&mut self, tenant: &Name, past: &PastJob) -> Result<(), ReadError> {
         let Some(row) = read::row(self.rows, &past.job)? else {
             return Err(ReadError::Damaged("a job that is over and not there"));
         };
@@ -265,13 +265,18 @@ impl Group<'_> {
     /// Forgets jobs that were not run.
     pub(super) fn let_merged_go(&mut self, jobs: &[(Timestamp, JobId)]) -> Result<Committed, Refused> {
         for (not_after, job) in jobs {
-            self.batch.remove(keys::merged_until(*not_after, job));
-            if let Some(merged) = read::merged(self.rows, job)? {
-                self.batch.remove(keys::merged(job));
-                self.release_envelope(&merged.envelope)?;
-            }
+            self.forget_merged(*not_after, job)?;
         }
         Ok(Committed::Done)
+    }
+
+    pub(super) fn forget_merged(&mut self, not_after: Timestamp, job: &JobId) -> Result<(), ReadError> {
+        self.batch.remove(keys::merged_until(not_after, job));
+        if let Some(merged) = read::merged(self.rows, job)? {
+            self.batch.remove(keys::merged(job));
+            self.release_envelope(&merged.envelope)?;
+        }
+        Ok(())
     }
 }
 

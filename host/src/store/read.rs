@@ -136,12 +136,25 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn envelope(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
-        let mut bytes = Vec::new();
-        for piece in self.db.range(keys::envelope(digest, 0)..=keys::envelope(digest, u32::MAX)).values() {
-            bytes.extend_from_slice(&piece?);
-        }
-        Ok(if bytes.is_empty() { None } else { Some(bytes) })
+        Ok(Some(envelope(&self.db, digest)?).filter(|bytes| !bytes.is_empty()))
     }
+}
+
+/// The pieces of an envelope in one; nothing when there are none.
+pub(super) fn envelope(rows: &dyn Rows, digest: &Digest) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    for piece in rows.under(&keys::envelopes(digest)) {
+        bytes.extend_from_slice(&piece?.1);
+    }
+    Ok(bytes)
+}
+
+/// Every job, run or not over.
+pub(super) fn jobs(rows: &dyn Rows) -> impl Iterator<Item = Result<JobId, ReadError>> {
+    rows.under(keys::LIVES).map(|row| {
+        let job = row?.0[keys::LIVES.len()..].try_into();
+        job.map(JobId::from_bytes).map_err(|_| ReadError::Damaged("the id of a job"))
+    })
 }
 
 pub(super) fn row(rows: &dyn Rows, job: &JobId) -> Result<Option<JobRow>, ReadError> {

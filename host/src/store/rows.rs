@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sled::IVec;
 
-use super::ReadError;
+use super::{ReadError, keys};
 
 /// A key and its value.
 pub(super) type Row = Result<(IVec, IVec), ReadError>;
@@ -44,6 +44,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Every row, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
+        self.rows.iter()
+    }
+
     pub(super) fn apply(&mut self, batch: Batch) {
         for (key, value) in batch.changes {
             match value {
@@ -84,6 +89,17 @@ impl Batch {
 
     pub(super) fn remove(&mut self, key: impl Into<Vec<u8>>) {
         self.changes.push((key.into(), None));
+    }
+
+    /// How many changes there are.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Takes the leaves out that were added since there were so many changes; in their order.
+    pub(super) fn take_leaves(&mut self, since: usize) -> Vec<Vec<u8>> {
+        let leaves = self.changes.extract_if(since.., |(key, _)| key.starts_with(keys::LEAVES));
+        leaves.filter_map(|(_, leaf)| leaf).collect()
     }
 }
 

@@ -58,6 +58,7 @@ impl Start {
             None if db.is_empty() => drop(db.insert(keys::LAYOUT, &[LAYOUT_VERSION])?),
             Some([LAYOUT_VERSION]) => {}
             Some([1]) => migrate::from_1(db, LAYOUT_VERSION)?,
+            None => return Err(LayoutError::NoVersion),
             _ => return Err(LayoutError::Version),
         }
         let counts = Counts::read(db)?;
@@ -81,6 +82,8 @@ pub(super) enum LayoutError {
     Number,
     #[error("its layout is not version {LAYOUT_VERSION}")]
     Version,
+    #[error("it does not say which layout it has")]
+    NoVersion,
 }
 
 /// Who hears of each group once it is durable.
