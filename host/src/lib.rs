@@ -14,7 +14,7 @@
 //! [`retention`] says which jobs that are over go.
 //! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
 //! [`evidence`] keeps, beside the log, what its records refer to, so that [`mend`] can make the state anew
-//! (`store::rebuild`).
+//! (`store::rebuild`); [`fsck`] checks all of it.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 // One file has an exception, with the reason beside it.
@@ -29,6 +29,7 @@ pub mod compile;
 pub mod config;
 pub mod dispatch;
 pub mod evidence;
+pub mod fsck;
 pub mod home;
 pub mod host;
 pub mod intake;

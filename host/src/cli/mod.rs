@@ -18,6 +18,7 @@ mod escape;
 mod exit;
 mod fetch;
 mod flow;
+mod fsck;
 mod init;
 mod inspect;
 mod job;
@@ -65,7 +66,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit status: the guest's own 0-119 (a higher one shows as 119), 120 refused, 121 limit exceeded, 122 trapped,
-123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` exits with 1 when the log is wrong.";
+123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` and `fsck` exit with 1 when something is wrong.";
 
 #[derive(Args, Clone, Debug)]
 struct Common {
@@ -111,6 +112,8 @@ enum Command {
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Check everything in a data directory that no host serves, and say how to mend it
+    Fsck(fsck::FsckArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -149,6 +152,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Secret(command) => secret::secret(&common, command, console),
         Command::Config(command) => config::config(&common, &command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
+        Command::Fsck(args) => fsck::fsck(&common, &args, console),
     }
 }
 
