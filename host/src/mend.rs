@@ -82,7 +82,8 @@ pub(crate) fn open(
     };
     let Trouble::State(found, problem) = trouble else { return Err(trouble.into()) };
     tracing::warn!(found = found.as_str(), %problem, "the state is wrong; it is rebuilt from the audit log");
-    let failed = |error| crate::host::StartError::Rebuild { problem: problem.clone(), error };
+    let failed =
+        |error| crate::host::StartError::Rebuild { problem: problem.clone(), error: Box::new(error) };
     let Mended { rebuilt, aside } = mend(home, config, found, &problem).map_err(failed)?;
     let Rebuilt { records, jobs, forgotten, stripped, blobs_gone, last } = rebuilt;
     tracing::warn!(

@@ -92,6 +92,14 @@ fn the_other_how_tos_work_as_described() {
         assert!(said.out().matches(state).count() >= count, "{state}: {said:?}");
     }
     assert!(said.out().contains(": due in "), "{said:?}");
+    let said = run("docs/how-to/after-a-damaged-disk.md").exits(0);
+    assert_eq!(statuses(&said), ["1"], "{said:?}");
+    assert_eq!(
+        said.out().matches("everything is as it must be").count(),
+        3,
+        "twice, and once that not: {said:?}"
+    );
+    assert!(said.out().contains("state rebuilt, since it was lost"), "{said:?}");
     let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -104,6 +112,7 @@ fn the_other_how_tos_work_as_described() {
         .collect();
     found.sort();
     let run = [
+        "after-a-damaged-disk",
         "check-the-log",
         "learn-what-a-module-needs",
         "let-somebody-submit",

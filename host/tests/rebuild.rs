@@ -9,6 +9,8 @@ mod common;
 mod damage;
 #[path = "rebuild/evidence.rs"]
 mod evidence;
+#[path = "rebuild/forgotten.rs"]
+mod forgotten;
 #[path = "rebuild/past.rs"]
 mod past;
 

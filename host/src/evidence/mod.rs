@@ -184,7 +184,7 @@ impl<R: BufRead> Entries<R> {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub fn read_next(&mut self) -> io::Result<Option<Entry>> {
         if self.damaged || self.reader.fill_buf()?.is_empty() {
             return Ok(None);
         }

@@ -10,11 +10,14 @@ use strongroom_job::{Digest, JobId, Name, OutputStream};
 use super::{Entries, Key, Kind, TENANTS, segments};
 use crate::store::Source;
 
+/// The entries of a segment.
+type Segment = HashMap<(Kind, Key), Vec<u8>>;
+
 /// Evidence as a rebuild reads it.
 #[derive(Debug)]
 pub struct Reader {
     segments: Vec<(u64, PathBuf)>,
-    loaded: Option<(u64, HashMap<(Kind, Key), Vec<u8>>)>,
+    loaded: Option<(u64, Segment)>,
     tenants: HashMap<u64, Vec<Name>>,
     damaged: Vec<PathBuf>,
 }
@@ -55,10 +58,10 @@ impl Reader {
         Ok(())
     }
 
-    fn load(&mut self, path: &Path) -> io::Result<HashMap<(Kind, Key), Vec<u8>>> {
+    fn load(&mut self, path: &Path) -> io::Result<Segment> {
         let mut entries = Entries::new(BufReader::new(File::open(path)?))?;
         let mut found = HashMap::new();
-        while let Some(entry) = entries.next()? {
+        while let Some(entry) = entries.read_next()? {
             if entry.kind != Kind::Covered {
                 found.insert((entry.kind, entry.key), entry.value);
             }

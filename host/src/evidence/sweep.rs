@@ -54,7 +54,7 @@ impl Sweeper {
     fn remembered(&self, first: u64, path: &Path, state: &Store) -> Result<Option<u64>, ReadError> {
         let mut entries = self.entries(first, path).map_err(ReadError::Io)?;
         let mut place = entries.end();
-        while let Some(entry) = entries.next().map_err(ReadError::Io)? {
+        while let Some(entry) = entries.read_next().map_err(ReadError::Io)? {
             if is_remembered(&entry, state)? {
                 return Ok(Some(place));
             }

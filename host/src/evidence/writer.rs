@@ -213,7 +213,7 @@ impl Segment {
         let mut entries = Entries::new(BufReader::new(File::open(path)?))?;
         let (mut covered, mut length) = (first, entries.end());
         let (mut held, mut since) = (HashSet::new(), Vec::new());
-        while let Some(entry) = entries.next()? {
+        while let Some(entry) = entries.read_next()? {
             if entry.kind == Kind::Covered {
                 if entry.key.index() > published {
                     break;
@@ -253,7 +253,7 @@ fn options() -> OpenOptions {
 fn open_tenants(path: &Path) -> io::Result<File> {
     let mut file = options().read(true).open(path)?;
     let mut entries = Entries::new(BufReader::new(&file))?;
-    while entries.next()?.is_some() {}
+    while entries.read_next()?.is_some() {}
     let end = entries.end();
     file.set_len(end)?;
     file.seek(SeekFrom::Start(end))?;

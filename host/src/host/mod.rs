@@ -112,7 +112,7 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
         /// Why it could not be rebuilt.
-        error: MendError,
+        error: Box<MendError>,
     },
     /// The state is wrong also after it was made anew.
     #[error("the state was rebuilt, and is wrong still: {0}. `strongroom fsck` says more")]

@@ -22,7 +22,7 @@ fn entries() -> Vec<Entry> {
 fn read(bytes: &[u8]) -> (Vec<Entry>, u64, bool) {
     let mut entries = Entries::new(Cursor::new(bytes)).unwrap();
     let mut found = Vec::new();
-    while let Some(entry) = entries.next().unwrap() {
+    while let Some(entry) = entries.read_next().unwrap() {
         found.push(entry);
     }
     (found, entries.end(), entries.is_damaged())

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom::audit::verify::{Options, verify_dir};
+use strongroom::clock::Clock;
 use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom::host::{Host, StartError, Stop};
+use strongroom::store::{NoFault, Store, Transition};
 use strongroom_job::merkle::TreeHead;
 use strongroom_job::{
     Event, JobId, JobState, JobView, Missed, ModuleView, OutputStream, QueueMode, RetryOn, Taken, Task,
@@ -20,6 +23,10 @@ use crate::damage::copy;
 
 pub(crate) use crate::common::records::records as records_of;
 
+/// Jobs that [`ended`] submits, without the series.
+const ENDED: usize = 11;
+/// Runs of the series that are made up for.
+const RUNS: usize = 3;
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Copies standard input to standard output.
@@ -69,10 +76,12 @@ impl Past {
         ended(&client).await;
         client.close().await;
         let dir = live.stop().await;
+        went_on(dir.path()).await;
         let earlier = tempfile::tempdir().unwrap();
         copy(&dir.path().join("state"), &earlier.path().join("state"));
         let live = Live { host: crate::common::live::start(dir.path(), |_| {}).await, dir };
         let client = live.client().await;
+        fired(&client).await;
         waiting(&client).await;
         let seen = see(&client).await.unwrap();
         client.close().await;
@@ -127,6 +136,28 @@ impl Past {
     }
 }
 
+/// The clock of the next start is ten minutes later: a series missed some of its times.
+async fn went_on(dir: &Path) {
+    let later = Clock::default().now().saturating_add(Duration::from_secs(600));
+    let opened = Store::open(&dir.join("state")).unwrap();
+    let (store, closing) = opened.start(Arc::new(Clock::not_before(later)), Box::new(NoFault)).unwrap();
+    store.commit(Transition::Log(Event::HostStopped {})).await.unwrap();
+    drop(store);
+    closing.wait();
+}
+
+/// Waits for the runs of the series.
+async fn fired(client: &Client) {
+    loop {
+        let jobs = client.list(ListFilter::default()).await.unwrap().jobs;
+        let waiting = jobs.iter().filter(|view| !view.state.is_terminal()).count();
+        if jobs.len() == ENDED + 1 + RUNS && waiting == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Jobs that come to an end.
 async fn ended(client: &Client) {
     let (good, bad) = (push_wat(client, &says("good", 0)).await, push_wat(client, &says("bad", 3)).await);
@@ -147,6 +178,8 @@ async fn ended(client: &Client) {
     let never = flow.add(Job::new(good).after(fails));
     let accepted = client.submit_flow(&flow).await.unwrap();
     finish(client, accepted[never.index()].job).await;
+    let every_minute = Repeats::new("* * * * *", "UTC", 24 * HOUR).missed(Missed::All(RUNS as u32));
+    client.submit(&Job::new(good).repeat(every_minute)).await.unwrap();
 }
 
 /// Jobs that wait for something.

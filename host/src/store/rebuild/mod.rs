@@ -37,6 +37,9 @@ const GROUP: usize = 512;
 /// Leaves of a full bundle of the log: what is in one need not be kept here.
 const BUNDLE: u64 = 256;
 
+/// Says in which state a job ended, if it did before the record with an index.
+pub type Ended<'a> = Box<dyn Fn(&JobId, u64) -> io::Result<Option<JobState>> + 'a>;
+
 /// The log that a state is rebuilt from. Whoever calls has verified it.
 pub struct History<'a> {
     /// Its size and root.
@@ -44,7 +47,7 @@ pub struct History<'a> {
     /// Its entries, from the first one on.
     pub leaves: Box<dyn Iterator<Item = io::Result<Vec<u8>>> + 'a>,
     /// The state in which a job ended, if it did before the record with this index. Asked for rarely: it may read the whole log.
-    pub ended: Box<dyn Fn(&JobId, u64) -> io::Result<Option<JobState>> + 'a>,
+    pub ended: Ended<'a>,
 }
 
 /// What else a rebuild goes by.

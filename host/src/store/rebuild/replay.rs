@@ -3,22 +3,23 @@
 use std::collections::HashMap;
 use std::io;
 
-use strongroom_job::{Event, JobId, JobState, Outcome, OutputStream, Record, Timestamp};
+use strongroom_job::{
+    BlobKind, Digest, Event, JobId, JobState, Outcome, OutputStream, PublicKey, Record, Timestamp,
+};
 
 use super::super::evidence::Source;
 use super::super::group::{Group, Refused};
 use super::super::row::JobRow;
 use super::super::{CommitError, Outputs, Transition, keys};
 use super::records::Records;
-use super::{RebuildError, Rebuilt, Terms};
+use super::{Ended, RebuildError, Rebuilt, Terms};
 use crate::config::TenantRules;
 use crate::lifecycle::{self, Finished, Stage, series};
-use strongroom_job::{BlobKind, Digest, PublicKey};
 
 /// A replay on its way.
 pub(super) struct Replay<'a> {
     pub(super) records: Records<'a>,
-    pub(super) ended: Box<dyn Fn(&JobId, u64) -> io::Result<Option<JobState>> + 'a>,
+    pub(super) ended: Ended<'a>,
     pub(super) source: &'a mut dyn Source,
     pub(super) terms: &'a Terms<'a>,
     /// Leaves from this index on are kept.
@@ -58,7 +59,7 @@ pub(super) enum Done {
 impl<'a> Replay<'a> {
     pub(super) fn new(
         records: Records<'a>,
-        ended: Box<dyn Fn(&JobId, u64) -> io::Result<Option<JobState>> + 'a>,
+        ended: Ended<'a>,
         source: &'a mut dyn Source,
         terms: &'a Terms<'a>,
         keep_from: u64,
@@ -324,7 +325,7 @@ impl<'a> Replay<'a> {
         row: &JobRow,
     ) -> Result<Done, RebuildError> {
         let due = series::fire(row.job, &row.life, usize::MAX, record.time);
-        let due = due.map_err(|error| illegal(at, error))?.runs;
+        let due = due.map_err(|error| illegal(at, error.to_string()))?.runs;
         let mut index = at + u64::from(matches!(record.event, Event::Missed { .. }));
         let mut last = None;
         let cut = loop {
@@ -360,8 +361,8 @@ const fn is_of_series(event: &Event) -> bool {
     }
 }
 
-pub(super) fn illegal(index: u64, problem: impl ToString) -> RebuildError {
-    RebuildError::Illegal { index, problem: problem.to_string() }
+pub(super) fn illegal(index: u64, problem: impl Into<String>) -> RebuildError {
+    RebuildError::Illegal { index, problem: problem.into() }
 }
 
 pub(super) const fn unreadable(index: u64, error: io::Error) -> RebuildError {
@@ -371,8 +372,8 @@ pub(super) const fn unreadable(index: u64, error: io::Error) -> RebuildError {
 /// What the store refuses now it would have refused then.
 pub(super) fn refused<T>(at: u64, done: Result<T, Refused>) -> Result<T, RebuildError> {
     done.map_err(|refused| match refused {
-        Refused::Asker(CommitError::Illegal(problem)) => illegal(at, problem),
-        Refused::Asker(error) => illegal(at, error),
+        Refused::Asker(CommitError::Illegal(problem)) => illegal(at, problem.to_string()),
+        Refused::Asker(error) => illegal(at, error.to_string()),
         Refused::Store(error) => error.into(),
     })
 }
