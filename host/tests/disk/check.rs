@@ -211,7 +211,7 @@ fn copy(from: &Path, to: &Path) {
 /// What a checkpoint says, once it is sure that this host signed it.
 fn head(dir: &Path, checkpoint: &[u8]) -> TreeHead {
     let home = Home::open(dir).unwrap();
-    let origin = strongroom::config::Config::load(&home.config()).unwrap().log_origin.parse().unwrap();
+    let origin = Config::load(&home.config()).unwrap().log_origin.parse().unwrap();
     let signed = SignedCheckpoint::parse(checkpoint).expect("a checkpoint is never half written");
     *signed.verify(&origin, &home.log_key().unwrap().public()).unwrap().head()
 }
