@@ -122,8 +122,10 @@ fn help_names_what_there_is() {
         let first = |line: &str| Some(line.strip_prefix("  ")?.split_once(' ')?.0.to_owned());
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
-    let all =
-        ["init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "audit"];
+    let all = [
+        "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "audit",
+        "fsck",
+    ];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["config", "--help"]), ["check", "show"]);
     assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "result", "fetch", "cancel", "retry"]);

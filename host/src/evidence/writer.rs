@@ -13,6 +13,9 @@ use strongroom_job::{Digest, Event, JobId, OutputStream, Record, RecordError};
 use super::{Entries, Key, Kind, MAGIC, SEGMENT_BYTES, TENANTS, encode, segment, segments};
 use crate::store::{ReadError, Store};
 
+/// Entries are collected up to so many bytes: one write for many.
+const BUFFER_BYTES: usize = 256 << 10;
+
 /// Why evidence could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
@@ -59,6 +62,9 @@ pub struct Evidence {
 #[derive(Debug)]
 struct Segment {
     file: File,
+    /// Entries that are not written yet; at most [`BUFFER_BYTES`] and the last of them.
+    buffer: Vec<u8>,
+    /// With those.
     length: u64,
     /// What it has: a batch's envelope stands in it once.
     held: HashSet<(Kind, Key)>,
@@ -186,6 +192,7 @@ impl Evidence {
     /// Everything below `next` is here: durable from now on.
     fn cover(&mut self, next: u64) -> io::Result<()> {
         self.segment.write(Kind::Covered, Key::from(next), &[])?;
+        self.segment.flush()?;
         self.segment.file.sync_data()?;
         self.covered = next;
         Ok(())
@@ -205,7 +212,8 @@ impl Segment {
         file.write_all(MAGIC)?;
         // Its first entries are synced with their end; a segment that is only a name must be readable.
         file.sync_all()?;
-        Ok(Self { file, length: MAGIC.len() as u64, held: HashSet::new() })
+        let (length, buffer, held) = (MAGIC.len() as u64, Vec::new(), HashSet::new());
+        Ok(Self { file, buffer, length, held })
     }
 
     /// The segment up to its last word about published records, and how far it covers them.
@@ -231,14 +239,20 @@ impl Segment {
             length = MAGIC.len() as u64;
         }
         file.seek(SeekFrom::Start(length))?;
-        Ok((Self { file, length, held }, covered))
+        Ok((Self { file, buffer: Vec::new(), length, held }, covered))
     }
 
     fn write(&mut self, kind: Kind, key: Key, value: &[u8]) -> io::Result<()> {
         let entry = encode(kind, &key, value);
-        self.file.write_all(&entry)?;
+        self.buffer.extend_from_slice(&entry);
         self.length += entry.len() as u64;
         self.held.insert((kind, key));
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.buffer.clear();
         Ok(())
     }
 }
