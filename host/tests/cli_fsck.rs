@@ -77,7 +77,7 @@ fn a_good_directory_is_called_good_and_says_what_was_looked_at() {
     assert!(!nowhere.exists());
 }
 
-// Red when `compare` leaves out `jobs`, when `hash` is not compared, and when `read_all` is left out.
+// Red when `compare` leaves out `jobs`, and when what `hash` gives is not compared.
 #[test]
 fn each_fault_is_found_and_named() {
     let place = used();

@@ -216,7 +216,7 @@ async fn who_waits_for_a_job_that_is_gone_hears_of_its_end() {
     }
 }
 
-// Red without the wait in `gone_ends` for `until`, and without `bar`.
+// Red without `bar` in `gone_ends`.
 #[tokio::test]
 async fn the_id_of_a_job_that_is_gone_is_barred_as_long_as_it_could_be_submitted() {
     let dir = tempfile::tempdir().unwrap();
