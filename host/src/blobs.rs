@@ -116,6 +116,19 @@ impl Blobs {
     }
 }
 
+/// Whether a blob is in the directory `blobs`.
+#[must_use]
+pub fn is_there(blobs: &Path, digest: &Digest) -> bool {
+    place(blobs, digest).is_file()
+}
+
+/// The file of a blob in the directory `blobs`.
+#[must_use]
+pub fn place(blobs: &Path, digest: &Digest) -> PathBuf {
+    let hex = digest.to_hex();
+    blobs.join(&hex[..2]).join(hex)
+}
+
 impl Blobs {
     /// Begins a sweep: every blob that was not kept since the sweep before this one began. Blocks.
     ///
@@ -173,8 +186,7 @@ impl Root {
     }
 
     fn place(&self, digest: &Digest) -> PathBuf {
-        let hex = digest.to_hex();
-        self.blobs.join(&hex[..2]).join(hex)
+        place(&self.blobs, digest)
     }
 
     /// Makes a directory for blobs, and its name durable: also of one that is there, since another draft may have just made it,

@@ -9,6 +9,8 @@
 //! DIR/keys/secrets.key, DIR/secrets/    secrets for jobs, encrypted (`secrets`)
 //! DIR/forward/NAME.cursor      how far each destination of the audit log is (`forward`)
 //! DIR/state/ audit/ blobs/ tmp/ scratch/    the host's
+//! DIR/state/ audit/ evidence/ blobs/ tmp/ scratch/    the host's
+//! DIR/quarantine/             states that were wrong and were made anew, as they were found
 //! DIR/cache/                   compiled modules, under keys/cache.key; both made anew when they are not there
 //! ```
 //!
@@ -180,6 +182,18 @@ impl Home {
     #[must_use]
     pub fn audit(&self) -> PathBuf {
         self.dir.join("audit")
+    }
+
+    /// The directory of what the log's records refer to.
+    #[must_use]
+    pub fn evidence(&self) -> PathBuf {
+        self.dir.join("evidence")
+    }
+
+    /// The directory of states that were wrong.
+    #[must_use]
+    pub fn quarantine(&self) -> PathBuf {
+        self.dir.join("quarantine")
     }
 
     /// The directory of modules, inputs and outputs.

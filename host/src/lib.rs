@@ -16,6 +16,8 @@
 //! [`compile`] turns modules into machine code, in a process that may take so much and no more.
 //! [`retention`] says which jobs that are over go.
 //! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
+//! [`evidence`] keeps, beside the log, what its records refer to, so that [`mend`] can make the state anew
+//! (`store::rebuild`); [`fsck`] checks all of it.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 // One file has an exception, with the reason beside it.
@@ -30,13 +32,16 @@ pub mod compile;
 pub mod config;
 mod cosigning;
 pub mod dispatch;
+pub mod evidence;
 pub mod forward;
+pub mod fsck;
 pub mod home;
 pub mod host;
 mod http;
 pub mod intake;
 pub mod lifecycle;
 mod log_server;
+pub mod mend;
 mod publisher;
 mod refusals;
 pub mod retention;

@@ -1,6 +1,7 @@
-//! The publisher: brings durable records from the store into the log's tiles, and signs checkpoints over them.
+//! The publisher: brings durable records from the store into the log's tiles, and signs checkpoints over them; before that, it puts
+//! down what they refer to (`evidence`).
 //!
-//! *Owns:* the one [`Log`] writer, on a thread of its own, off the path of every acknowledgement.
+//! *Owns:* the one [`Log`] writer and the one [`Evidence`] writer, on a thread of its own, off the path of every acknowledgement.
 //! *Never:* publishes what the store has not made durable: a checkpoint that a power cut takes back would be a lie.
 //! *Crash:* the store keeps each record until the full bundle that holds it is durable, so the next start publishes what
 //! is missing, through this same function.
@@ -24,7 +25,9 @@ pub(crate) use progress::Published;
 
 use progress::HURRIED;
 
+use crate::audit::read::{LogReader, ReadError as LogError};
 use crate::audit::writer::{HistoryError, Log, OpenError, PublishError};
+use crate::evidence::{Evidence, EvidenceError};
 use crate::store::{Opened, PublishedHead, ReadError, Store, Transition};
 
 /// How far a checkpoint may lag behind the last record while records come.
@@ -57,6 +60,9 @@ pub enum JoinError {
         /// Records in the store.
         state: u64,
     },
+    /// The state counts records that it does not have.
+    #[error("the state does not have record {0}, which is not published yet")]
+    LeavesMissing(u64),
     /// A record differs.
     #[error(transparent)]
     Differs(#[from] PublishError),
@@ -91,6 +97,13 @@ pub(crate) fn join(dir: &Path, name: KeyName, key: SecretKey, state: &Opened) ->
     let first = last - last % u64::from(TILE_WIDTH);
     let overlap = state.leaves(first, TILE_WIDTH as usize)?;
     log.verify_overlap(LeafIndex::new(first), &overlap)?;
+    let mut next = published;
+    while next < records {
+        match state.leaves(next, MAX_RECORDS)?.len() as u64 {
+            0 => return Err(JoinError::LeavesMissing(next)),
+            more => next += more,
+        }
+    }
     Ok(log)
 }
 
@@ -105,14 +118,15 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn start(log: Log, store: Store) -> std::io::Result<Self> {
+    pub(crate) fn start(dir: &Path, log: Log, evidence: Evidence, store: Store) -> std::io::Result<Self> {
+        let dir = dir.to_owned();
         let (bell, rung) = sync_channel(1);
         let stopping = Arc::new(AtomicBool::new(false));
         let (tell, size) = watch::channel(log.size().get());
         let ears = Ears { rung, stopping: Arc::clone(&stopping), tell };
         let (failing, failed) = watch::channel(None);
         let thread = std::thread::Builder::new().name("audit-publisher".into()).spawn(move || {
-            if let Err(error) = run(log, &store, &ears) {
+            if let Err(error) = run(&dir, log, evidence, &store, &ears) {
                 tracing::error!(%error, "the audit log cannot be published; the host stops");
                 failing.send_replace(Some(format!("the audit log cannot be published: {error}")));
             }
@@ -151,6 +165,10 @@ enum RunError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("record {0} is missing from the state")]
     Missing(u64),
 }
@@ -164,11 +182,14 @@ struct Ears {
     tell: watch::Sender<u64>,
 }
 
-fn run(mut log: Log, store: &Store, ears: &Ears) -> Result<(), RunError> {
+fn run(dir: &Path, mut log: Log, mut evidence: Evidence, store: &Store, ears: &Ears) -> Result<(), RunError> {
+    if !catch_up(dir, &log, &mut evidence, store, &ears.stopping)? {
+        return Ok(());
+    }
     loop {
         let is_rung = ears.rung.recv_timeout(INTERVAL).is_ok();
         let last_round = ears.stopping.load(Ordering::Acquire);
-        publish(&mut log, store)?;
+        publish(&mut log, &mut evidence, store)?;
         let size = log.size().get();
         ears.tell.send_if_modified(|told| std::mem::replace(told, size) != size);
         if last_round {
@@ -180,8 +201,40 @@ fn run(mut log: Log, store: &Store, ears: &Ears) -> Result<(), RunError> {
     }
 }
 
+/// Writes the evidence of records that were published without it: by an earlier version, or because it was lost. Says whether it
+/// came to the end: the next start goes on where it stopped.
+fn catch_up(
+    dir: &Path,
+    log: &Log,
+    evidence: &mut Evidence,
+    store: &Store,
+    stopping: &AtomicBool,
+) -> Result<bool, RunError> {
+    let size = log.size().get();
+    if evidence.covered() < size {
+        tracing::info!(from = evidence.covered(), to = size, "writing the evidence of published records");
+    }
+    while evidence.covered() < size {
+        if stopping.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let (from, reader) = (evidence.covered(), LogReader::open(dir, None)?);
+        let to = size.min(from + MAX_RECORDS as u64);
+        let leaves = reader.entries(LeafIndex::new(from), LeafIndex::new(to));
+        let leaves = leaves.map(|entry| entry.map(|(_, leaf)| leaf)).collect::<Result<Vec<_>, _>>();
+        let leaves = leaves.map_err(LogError::from)?;
+        if leaves.is_empty() {
+            return Err(RunError::Missing(from));
+        }
+        evidence.append(from, &leaves, store)?;
+    }
+    Ok(true)
+}
+
 /// Publishes everything that is durable.
-fn publish(log: &mut Log, store: &Store) -> Result<(), RunError> {
+///
+/// What the records refer to goes first: a state that is lost afterwards can be made from what a checkpoint covers.
+fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store) -> Result<(), RunError> {
     let mut size = log.size().get();
     let before = size;
     while size < store.log_size() {
@@ -189,6 +242,7 @@ fn publish(log: &mut Log, store: &Store) -> Result<(), RunError> {
         if leaves.is_empty() {
             return Err(RunError::Missing(size));
         }
+        evidence.append(size, &leaves, store)?;
         log.publish(LeafIndex::new(size), &leaves)?;
         size = log.size().get();
     }

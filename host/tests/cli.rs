@@ -124,7 +124,7 @@ fn help_names_what_there_is() {
     };
     let all = [
         "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "receipt",
-        "audit", "witness",
+        "audit", "witness", "fsck",
     ];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);

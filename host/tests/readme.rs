@@ -112,6 +112,14 @@ fn the_other_how_tos_work_as_described() {
     let said = run("docs/how-to/forward-the-log.md").exits(0);
     assert!(said.out().contains(r#"{"index":0,"record":{"v":1,"#), "{said:?}");
     assert!(said.out().contains(", 0 behind"), "{said:?}");
+    let said = run("docs/how-to/after-a-damaged-disk.md").exits(0);
+    assert_eq!(statuses(&said), ["1"], "{said:?}");
+    assert_eq!(
+        said.out().matches("everything is as it must be").count(),
+        3,
+        "twice, and once that not: {said:?}"
+    );
+    assert!(said.out().contains("state rebuilt, since it was lost"), "{said:?}");
     let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -124,6 +132,7 @@ fn the_other_how_tos_work_as_described() {
         .collect();
     found.sort();
     let run = [
+        "after-a-damaged-disk",
         "check-the-log",
         "forward-the-log",
         "learn-what-a-module-needs",

@@ -32,7 +32,8 @@ fn from_environment(name: &str, default: u64) -> u64 {
 
 // Red with any one of: the fence not compared in `lifecycle::step`; `has_expired` always false; `RetryPolicy::covers` true for every end
 // but success; `tell_followers` not called in `Group::change_and_tell`, or without its worklist; `told` not asked in `Group::followers`; a job that is scheduled again not told
-// to the schedule in `Group::change`; `max_running` not looked at in `Queue::has_room`.
+// to the schedule in `Group::change`; `max_running` not looked at in `Queue::has_room`; `next_transition` not called in
+// `Group::take`; the envelope not kept of which no job is run (both: another order or row when replayed).
 #[test]
 fn any_history_keeps_the_promises() {
     let (first, seeds) = (from_environment("FIRST_SEED", 1), from_environment("SEEDS", SEEDS));

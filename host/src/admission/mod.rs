@@ -75,6 +75,15 @@ pub fn admit(
     Ok(AdmittedJob { id, signer, envelope, context, task })
 }
 
+/// A job that this host admitted before, from the envelope that it came in: for a rebuild of the store, which holds it against the
+/// record of its admission, word by word. What it may touch is asked again before each attempt ([`AdmittedJob::grant`]).
+#[must_use]
+pub fn readmit(job: VerifiedJob) -> AdmittedJob {
+    let (signer, envelope) = (*job.signer(), *job.envelope());
+    let strongroom_job::JobBody { id, context, task, .. } = job.into_body();
+    AdmittedJob { id, signer, envelope, context, task }
+}
+
 /// Whether the host has this queue.
 ///
 /// # Errors

@@ -342,6 +342,13 @@ fn words(entry: &Entry) -> String {
             let (jobs, stripped) = (jobs.len(), stripped.len());
             format!("forgotten: {jobs} jobs of {tenant}, and what {stripped} others left")
         }
+        Event::StateRebuilt { found, problem, records, jobs, forgotten, last } => {
+            format!(
+                "state rebuilt, since it was {}: {problem}; {jobs} jobs from {records} records until {}, {forgotten} forgotten before",
+                found.as_str(),
+                time(*last)
+            )
+        }
         Event::Finished { job, outcome, denied, artifacts, dead, .. } => {
             let dead = dead.map_or_else(String::new, |why| format!("; dead: {why}"));
             let denied: String = denied.iter().map(|denial| format!("; {denial}")).collect();

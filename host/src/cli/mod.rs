@@ -20,6 +20,7 @@ mod exit;
 mod fetch;
 mod flow;
 mod forwarded;
+mod fsck;
 mod init;
 mod inspect;
 mod job;
@@ -69,7 +70,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit status: the guest's own 0-119 (a higher one shows as 119), 120 refused, 121 limit exceeded, 122 trapped,
-123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` exits with 1 when the log is wrong,
+123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` and `fsck` exit with 1 when something is wrong,
 `receipt` when the receipt is.";
 
 #[derive(Args, Clone, Debug)]
@@ -121,6 +122,8 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Cosign the checkpoints of other hosts' logs, so that they cannot show two histories
     Witness(witness::WitnessArgs),
+    /// Check everything in a data directory that no host serves, and say how to mend it
+    Fsck(fsck::FsckArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -161,6 +164,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Receipt(command) => receipt::receipt(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
         Command::Witness(args) => witness::witness(&common, &args, console),
+        Command::Fsck(args) => fsck::fsck(&common, &args, console),
     }
 }
 

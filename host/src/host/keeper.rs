@@ -1,4 +1,5 @@
-//! The keeper: asks `retention` which jobs that are over go, and has them go; removes files that are nobody's any more.
+//! The keeper: asks `retention` which jobs that are over go, and has them go; removes files that are nobody's any more, and the
+//! evidence of jobs that are forgotten (`evidence`).
 //!
 //! It works beside everything else and stops nobody. Jobs go in groups through the store's writer, which looks once more whether
 //! another job needs them. A file goes when no registration and no job that is over names it; one that was kept a short time ago stays,
@@ -16,6 +17,7 @@ use strongroom_job::{JobId, MAX_FORGOTTEN, Name, Timestamp};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::dispatch::OwnPolicy;
+use crate::evidence::Sweeper;
 use crate::retention::{Fate, Past, Sweep};
 use crate::store::{CommitError, PastJob, ReadError, Store, Transition};
 
@@ -35,6 +37,7 @@ pub(super) struct Keeper {
     pub(super) blobs: Blobs,
     pub(super) policy: Arc<OwnPolicy>,
     pub(super) clock: Arc<Clock>,
+    pub(super) evidence: Sweeper,
 }
 
 /// Why a round did not come to its end.
@@ -50,7 +53,7 @@ enum KeepError {
 
 impl Keeper {
     /// Works until it is aborted. A round that fails is told and tried again: what it did not do costs only disk.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let keep = self.policy.config.retention.keep;
         // Where jobs are kept for less than a round, a job stays at most twice as long as the rules say.
         let mut rounds = every(keep.clamp(SHORTEST_ROUND, ROUND));
@@ -123,7 +126,7 @@ impl Keeper {
     }
 
     /// Lets inputs go that no job has named for so long as jobs are kept, and removes files that are nobody's.
-    async fn files(&self, keep: Duration) -> Result<(), KeepError> {
+    async fn files(&mut self, keep: Duration) -> Result<(), KeepError> {
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         let before = Timestamp::from_millis(self.clock.now().as_millis().saturating_sub(keep_ms));
         let store = self.store.clone();
@@ -141,6 +144,16 @@ impl Keeper {
         let removed = swept.await.map_err(std::io::Error::other)??;
         if removed > 0 {
             tracing::info!(removed, "removed files that nobody names any more");
+        }
+        let (store, mut evidence) = (self.store.clone(), std::mem::take(&mut self.evidence));
+        let swept = tokio::task::spawn_blocking(move || {
+            let removed = evidence.sweep(&store);
+            (evidence, removed)
+        });
+        let (evidence, removed) = swept.await.map_err(std::io::Error::other)?;
+        self.evidence = evidence;
+        if removed? > 0 {
+            tracing::info!("removed evidence of jobs that are forgotten");
         }
         Ok(())
     }

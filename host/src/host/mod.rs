@@ -29,13 +29,15 @@ use crate::compile::{Cache, Compiler, Loader};
 use crate::config::Config;
 use crate::cosigning::Cosigning;
 use crate::dispatch::{Board, Dispatcher, OwnPolicy, Places};
+use crate::evidence::{Evidence, EvidenceError, Sweeper};
 use crate::forward::{Forwarders, Source};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::http::Listening;
 use crate::intake::{BindError, Intake};
 use crate::lifecycle;
 use crate::log_server;
-use crate::publisher::{self, JoinError, Publisher};
+use crate::mend::{self, MendError};
+use crate::publisher::{JoinError, Publisher};
 use crate::store::{Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition};
 
 use keeper::Keeper;
@@ -111,6 +113,22 @@ pub enum StartError {
     /// The log, or its agreement with the state.
     #[error(transparent)]
     Log(#[from] JoinError),
+    /// The state is wrong, and cannot be made anew.
+    #[error(
+        "the state is wrong ({problem}), and could not be rebuilt: {error}. Nothing was changed; `strongroom fsck` says more"
+    )]
+    Rebuild {
+        /// What is wrong with it.
+        problem: String,
+        /// Why it could not be rebuilt.
+        error: Box<MendError>,
+    },
+    /// The state is wrong also after it was made anew.
+    #[error("the state was rebuilt, and is wrong still: {0}. `strongroom fsck` says more")]
+    StillWrong(String),
+    /// The evidence beside the log.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
     /// The name of the log.
     #[error("the log cannot be called {0:?}")]
     LogName(String),
@@ -158,9 +176,8 @@ impl Host {
         compiler: Compiler,
         fault: Box<dyn Fault>,
     ) -> Result<Self, StartError> {
-        let (host_key, log_key) = (home.host_key()?, home.log_key()?);
-        let key = host_key.public();
-        let log_public = log_key.public();
+        let host_key = home.host_key()?;
+        let (key, log_public) = (host_key.public(), home.log_key()?.public());
         let engine = Engine::new(engine_config(&config))?;
         let blobs = Blobs::open(&home.blobs(), &home.tmp())
             .map_err(|error| StartError::Blobs { path: home.blobs(), error })?;
@@ -168,18 +185,19 @@ impl Host {
             .map_err(|error| StartError::Cache { path: home.cache(), error })?;
         let places =
             Places::open(&home).map_err(|error| StartError::Blobs { path: home.scratch(), error })?;
-        let opened = Store::open(&home.state())?;
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
         let verifier = VerifierKey::new(name.clone(), log_public);
-        let log = publisher::join(&home.audit(), name, log_key, &opened)?;
+        let (opened, log) = mend::open(&home, &config, &name)?;
+        let evidence = Evidence::open(&home.evidence(), log.size().get())?;
         let log_server = serve_log(&home, &verifier, config.serve_log).await?;
         let clock = Arc::new(Clock::not_before(opened.latest()));
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
         let heard = Arc::clone(&board);
         let listener = Box::new(move |effects| heard.hear(effects));
         let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
-        let publisher = Publisher::start(log, store.clone()).map_err(StartError::Threads)?;
+        let publisher =
+            Publisher::start(&home.audit(), log, evidence, store.clone()).map_err(StartError::Threads)?;
         let cosigning = (!config.witnesses.is_empty()).then(|| {
             Cosigning::start(&home.audit(), verifier.clone(), &config.witnesses, config.witness_quorum)
         });
@@ -211,6 +229,7 @@ impl Host {
             blobs: blobs.clone(),
             policy: Arc::clone(&policy),
             clock: Arc::clone(&clock),
+            evidence: Sweeper::new(&home.evidence()),
         };
         let receipts = Receipts::new(host_key.clone(), verifier, home.audit(), publisher.published());
         let service =

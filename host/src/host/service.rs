@@ -160,8 +160,7 @@ impl HostService {
                 None => match self.store.merged(&job.body().id).await.map_err(|error| refuse_read(&error))? {
                     Some(merged) if merged.came_in(job.envelope(), job.signer()) => {
                         time = time.max(merged.at);
-                        let (job, existing) = (job.body().id, Some(merged.into));
-                        answer.push(AcceptedJob { job, log_index: merged.log_index, existing });
+                        answer.push(merged.answer(job.body().id));
                     }
                     Some(_) | None => return Ok(None),
                 },

@@ -60,6 +60,10 @@ pub struct Simulated {
 }
 
 impl Simulated {
+    pub(super) const fn rows(&self) -> &Memory {
+        &self.rows
+    }
+
     /// Commits a group at `now`, and those before it for good.
     ///
     /// # Errors
@@ -94,6 +98,12 @@ impl Simulated {
             self.rows.value(keys::LOG_SIZE)?.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes));
         self.log_size = size.unwrap_or(Ok(0)).map_err(|_| damaged())?;
         Ok(())
+    }
+
+    /// Leaves so far.
+    #[must_use]
+    pub const fn log_size(&self) -> u64 {
+        self.log_size
     }
 
     /// How a job stands.

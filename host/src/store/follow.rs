@@ -19,7 +19,10 @@ const SOURCES_PER_PIECE: usize = 2048;
 /// Who waits for whom within one group, before the disk knows.
 #[derive(Default)]
 pub(super) struct Edges {
+    /// Of the transition that is being judged, in the order of its jobs.
     new: HashMap<JobId, Vec<(JobId, On)>>,
+    /// Of earlier transitions.
+    earlier: HashMap<JobId, Vec<(JobId, On)>>,
     /// Jobs whose durable followers were told of its end in this group.
     told: HashSet<JobId>,
     /// How many pieces the list of sources of a new job has.
@@ -29,6 +32,14 @@ pub(super) struct Edges {
 }
 
 impl Edges {
+    /// The next transition begins: from now on the edges so far are as if the disk had them, so that the order in which an end is told
+    /// does not depend on who else was in the group. A rebuild, which knows no groups, must come to the same.
+    pub(super) fn next_transition(&mut self) {
+        for (before, followers) in self.new.drain() {
+            self.earlier.entry(before).or_default().extend(followers);
+        }
+    }
+
     /// Whether a job that this group has taken takes the output of this one.
     pub(super) fn names(&self, job: &JobId) -> bool {
         self.sources.contains(job)
@@ -92,10 +103,17 @@ impl Group<'_> {
 
     fn followers(&mut self, of: &JobId) -> Result<Vec<(JobId, On)>, ReadError> {
         let mut followers = self.edges.new.remove(of).unwrap_or_default();
+        let mut earlier = self.edges.earlier.remove(of).unwrap_or_default();
         // The rows still have edges that this group has removed: whom it told before it must not tell again.
-        if !self.edges.told.insert(*of) {
-            return Ok(followers);
+        if self.edges.told.insert(*of) {
+            self.durable_followers(of, &mut earlier)?;
         }
+        earlier.sort_unstable_by_key(|(job, _)| *job);
+        followers.extend(earlier);
+        Ok(followers)
+    }
+
+    fn durable_followers(&self, of: &JobId, followers: &mut Vec<(JobId, On)>) -> Result<(), ReadError> {
         let prefix = keys::followers(of);
         for item in self.rows.under(&prefix) {
             let (key, value) = item?;
@@ -104,7 +122,7 @@ impl Group<'_> {
             let [code] = value.as_ref() else { return Err(damaged()) };
             followers.push((JobId::from_bytes(job), on(*code).ok_or_else(damaged)?));
         }
-        Ok(followers)
+        Ok(())
     }
 }
 

@@ -17,20 +17,46 @@ const MAKING: &str = ".making";
 
 /// Makes an empty state with these settings in `path`, unless something is there.
 pub(super) fn make(path: &Path, settings: fn(&Path) -> sled::Config) -> sled::Result<()> {
-    let making = beside(path);
-    match fs::remove_dir_all(&making) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+    remove(&beside(path))?;
     if !is_empty(path)? {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(&making)?;
+    let making = begin(path)?;
     settings(&making).open()?.flush()?;
     sync_all(&making)?;
     // In place of the empty directory that may be there. Every start makes the name durable, this one too.
     fs::rename(&making, path)?;
     Ok(())
+}
+
+/// Makes an empty directory for a state that will take the place of `path`.
+pub(super) fn begin(path: &Path) -> io::Result<PathBuf> {
+    let making = beside(path);
+    remove(&making)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&making)?;
+    Ok(making)
+}
+
+/// Puts the state that was begun, and is whole and durable, in the place of what is in `path`, which goes to `aside`. Both names are
+/// durable then.
+pub(super) fn put(path: &Path, aside: &Path) -> io::Result<()> {
+    if !is_empty(path)? {
+        DirBuilder::new().recursive(true).mode(0o700).create(above(aside))?;
+        fs::rename(path, aside)?;
+        // First the old one has its new name. A crash behind this leaves no state, which is made once more.
+        for names in [above(aside), above(above(aside)), above(path)] {
+            File::open(names)?.sync_all()?;
+        }
+    }
+    fs::rename(beside(path), path)?;
+    File::open(above(path))?.sync_all()
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The directory that holds the name of `path`.
@@ -44,7 +70,8 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn is_empty(path: &Path) -> io::Result<bool> {
+/// Whether nothing is there.
+pub(super) fn is_empty(path: &Path) -> io::Result<bool> {
     match fs::read_dir(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
@@ -53,7 +80,7 @@ fn is_empty(path: &Path) -> io::Result<bool> {
 }
 
 /// Syncs every file below `dir`, and every name.
-fn sync_all(dir: &Path) -> io::Result<()> {
+pub(super) fn sync_all(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

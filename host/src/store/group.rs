@@ -53,13 +53,23 @@ pub(super) struct Group<'a> {
 }
 
 /// What one job of an envelope comes to, before anything is written.
-enum Verdict {
+pub(super) enum Verdict {
     /// It was accepted before, then and with this answer.
     Known(AcceptedJob, Timestamp),
     /// It is new, and takes its unique key from this job.
     New(Option<JobId>),
     /// It is not run: this job has its unique key.
     Existing(JobId),
+}
+
+impl Verdict {
+    /// For whom those wait that wait for the job: for one that is not run, it is the one that has its key.
+    pub(super) fn stands_for(&self, job: &AdmittedJob) -> JobId {
+        match self {
+            Self::Existing(holder) => *holder,
+            Self::Known(..) | Self::New(_) => job.id(),
+        }
+    }
 }
 
 /// A transition that did not happen; only the second kind is the store's own trouble.
@@ -109,6 +119,7 @@ impl<'a> Group<'a> {
 
     /// Judges one transition in the light of those before it, and writes it into the group if it may happen.
     pub(super) fn take(&mut self, transition: Transition) -> Result<Committed, Refused> {
+        self.edges.next_transition();
         match transition {
             Transition::Admit { jobs, envelope, max_active, rules } => {
                 self.admit(&jobs, &envelope, max_active, &rules)
@@ -182,16 +193,12 @@ impl<'a> Group<'a> {
         }
         let mut envelopes = Envelopes::default();
         for (job, verdict) in jobs.iter().zip(&verdicts) {
-            if new > 0 && !matches!(verdict, Verdict::Known(..)) {
+            if !matches!(verdict, Verdict::Known(..)) {
                 envelopes.count(job.envelope());
             }
         }
-        // Whoever waits for a job that is not run waits for the one that has its key.
-        let stands_for = |(job, verdict): (&AdmittedJob, &Verdict)| match verdict {
-            Verdict::Existing(holder) => *holder,
-            Verdict::Known(..) | Verdict::New(_) => job.id(),
-        };
-        let ids: Vec<JobId> = jobs.iter().zip(&verdicts).map(stands_for).collect();
+        let ids: Vec<JobId> =
+            jobs.iter().zip(&verdicts).map(|(job, verdict)| verdict.stands_for(job)).collect();
         let times = verdicts.iter().map(|verdict| match verdict {
             Verdict::Known(_, time) => *time,
             Verdict::New(_) | Verdict::Existing(_) => self.now,
@@ -266,8 +273,7 @@ impl<'a> Group<'a> {
             if !merged.came_in(job.envelope(), job.signer()) {
                 return Err(CommitError::Conflict(job.id()).into());
             }
-            let (log_index, existing) = (merged.log_index, Some(merged.into));
-            return Ok(Verdict::Known(AcceptedJob { job: job.id(), log_index, existing }, merged.at));
+            return Ok(Verdict::Known(merged.answer(job.id()), merged.at));
         }
         if job.context().not_after <= self.counts.forgotten() {
             return Err(CommitError::Denied(admission::came_too_late()).into());
@@ -315,7 +321,7 @@ impl<'a> Group<'a> {
         Ok(admitted)
     }
 
-    fn replace(&mut self, job: JobId, by: JobId) -> Result<(), Refused> {
+    pub(super) fn replace(&mut self, job: JobId, by: JobId) -> Result<(), Refused> {
         match self.change_and_tell(job, lifecycle::Event::Replace { by }) {
             // It waited for a job that was replaced just now.
             Ok(_) | Err(Refused::Asker(CommitError::Illegal(Illegal::Over(_)))) => Ok(()),

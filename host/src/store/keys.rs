@@ -19,10 +19,14 @@ pub(super) const LEAVES: &[u8] = b"l/";
 pub(super) const QUEUE_MODES: &[u8] = b"q/";
 /// Every job that is not over.
 pub(super) const ACTIVE: &[u8] = b"r/";
+/// Where the rows of every job are, run or over.
+pub(super) const PLACES: &[u8] = b"i/";
 /// Every job that is over.
 pub(super) const PAST: &[u8] = b"f/";
 /// The processor time of every tenant.
 pub(super) const COMPUTED: &[u8] = b"c/";
+/// Every job that waits for another one.
+pub(super) const FOLLOWERS: &[u8] = b"d/";
 /// Every list of jobs whose outputs are the input of a job that is not over.
 pub(super) const SOURCES: &[u8] = b"p/";
 /// Every module that a tenant gave.
@@ -39,7 +43,7 @@ pub(super) fn leaf(index: u64) -> Vec<u8> {
 
 /// Where a job's other rows are: the index of its `admitted` record.
 pub(super) fn place(job: &JobId) -> Vec<u8> {
-    join(b"i/", &[job.as_bytes()])
+    join(PLACES, &[job.as_bytes()])
 }
 
 /// How a job stands that is not over.
@@ -99,7 +103,7 @@ pub(super) fn came_in(digest: &Digest) -> Vec<u8> {
 
 /// All jobs that wait for this one.
 pub(super) fn followers(job: &JobId) -> Vec<u8> {
-    join(b"d/", &[job.as_bytes()])
+    join(FOLLOWERS, &[job.as_bytes()])
 }
 
 /// A job that waits for another one.

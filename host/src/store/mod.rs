@@ -13,6 +13,7 @@ mod bytes;
 mod core;
 mod counts;
 mod envelope;
+mod evidence;
 mod fault;
 mod follow;
 mod fresh;
@@ -25,7 +26,9 @@ mod migrate;
 mod nudge;
 mod pack;
 mod past;
+mod published;
 mod read;
+pub mod rebuild;
 mod row;
 mod rows;
 mod series;
@@ -46,10 +49,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use active::Active;
 pub use core::{Answers, Simulated};
+pub use evidence::Source;
 pub use fault::{Fault, NoFault, Step};
 pub use given::GivenInput;
 pub(crate) use given::unknown_input;
 pub use past::PastJob;
+pub use published::PublishedHead;
 pub use read::Cursor;
 pub use row::{JobRow, Slot};
 pub use unique::Merged;
@@ -164,26 +169,6 @@ pub enum Transition {
     },
 }
 
-/// Size and root of the log that was last published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PublishedHead {
-    /// Leaves.
-    pub size: u64,
-    /// Root hash of their tree.
-    pub root: [u8; 32],
-}
-
-impl PublishedHead {
-    fn as_bytes(&self) -> Vec<u8> {
-        [self.size.to_be_bytes().as_slice(), &self.root].concat()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (size, root) = bytes.split_first_chunk::<8>()?;
-        Some(Self { size: u64::from_be_bytes(*size), root: root.try_into().ok()? })
-    }
-}
-
 /// Output of a finished attempt that is kept in the store; what is longer is a blob.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outputs {
@@ -288,8 +273,16 @@ pub enum OpenError {
         /// The reason.
         error: std::io::Error,
     },
-    /// Rows that this version cannot read.
-    #[error("the state in {path} is damaged or was written by another version: {problem}")]
+    /// Rows of another version.
+    #[error("the state in {path} was written by another version: {problem}")]
+    Version {
+        /// The directory.
+        path: PathBuf,
+        /// What it has.
+        problem: String,
+    },
+    /// Rows that no version wrote.
+    #[error("the state in {path} is damaged: {problem}")]
     Damaged {
         /// The directory.
         path: PathBuf,
@@ -307,6 +300,9 @@ pub enum ReadError {
     /// A row that is not what this version writes.
     #[error("the store holds a damaged row: {0}")]
     Row(#[from] serde_json::Error),
+    /// A file beside it could not be read.
+    #[error(transparent)]
+    Io(std::io::Error),
     /// A value that is not what this version writes.
     #[error("the store holds a damaged value: {0}")]
     Damaged(&'static str),
@@ -334,8 +330,12 @@ impl Store {
             .map_err(|error| OpenError::Sled { path: path.into(), error: sled::Error::Io(error) })?;
         let opened = fresh::make(path, settings::of).and_then(|()| settings::open(&settings::of(path)));
         let db = opened.map_err(|error| OpenError::Sled { path: path.into(), error })?;
-        let damaged = |problem: String| OpenError::Damaged { path: path.into(), problem };
-        let start = writer::Start::read(&db, path).map_err(|error| damaged(error.to_string()))?;
+        let start = writer::Start::read(&db, path).map_err(|error| match error {
+            writer::LayoutError::Version => {
+                OpenError::Version { path: path.into(), problem: error.to_string() }
+            }
+            error => OpenError::Damaged { path: path.into(), problem: error.to_string() },
+        })?;
         Ok(Opened { db, path: path.into(), start })
     }
 

@@ -212,11 +212,11 @@ impl Group<'_> {
         Ok(Committed::Done)
     }
 
-    fn past_row(&self, past: &PastJob) -> Result<JobRow, ReadError> {
+    pub(super) fn past_row(&self, past: &PastJob) -> Result<JobRow, ReadError> {
         read::row(self.rows, &past.job)?.ok_or(ReadError::Damaged("a job that is over and not there"))
     }
 
-    fn strip(&mut self, tenant: &Name, past: &PastJob, admitted: u64) {
+    pub(super) fn strip(&mut self, tenant: &Name, past: &PastJob, admitted: u64) {
         for stream in [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Result] {
             self.batch.remove(keys::output(admitted, stream));
         }
@@ -224,7 +224,7 @@ impl Group<'_> {
         self.counts.strip(tenant, past.bytes);
     }
 
-    fn forget_past(&mut self, tenant: &Name, past: &PastJob) -> Result<(), ReadError> {
+    pub(super) fn forget_past(&mut self, tenant: &Name, past: &PastJob) -> Result<(), ReadError> {
         let row = self.past_row(past)?;
         self.strip(tenant, past, row.admitted);
         self.counts.forget(tenant, 0);
@@ -251,14 +251,19 @@ impl Group<'_> {
     /// Forgets jobs that were not run.
     pub(super) fn let_merged_go(&mut self, jobs: &[(Timestamp, JobId)]) -> Result<Committed, Refused> {
         for (not_after, job) in jobs {
-            self.batch.remove(keys::merged_until(*not_after, job));
             self.counts.forget_until(*not_after);
-            if let Some(merged) = read::merged(self.rows, job)? {
-                self.batch.remove(keys::merged(job));
-                self.release_envelope(&merged.envelope)?;
-            }
+            self.forget_merged(*not_after, job)?;
         }
         Ok(Committed::Done)
+    }
+
+    pub(super) fn forget_merged(&mut self, not_after: Timestamp, job: &JobId) -> Result<(), ReadError> {
+        self.batch.remove(keys::merged_until(not_after, job));
+        if let Some(merged) = read::merged(self.rows, job)? {
+            self.batch.remove(keys::merged(job));
+            self.release_envelope(&merged.envelope)?;
+        }
+        Ok(())
     }
 }
 

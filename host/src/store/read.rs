@@ -138,13 +138,36 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn envelope(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
-        let Some(came) = came_in(&self.db, digest)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        for piece in self.db.under(&keys::envelopes(came.first)) {
-            bytes.extend_from_slice(&piece?.1);
-        }
-        Ok(if bytes.is_empty() { None } else { Some(bytes) })
+        Ok(Some(envelope(&self.db, digest)?).filter(|bytes| !bytes.is_empty()))
     }
+}
+
+/// The pieces of an envelope in one; nothing when there are none.
+pub(super) fn envelope(rows: &dyn Rows, digest: &Digest) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    let Some(came) = came_in(rows, digest)? else { return Ok(bytes) };
+    for piece in rows.under(&keys::envelopes(came.first)) {
+        bytes.extend_from_slice(&piece?.1);
+    }
+    Ok(bytes)
+}
+
+/// A short output of a job that is over.
+pub(super) fn output(
+    rows: &dyn Rows,
+    job: &JobId,
+    stream: OutputStream,
+) -> Result<Option<sled::IVec>, ReadError> {
+    let Some(admitted) = place(rows, job)? else { return Ok(None) };
+    rows.value(&keys::output(admitted, stream))
+}
+
+/// Every job, run or not over.
+pub(super) fn jobs(rows: &dyn Rows) -> impl Iterator<Item = Result<JobId, ReadError>> {
+    rows.under(keys::PLACES).map(|row| {
+        let job = row?.0[keys::PLACES.len()..].try_into();
+        job.map(JobId::from_bytes).map_err(|_| ReadError::Damaged("the id of a job"))
+    })
 }
 
 /// The index of a job's `admitted` record, under which its other rows are.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use sled::IVec;
 
-use super::ReadError;
+use super::{ReadError, keys};
 
 /// A key and its value.
 pub(super) type Row = Result<(IVec, IVec), ReadError>;
@@ -44,6 +44,11 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Every row, in order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
+        self.rows.iter()
+    }
+
     pub(super) fn apply(&mut self, batch: Batch) {
         for (key, value) in batch.changes {
             match value {
@@ -90,6 +95,12 @@ impl Batch {
     /// Changes, those included that a later one of the same key makes void.
     pub(super) fn len(&self) -> usize {
         self.changes.len()
+    }
+
+    /// Takes the leaves out from this index on; in their order.
+    pub(super) fn take_leaves(&mut self, from: u64) -> Vec<Vec<u8>> {
+        let leaves = self.changes.extract_if(keys::leaf(from)..=keys::leaf(u64::MAX), |_, _| true);
+        leaves.filter_map(|(_, leaf)| leaf).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use strongroom_job::{Digest, JobId, Name, PublicKey, Taken, Timestamp, Unique};
+use strongroom_job::{AcceptedJob, Digest, JobId, Name, PublicKey, Taken, Timestamp, Unique};
 
 use super::group::{Group, Refused};
 use super::row::JobRow;
@@ -35,6 +35,12 @@ impl Merged {
     #[must_use]
     pub fn came_in(&self, envelope: &Digest, signer: &PublicKey) -> bool {
         self.envelope == *envelope && self.signer == *signer
+    }
+
+    /// The first answer again. A job that stands for itself was run and is not known any more, since the state was rebuilt.
+    #[must_use]
+    pub fn answer(&self, job: JobId) -> AcceptedJob {
+        AcceptedJob { job, log_index: self.log_index, existing: Some(self.into).filter(|into| *into != job) }
     }
 }
 
@@ -123,10 +129,21 @@ impl Group<'_> {
         let (envelope, principal) = (*job.envelope(), *job.signer());
         let log_index = self.log(strongroom_job::Event::Merged { job: job.id(), principal, envelope, into });
         let merged = Merged { signer: principal, envelope, into, log_index, at: self.now };
-        self.batch.insert(keys::merged(&job.id()), serde_json::to_vec(&merged)?);
-        self.batch.insert(keys::merged_until(job.context().not_after, &job.id()), []);
-        self.merged.insert(job.id(), merged);
+        self.remember_merged(job.id(), merged, job.context().not_after)?;
         Ok(log_index)
+    }
+
+    /// Writes down that a job is not run, until its signature expires.
+    pub(super) fn remember_merged(
+        &mut self,
+        job: JobId,
+        merged: Merged,
+        not_after: Timestamp,
+    ) -> Result<(), ReadError> {
+        self.batch.insert(keys::merged(&job), serde_json::to_vec(&merged)?);
+        self.batch.insert(keys::merged_until(not_after, &job), []);
+        self.merged.insert(job, merged);
+        Ok(())
     }
 
     pub(super) fn merged(&self, job: &JobId) -> Result<Option<Merged>, ReadError> {

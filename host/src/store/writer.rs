@@ -64,6 +64,7 @@ impl Start {
             None if db.is_empty() => drop(db.insert(keys::LAYOUT, &[LAYOUT_VERSION])?),
             Some([LAYOUT_VERSION]) => {}
             Some([before @ (1 | 2)]) => migrate::from(db, state, *before, LAYOUT_VERSION)?,
+            None => return Err(LayoutError::NoVersion),
             _ => return Err(LayoutError::Version),
         }
         migrate::clean(db)?;
@@ -88,6 +89,8 @@ pub(super) enum LayoutError {
     Number,
     #[error("its layout is not version {LAYOUT_VERSION}")]
     Version,
+    #[error("it does not say which layout it has")]
+    NoVersion,
 }
 
 /// Who hears of each group once it is durable.

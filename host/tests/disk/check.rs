@@ -1,21 +1,25 @@
 //! Whether a disk holds what was promised: opened with the real code, and held against what was told.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strongroom::audit::read::LogReader;
 use strongroom::audit::verify::{Options, verify_dir};
 use strongroom::blobs::Blobs;
 use strongroom::clock::Clock;
 use strongroom::compile::Compiler;
+use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom::host::Stop;
+use strongroom::mend::mend;
 use strongroom::store::{NoFault, Store};
 use strongroom_job::checkpoint::SignedCheckpoint;
 use strongroom_job::merkle::TreeHead;
-use strongroom_job::{Digest, JobId, Record, Timestamp};
+use strongroom_job::{Digest, JobId, Record, StateFault, Timestamp};
 
 use crate::child::{HOME, STATE, admit, keys};
 use crate::common::id;
@@ -137,6 +141,7 @@ fn keeps(stories: &BTreeMap<JobId, Told>, job: &JobId, told: &str) -> Verdict {
 pub fn host(data: &Path, told: &[&str], published: &[Vec<u8>]) -> Verdict {
     let dir = data.join(HOME);
     judged(|| {
+        rebuilds(&dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         runtime.unwrap().block_on(async {
             let host = start_with(&dir, Compiler::InProcess, |_| {}).await;
@@ -168,10 +173,45 @@ pub fn host(data: &Path, told: &[&str], published: &[Vec<u8>]) -> Verdict {
     })
 }
 
+/// What the checkpoint covers can be made anew, without the state that is there: nothing that it names is missing.
+fn rebuilds(dir: &Path) -> Verdict {
+    let Ok(log) = LogReader::open(&dir.join("audit"), None) else { return Ok(()) };
+    if log.checkpoint().size().get() == 0 {
+        return Ok(());
+    }
+    let other = tempfile::tempdir().unwrap();
+    for part in ["keys", "audit", "evidence", "blobs", "strongroom.toml"] {
+        copy(&dir.join(part), &other.path().join(part));
+    }
+    let home = Home::open(other.path()).unwrap().lock().unwrap();
+    let config = Config::load(&home.config()).unwrap();
+    let mended = mend(&home, &config, StateFault::Lost, "the test took it");
+    let rebuilt = mended.map_err(|error| wrong("no state can be made")(&error))?.rebuilt;
+    let told = (rebuilt.forgotten, rebuilt.stripped, rebuilt.blobs_gone);
+    if told == (0, 0, 0) {
+        Ok(())
+    } else {
+        Err(format!("something is missing from evidence or blobs: {rebuilt:?}"))
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        std::fs::copy(from, to).unwrap();
+        return;
+    }
+    let Ok(entries) = std::fs::read_dir(from) else { return };
+    std::fs::DirBuilder::new().mode(0o700).create(to).unwrap();
+    for entry in entries {
+        let entry = entry.unwrap();
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
 /// What a checkpoint says, once it is sure that this host signed it.
 fn head(dir: &Path, checkpoint: &[u8]) -> TreeHead {
     let home = Home::open(dir).unwrap();
-    let origin = strongroom::config::Config::load(&home.config()).unwrap().log_origin.parse().unwrap();
+    let origin = Config::load(&home.config()).unwrap().log_origin.parse().unwrap();
     let signed = SignedCheckpoint::parse(checkpoint).expect("a checkpoint is never half written");
     *signed.verify(&origin, &home.log_key().unwrap().public()).unwrap().head()
 }

@@ -205,6 +205,7 @@ fn a_power_cut_takes_no_key_that_was_shown() {
 
 // Red without any one of: `sync_data` in `make_durable`; the syncs of the file, of its directory and of that directory's name in
 // `Draft::keep` and `Root::prepare`; the sync of the file in `DurableDir::write`; the first `sync_names` in `Log::commit`.
+// Red with the evidence written after the checkpoint, in `publish`.
 #[test]
 fn a_power_cut_takes_nothing_from_the_host_that_was_acknowledged() {
     let seed = seed("power cuts, host", SEED);

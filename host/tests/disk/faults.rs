@@ -141,7 +141,7 @@ fn whatever_fails_under_the_host_nothing_acknowledged_is_lost() {
             let path = path.strip_prefix("home/").unwrap_or(path);
             let writes = ["write", "sync", "rename", "create"].contains(&what);
             path == "state/db" && ["write", "sync", "sync-range"].contains(&what)
-                || writes && path.starts_with("audit/")
+                || writes && (path.starts_with("audit/") || path.starts_with("evidence/"))
         },
         check: |disk, trace| check::host(disk, &told(trace), &[]),
     };

@@ -1,7 +1,7 @@
 //! The envelopes that simulated clients send, signed and admitted once for all histories.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use strongroom::admission::{self, AdmittedJob, Policy};
 use strongroom_job::{
@@ -23,6 +23,8 @@ const KEYS: u64 = 3;
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) jobs: Vec<AdmittedJob>,
+    /// As it was signed.
+    pub(crate) bytes: Arc<[u8]>,
 }
 
 /// All envelopes, always the same.
@@ -55,7 +57,7 @@ fn envelope(first: u64, random: &mut Random) -> Sent {
     config.queues.insert("narrow".parse().unwrap());
     let policy = Policy { host: &host_key().public(), config: &config };
     let admit = |job| admission::admit(job, principal(&config), &policy, NOW).unwrap();
-    Sent { jobs: verified.into_iter().map(admit).collect() }
+    Sent { jobs: verified.into_iter().map(admit).collect(), bytes: bytes.as_bytes().into() }
 }
 
 fn later(random: &mut Random, within: u64) -> Timestamp {

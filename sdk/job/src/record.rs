@@ -9,9 +9,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::strict::{self, StrictError};
+use crate::text;
 use crate::{
-    Artifact, DeadReason, Denial, Destination, Digest, HttpRule, JobId, Limits, Listener, ModuleRef, Mount,
-    Name, Outcome, OutputSummary, PublicKey, QueueMode, RefusalCode, SecretUse, Timestamp, Usage,
+    Artifact, DeadReason, Denial, Destination, Digest, HttpRule, JobId, Limits, Listener, MAX_REASON_BYTES,
+    ModuleRef, Mount, Name, Outcome, OutputSummary, PublicKey, QueueMode, RefusalCode, SecretUse, Timestamp,
+    Usage,
 };
 
 /// Longest leaf that a log entry bundle can hold, in bytes.
@@ -196,6 +198,26 @@ pub enum Event {
         /// Of these it keeps their end, and what they left no more. At most 256 in both lists.
         stripped: Vec<JobId>,
     },
+    /// The host's state was lost or damaged, and made anew from this log. What was acknowledged after the last checkpoint before it, at
+    /// most the last moments, may be missing.
+    StateRebuilt {
+        /// What was found.
+        found: StateFault,
+        /// What was wrong with it, in words. Written and read without control characters, at most [`MAX_REASON_BYTES`].
+        #[serde(
+            serialize_with = "text::write::<MAX_REASON_BYTES, _>",
+            deserialize_with = "text::read::<'de, MAX_REASON_BYTES, _>"
+        )]
+        problem: String,
+        /// Records that it was made from: all those before this one.
+        records: u64,
+        /// Jobs that the state holds again.
+        jobs: u64,
+        /// Jobs of the log that it does not hold, because they were forgotten.
+        forgotten: u64,
+        /// The time of the last record that it was made from.
+        last: Timestamp,
+    },
     /// The job is over: it is in its one terminal state.
     Finished {
         /// Which job.
@@ -223,6 +245,33 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dead: Option<DeadReason>,
     },
+}
+
+/// What a host found in place of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateFault {
+    /// Nothing, or a state without anything in it.
+    Lost,
+    /// An earlier state: the log goes on where it ends.
+    RolledBack,
+    /// What cannot be opened or read.
+    Damaged,
+    /// A state that somebody who has this machine said must go.
+    GivenUp,
+}
+
+impl StateFault {
+    /// The word for it, as it is in a record.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::RolledBack => "rolled-back",
+            Self::Damaged => "damaged",
+            Self::GivenUp => "given-up",
+        }
+    }
 }
 
 /// Everything that an attempt may touch.
@@ -301,7 +350,8 @@ impl Record {
             | Event::HostStopped {}
             | Event::ModuleRegistered { .. }
             | Event::QueueSet { .. }
-            | Event::Forgotten { .. } => None,
+            | Event::Forgotten { .. }
+            | Event::StateRebuilt { .. } => None,
         }
     }
 

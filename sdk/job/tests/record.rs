@@ -19,7 +19,8 @@ fn a_record_is_about_its_job() {
             | Event::HostStopped {}
             | Event::ModuleRegistered { .. }
             | Event::QueueSet { .. }
-            | Event::Forgotten { .. } => None,
+            | Event::Forgotten { .. }
+            | Event::StateRebuilt { .. } => None,
             Event::Refused { job, .. } => job.as_ref(),
             Event::Admitted { .. }
             | Event::Started { .. }

@@ -1,0 +1,82 @@
+//! Evidence goes when the state remembers nothing of it any more: a segment at a time.
+//!
+//! *Crash:* the state forgets first, durably; a segment that stays for longer brings back, at a rebuild, what the keeper then forgets
+//! again.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use strongroom_job::OutputStream;
+
+use super::{Entries, Entry, Kind, segments};
+use crate::store::{ReadError, Store};
+
+/// Removes segments. Remembers how far it looked into each: what is forgotten does not come back.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeper {
+    dir: PathBuf,
+    looked: HashMap<u64, u64>,
+}
+
+impl Sweeper {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.into(), looked: HashMap::new() }
+    }
+
+    /// Removes every segment but the last of which nothing is remembered; says how many. Blocks.
+    ///
+    /// # Errors
+    /// When a segment or the state cannot be read.
+    pub(crate) fn sweep(&mut self, state: &Store) -> Result<usize, ReadError> {
+        let mut found = segments(&self.dir).map_err(ReadError::Io)?;
+        // The last one is being written.
+        found.pop();
+        self.looked.retain(|first, _| found.iter().any(|(known, _)| known == first));
+        let mut removed = 0;
+        for (first, path) in found {
+            match self.remembered(first, &path, state)? {
+                Some(place) => drop(self.looked.insert(first, place)),
+                None => {
+                    fs::remove_file(&path).map_err(ReadError::Io)?;
+                    removed += 1;
+                }
+            }
+        }
+        if removed > 0 {
+            File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(ReadError::Io)?;
+        }
+        Ok(removed)
+    }
+
+    /// Where the first entry is that the state remembers. A damaged segment is kept, for who may still mend it.
+    fn remembered(&self, first: u64, path: &Path, state: &Store) -> Result<Option<u64>, ReadError> {
+        let mut entries = self.entries(first, path).map_err(ReadError::Io)?;
+        let mut place = entries.end();
+        while let Some(entry) = entries.read_next().map_err(ReadError::Io)? {
+            if is_remembered(&entry, state)? {
+                return Ok(Some(place));
+            }
+            place = entries.end();
+        }
+        Ok(entries.is_damaged().then_some(place))
+    }
+
+    fn entries(&self, first: u64, path: &Path) -> io::Result<Entries<BufReader<File>>> {
+        let mut file = File::open(path)?;
+        let Some(looked) = self.looked.get(&first) else { return Entries::new(BufReader::new(file)) };
+        file.seek(SeekFrom::Start(*looked))?;
+        Ok(Entries { reader: BufReader::new(file), end: *looked, damaged: false })
+    }
+}
+
+fn is_remembered(entry: &Entry, state: &Store) -> Result<bool, ReadError> {
+    match entry.kind {
+        Kind::Envelope => state.has_envelope(&entry.key.digest()),
+        Kind::Stdout => state.has_output(&entry.key.job(), OutputStream::Stdout),
+        Kind::Stderr => state.has_output(&entry.key.job(), OutputStream::Stderr),
+        Kind::Result => state.has_output(&entry.key.job(), OutputStream::Result),
+        Kind::Tenants | Kind::Covered => Ok(false),
+    }
+}
