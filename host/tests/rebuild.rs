@@ -148,7 +148,7 @@ async fn a_log_that_is_wrong_makes_no_state() {
     let mut bad = good.clone();
     bad[100] ^= 1;
     fs::write(&bundle, &bad).unwrap();
-    let error = past::try_start(dir.path()).await.err().expect("no host starts");
+    let error = past::try_start(dir.path()).await.expect_err("no host starts");
     assert!(matches!(error, StartError::Rebuild { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains("does not verify") || text.contains("altered"), "{text}");
@@ -166,7 +166,7 @@ async fn jobs_that_wait_are_not_given_up_for_lack_of_evidence() {
     Damage::Removed.to(&dir.path().join("state"), Path::new("-"));
     let aside = tempfile::tempdir().unwrap();
     fs::rename(dir.path().join("evidence"), aside.path().join("evidence")).unwrap();
-    let error = past::try_start(dir.path()).await.err().expect("no host starts");
+    let error = past::try_start(dir.path()).await.expect_err("no host starts");
     assert!(error.to_string().contains("are not over, and the evidence of what they are is gone"), "{error}");
     fs::rename(aside.path().join("evidence"), dir.path().join("evidence")).unwrap();
     past.holds(&look(dir.path()).await.unwrap(), "evidence is back");
