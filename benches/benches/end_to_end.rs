@@ -74,7 +74,9 @@ async fn bench(asked: &[String]) -> Result<()> {
     let mut config = Config::load(&home.config())?;
     config.listen = ([127, 0, 0, 1], 0).into();
     let host = Host::start(home.lock()?, config, Compiler::InProcess).await?;
-    let client = Client::connect(ConnectOptions::new(host.local_addr(), *host.public_key(), key)).await?;
+    let client =
+        Client::connect(ConnectOptions::new(host.local_addr(), *host.public_key(), key).without_receipts())
+            .await?;
     let module = client.push_module(UPPER.to_vec()).await?;
     // Compiles, fills the pool, warms the caches.
     singles(&client, module, 500, 32).await?;

@@ -202,7 +202,9 @@ async fn flood() -> Result<()> {
     config.principals.push(other);
     let host = Box::pin(Host::start(home.lock()?, config, Compiler::InProcess)).await?;
     let connect = |identity: Identity| {
-        Client::connect(ConnectOptions::new(host.local_addr(), *host.public_key(), identity))
+        Client::connect(
+            ConnectOptions::new(host.local_addr(), *host.public_key(), identity).without_receipts(),
+        )
     };
     let (steady, flooder) = (connect(steady.into()).await?, connect(flooder.into()).await?);
     let module = steady.push_module(UPPER.to_vec()).await?;

@@ -71,8 +71,10 @@ async fn soak(jobs: usize) -> Result<()> {
     let data = dir.path().join("host");
     let home = Home::create(&data)?;
     let (mut host, address) = start(&data)?;
-    let client =
-        Client::connect(ConnectOptions::new(address, home.host_key()?.public(), home.client_key()?)).await?;
+    let client = Client::connect(
+        ConnectOptions::new(address, home.host_key()?.public(), home.client_key()?).without_receipts(),
+    )
+    .await?;
     let module = client.push_module(UPPER.to_vec()).await?;
     println!(
         "\n{:>10} {:>8} {:>10} {:>10} {:>10} {:>10}",

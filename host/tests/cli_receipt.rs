@@ -29,7 +29,7 @@ fn elsewhere(place: &Place, arguments: &[&str]) -> Said {
     start(&mut command).finish()
 }
 
-// Each line was seen to end otherwise with its check taken out of `verify`.
+// Red without the comparison of `--job-output`.
 #[test]
 fn a_receipt_is_believed_where_there_is_no_host() {
     let (place, job, key) = used();

@@ -138,6 +138,7 @@ fn the_other_how_tos_work_as_described() {
         "learn-what-a-module-needs",
         "let-somebody-submit",
         "queues-and-fairness",
+        "receipts",
         "retry-and-dead-letters",
         "run-a-service",
         "run-every-night",

@@ -72,8 +72,7 @@ impl Site {
 
     pub(crate) fn options(&self, identity: &Identity) -> ConnectOptions {
         // The service has no log, and so no receipts.
-        let options = ConnectOptions::new(self.address, self.host_key, identity.clone());
-        ConnectOptions { check_receipts: false, ..options }
+        ConnectOptions::new(self.address, self.host_key, identity.clone()).without_receipts()
     }
 
     pub(crate) async fn client(&self, identity: &Identity) -> Client {

@@ -53,6 +53,12 @@ impl ConnectOptions {
             check_receipts: true,
         }
     }
+
+    /// The same, but [`wait`](Client::wait) takes the host's word: see [`check_receipts`](Self::check_receipts).
+    #[must_use]
+    pub fn without_receipts(self) -> Self {
+        Self { check_receipts: false, ..self }
+    }
 }
 
 /// How long to wait for what.

@@ -52,8 +52,7 @@ fn an_envelope_in_another_spelling_gives_the_same_receipt() {
     assert_eq!(issued, receipt(true));
 }
 
-// Red without the comparison in `Receipt::parse` (white space, the last newline), without that of `keyid`, without
-// `is_signed_by`, without the proofs, and without the digest of the checkpoint among the byproducts (a witness's signature).
+// Red without the comparison of `keyid`, without `is_signed_by`, without one of the proofs, and without the envelope's one spelling.
 #[test]
 fn a_change_of_any_byte_is_noticed() {
     for (receipt, flip) in [(receipt(true), 0x01), (receipt(false), 0x20)] {
@@ -67,6 +66,7 @@ fn a_change_of_any_byte_is_noticed() {
     }
 }
 
+// Red without the comparison in `Receipt::parse`.
 #[test]
 fn a_part_or_more_is_no_receipt() {
     let good = receipt(true).to_bytes();
@@ -143,7 +143,7 @@ fn pieces_put_together_are_the_receipt() {
     assert_eq!(bytes, receipt(true).to_bytes());
 }
 
-// Each line was seen to say something else, or nothing, with its check taken out of `verify`.
+// Red without the comparison of `keyid`, without `is_signed_by`, `first_difference`, the order of the records, or one of the proofs.
 #[test]
 fn the_first_thing_that_is_wrong_is_named() {
     let log_a = usual_log();
@@ -213,7 +213,7 @@ fn the_first_thing_that_is_wrong_is_named() {
     assert_eq!(problem(|file| file.envelope = batch), ReceiptError::OtherEnvelope);
 }
 
-// Red without the steps of `verify` behind the signature: a host's own signature does not make a lie true.
+// Red without the proofs: a host's own signature does not make a lie true.
 #[test]
 fn a_host_that_lies_in_its_receipt_is_found_out() {
     let says = |file: &File| {
@@ -280,7 +280,7 @@ fn acceptance() -> Acceptance {
     fixtures::receipts::acceptance()
 }
 
-// Red without the signature's check in `Acceptance::verify`, and with a statement that leaves any of these parts out.
+// Red without the signature's check in `Acceptance::verify`.
 #[test]
 fn an_acceptance_counts_for_its_own_answer() {
     let signature = acceptance().sign(&host()).signature.0;
