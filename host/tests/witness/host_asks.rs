@@ -110,7 +110,7 @@ fn a_host_has_its_log_cosigned_while_it_serves_and_when_it_stops() {
     drop(again);
 }
 
-// Red with `ALARM` for none of them, with a quorum that counts unchecked answers, and with a host that waits for any of them.
+// Red when a status 422 is no alarm.
 #[test]
 fn bad_witnesses_cost_the_host_nothing_but_their_cosignatures() {
     let place = Place::new();
@@ -181,6 +181,7 @@ fn a_witness_that_has_seen_more_is_an_alarm() {
     assert!(said.contains("ALARM") && said.contains("this directory is an older copy"), "{said}");
 }
 
+// Red without the comparison of sizes in `keep_with`.
 #[test]
 fn a_cosigned_checkpoint_is_never_ahead_of_the_log_or_behind_itself() {
     use strongroom::audit::cosigned::{KeepError, keep};
