@@ -24,12 +24,17 @@ struct LogServer {
     files: Arc<LogFiles>,
 }
 
-/// Serves the log in `dir` at `address`.
+/// Serves the log in `dir` at `address`; `witnessed` says whether somebody cosigns it, so that this is what readers see first.
 ///
 /// # Errors
 /// When the address is not to be had.
-pub(crate) async fn start(dir: &Path, log: VerifierKey, address: SocketAddr) -> io::Result<Listening> {
-    let files = Arc::new(LogFiles::new(dir, log));
+pub(crate) async fn start(
+    dir: &Path,
+    log: VerifierKey,
+    witnessed: bool,
+    address: SocketAddr,
+) -> io::Result<Listening> {
+    let files = Arc::new(LogFiles::new(dir, log, witnessed));
     Listening::start(address, Arc::new(LogServer { files })).await
 }
 

@@ -20,6 +20,8 @@ const LATEST: &str = "checkpoint.latest";
 pub(crate) struct LogFiles {
     files: Files,
     log: VerifierKey,
+    /// Whether `/checkpoint` is the cosigned one. A file that is left from a time with witnesses would stand still for ever.
+    witnessed: bool,
 }
 
 /// A file to show.
@@ -32,16 +34,17 @@ pub(crate) enum Shown {
 }
 
 impl LogFiles {
-    pub(crate) fn new(dir: &Path, log: VerifierKey) -> Self {
-        Self { files: Files::new(dir), log }
+    pub(crate) fn new(dir: &Path, log: VerifierKey, witnessed: bool) -> Self {
+        Self { files: Files::new(dir), log, witnessed }
     }
 
     /// What is at this path, which begins with a slash; none when there is nothing to show.
     pub(crate) fn show(&self, path: &str) -> Result<Option<Shown>, FileError> {
         let head = |file| self.files.read(file, MAX_NOTE_BYTES).map(|bytes| Some(Shown::Head(bytes)));
         match path.strip_prefix('/') {
-            Some(CHECKPOINT) if self.files.exists(COSIGNED)? => head(COSIGNED),
+            Some(CHECKPOINT) if self.witnessed && self.files.exists(COSIGNED)? => head(COSIGNED),
             Some(CHECKPOINT | LATEST) => head(CHECKPOINT),
+            Some(COSIGNED) if self.files.exists(COSIGNED)? => head(COSIGNED),
             Some(LOG_PUB) => head(LOG_PUB),
             Some(tile) => match tile.parse::<Tile>() {
                 Ok(tile) if tile.is_within(self.files.checkpoint(&self.log)?.size()) => self.part(tile),

@@ -190,7 +190,7 @@ impl Host {
         let verifier = VerifierKey::new(name.clone(), log_public);
         let (opened, log) = mend::open(&home, &config, &name)?;
         let evidence = Evidence::open(&home.evidence(), log.size().get())?;
-        let log_server = serve_log(&home, &verifier, config.serve_log).await?;
+        let log_server = serve_log(&home, &verifier, &config).await?;
         let clock = Arc::new(Clock::not_before(opened.latest()));
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
         let heard = Arc::clone(&board);
@@ -370,10 +370,11 @@ impl Host {
 async fn serve_log(
     home: &LockedHome,
     log: &VerifierKey,
-    address: Option<SocketAddr>,
+    config: &Config,
 ) -> Result<Option<Listening>, StartError> {
-    let Some(address) = address else { return Ok(None) };
-    let started = log_server::start(&home.audit(), log.clone(), address).await;
+    let Some(address) = config.serve_log else { return Ok(None) };
+    let witnessed = !config.witnesses.is_empty();
+    let started = log_server::start(&home.audit(), log.clone(), witnessed, address).await;
     started.map(Some).map_err(|error| StartError::ServeLog { address, error })
 }
 

@@ -11,7 +11,7 @@ use strongroom_job::note::VerifierKey;
 use zeroize::Zeroizing;
 
 use crate::cli_support::{Place, exit, wait_for};
-use crate::support::{Daemon, Witness, tell};
+use crate::support::{Daemon, Witness, get, tell};
 
 /// Adds lines to the place's configuration: `top` above its tables, the witnesses at its end.
 fn configure(place: &Place, top: &str, witnesses: &[(CosignerKey, SocketAddr)]) {
@@ -46,7 +46,8 @@ fn a_host_has_its_log_cosigned_while_it_serves_and_when_it_stops() {
     let log = log_of(&place).to_string();
     let witnesses = ["one", "two"].map(|name| Witness::start(&place.path().join(name), &log));
     let keys = witnesses.each_ref().map(Witness::key);
-    configure(&place, "witness_quorum = 2", &witnesses.each_ref().map(|one| (one.key(), one.address())));
+    let top = "witness_quorum = 2\nserve_log = \"127.0.0.1:0\"";
+    configure(&place, top, &witnesses.each_ref().map(|one| (one.key(), one.address())));
     let audit = place.data().join("audit");
     let (own, cosigned) = (audit.join("checkpoint"), audit.join("checkpoint.cosigned"));
     let host = serve(&place);
@@ -55,6 +56,9 @@ fn a_host_has_its_log_cosigned_while_it_serves_and_when_it_stops() {
     let texts = keys.each_ref().map(ToString::to_string);
     let wanted = ["audit", "verify", "--witness", &texts[0], "--witness", &texts[1]];
     assert!(place.run(&wanted).exits(0).out().contains("cosigned all"), "both cosigned");
+    // Readers see first what is cosigned.
+    let served = get(host.address("log"), "/checkpoint");
+    assert_eq!(served.body, std::fs::read(&cosigned).unwrap());
     // The last records, too, of which nobody is told before the host is about to end.
     place.run(&["run", "exit.wasm"]).exits(0);
     let said = host.stop();
@@ -73,6 +77,15 @@ fn a_host_has_its_log_cosigned_while_it_serves_and_when_it_stops() {
     let copy = place.path().join("copy").display().to_string();
     place.run(&["audit", "export", &copy]).exits(0);
     assert_eq!(size_of(&Path::new(&copy).join("checkpoint.cosigned")), size_of(&own));
+    // Without witnesses nothing stands still at what they signed.
+    let config = std::fs::read_to_string(place.data().join("strongroom.toml")).unwrap();
+    let alone = config.split("\n[[witnesses]]").next().unwrap().replacen("witness_quorum = 2\n", "", 1);
+    std::fs::write(place.data().join("strongroom.toml"), alone).unwrap();
+    let host = serve(&place);
+    wait_for("publication", || (size_of(&own) > size_of(&cosigned)).then_some(()));
+    assert_eq!(get(host.address("log"), "/checkpoint").body, std::fs::read(&own).unwrap());
+    host.stop();
+    std::fs::write(place.data().join("strongroom.toml"), config).unwrap();
     // The memory of the witness set back: the host says so, and goes on.
     let [one, two] = witnesses;
     let address = one.address();
@@ -97,7 +110,7 @@ fn a_host_has_its_log_cosigned_while_it_serves_and_when_it_stops() {
     drop(again);
 }
 
-// Red with `ALARM` for none of them, with a quorum that counts unchecked answers, and with a host that waits for any of them.
+// Red when a status 422 is no alarm.
 #[test]
 fn bad_witnesses_cost_the_host_nothing_but_their_cosignatures() {
     let place = Place::new();
@@ -168,6 +181,7 @@ fn a_witness_that_has_seen_more_is_an_alarm() {
     assert!(said.contains("ALARM") && said.contains("this directory is an older copy"), "{said}");
 }
 
+// Red without the comparison of sizes in `keep_with`.
 #[test]
 fn a_cosigned_checkpoint_is_never_ahead_of_the_log_or_behind_itself() {
     use strongroom::audit::cosigned::{KeepError, keep};

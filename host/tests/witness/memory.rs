@@ -24,7 +24,7 @@ fn file() -> String {
     format!("logs/{}", hex::encode(Sha256::digest(origin().as_str())))
 }
 
-// Red without the write, and with the answer before it, in `Memory::cosign`.
+// Red without the write in `Memory::cosign`.
 #[test]
 fn a_killed_witness_remembers_what_it_answered() {
     let dir = tempfile::tempdir().unwrap();

@@ -34,7 +34,6 @@ fn files(dir: &Path) -> Vec<String> {
     found
 }
 
-// Red with the wrong type or the wrong cache header, and with a body for HEAD.
 #[test]
 fn every_file_of_the_log_is_served_as_specified() {
     let Served { place, host, address } = served();
@@ -72,7 +71,7 @@ fn path_len(path: &str) -> u64 {
     std::fs::metadata(path).unwrap().len()
 }
 
-// Red with the path joined to the directory instead of parsed, without the test of the size, and with links followed.
+// Red without the test of the size in `LogFiles::show`, and with links followed in `Files::open`.
 #[test]
 fn nothing_else_of_the_host_can_be_reached() {
     let Served { place, host, address } = served();
