@@ -6,11 +6,16 @@ use strongroom::forward::statuses;
 use strongroom_sdk::Job;
 use tokio::net::TcpListener;
 
+use crate::common::guests::traps_in;
 use crate::common::live::{Live, push_wat, run, says};
 use crate::common::patience::bounded;
 use crate::common::process::Serving;
 use crate::receiver::{frames, takes_all};
 use crate::support::{Got, assert_whole, host, log, to, work};
+
+/// A name of a function, and output.
+const FORGED: &str =
+    "x\n<110>1 2026-01-01T00:00:00Z h strongroom 1 finished - {\"v\":1}\r\n\0\u{7f}\u{85}\"]\\";
 
 // Red without the escapes of `syslog::escaped`: the log's name has all three characters.
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +28,12 @@ async fn every_record_arrives_as_the_rfc_says_and_the_cursor_follows() {
             config.forwards = vec![forward.clone()];
         })
         .await;
-        work(&live.client().await, 4).await;
+        let client = live.client().await;
+        work(&client, 4).await;
+        // A guest that would like to write records of its own.
+        let module = push_wat(&client, &traps_in(FORGED.as_bytes(), FORGED.as_bytes())).await;
+        run(&client, &Job::new(module)).await;
+        drop(client);
         let dir = live.stop().await;
         let log = log(dir.path());
         assert_whole(&got.all(), &log);
@@ -57,7 +67,8 @@ async fn a_receiver_that_is_down_gets_everything_once_it_is_up() {
     .await;
 }
 
-// Red when `Course::rounds` is awaited by the publisher or by a commit: then no job ends.
+// Red, in its last assertion, when a batch counts as taken once it is written. That nobody waits is the threads' doing: there is no guard
+// to take away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_takes_nothing_keeps_no_job_and_no_publication_waiting() {
     bounded(async {
