@@ -10,7 +10,7 @@ use crate::common::live::{Live, start};
 use crate::common::patience::bounded;
 use crate::support::{log, to, work};
 
-const ROTATE: u64 = 4096;
+const ROTATE: u64 = 2048;
 
 fn forward(path: &Path, keep: Option<u64>) -> Forward {
     let mut forward = to(&format!("file://{}", path.display()));

@@ -67,8 +67,7 @@ async fn a_receiver_that_is_down_gets_everything_once_it_is_up() {
     .await;
 }
 
-// Red, in its last assertion, when a batch counts as taken once it is written. That nobody waits is the threads' doing: there is no guard
-// to take away.
+// That nobody waits is the doing of the threads: there is no guard to take away, so this one was not seen red.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_takes_nothing_keeps_no_job_and_no_publication_waiting() {
     bounded(async {
