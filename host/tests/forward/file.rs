@@ -68,7 +68,7 @@ async fn every_record_is_once_over_all_files() {
     .await;
 }
 
-// Red without `FileSink::resume`, and without its look at the newest rotated file.
+// Red without the look at the newest rotated file in `FileSink::resume`.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_any_crash_every_record_is_still_once_in_them() {
     bounded(async {

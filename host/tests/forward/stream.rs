@@ -129,7 +129,7 @@ async fn a_receiver_that_dies_in_the_middle_misses_nothing() {
     .await;
 }
 
-// Red when the cursor is written before the batch is sent, or the start goes on behind the cursor.
+// Red when the cursor is written some time before the batch is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_killed_leaves_no_gap() {
     bounded(async {
@@ -140,12 +140,12 @@ async fn a_host_that_is_killed_leaves_no_gap() {
         let mut text = std::fs::read_to_string(&config).unwrap();
         text.push_str(&format!("\n[[forward]]\nname = \"a\"\nto = \"syslog+tcp://{address}\"\n"));
         std::fs::write(&config, text).unwrap();
-        for round in 1..=4 {
+        for round in 1..=8 {
             let path = dir.path().to_owned();
             let serving = tokio::task::spawn_blocking(move || Serving::start(&path)).await.unwrap();
             work(&serving.client().await, 2).await;
-            // Killed when some of it has been sent, and no cursor covers it.
-            got.at_least(round * 5).await;
+            // At one moment or another between a publication, what is sent of it, and its cursor.
+            tokio::time::sleep(Duration::from_millis(round * 50)).await;
             serving.kill();
         }
         let path = dir.path().to_owned();
