@@ -84,7 +84,7 @@ async fn every_record_arrives_over_tls() {
     .await;
 }
 
-// Red with a verifier that accepts everything.
+// Red with another name than the destination's in `Tls::connect`.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_sent_to_a_receiver_that_cannot_prove_its_name() {
     // On the heap: it holds three hosts.
