@@ -134,7 +134,7 @@ fn help_names_what_there_is() {
     assert_eq!(commands(&["queue", "--help"]), ["list", "pause", "drain", "resume"]);
     assert_eq!(commands(&["secret", "--help"]), ["set", "list", "remove"]);
     assert_eq!(commands(&["module", "--help"]), ["push", "list", "inspect"]);
-    assert_eq!(commands(&["audit", "--help"]), ["verify", "show", "prove", "export"]);
+    assert_eq!(commands(&["audit", "--help"]), ["verify", "show", "prove", "export", "forwarded"]);
     // A run is over when its command is: what recurs is for a host that stays.
     for (command, absents) in [("run", ["--cron", "--network"].as_slice()), ("submit", &["--network"])] {
         let help = place.run(&[command, "--help"]).exits(0);

@@ -540,7 +540,6 @@ fn the_comments_of_the_example_are_good_lines() {
     }
 }
 
-// Red with a key left out of `settings::forwards`, with `rotate_bytes` told of what is no file, and without the check of each kind's keys.
 #[test]
 fn where_the_log_goes_is_read_shown_and_refused() {
     let text = format!(

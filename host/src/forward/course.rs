@@ -140,6 +140,8 @@ impl Course {
                 if progress.unsaved() >= MOST_UNSAVED || progress.is_due() {
                     self.settle(progress, &log).await?;
                 }
+                // A file takes all without a pause: timers, and the word to stop, must come through.
+                tokio::task::yield_now().await;
             }
             if stopping {
                 return self.settle(progress, &log).await;

@@ -125,7 +125,6 @@ mod tests {
         assert_eq!(Cursor::load(&path).unwrap(), Some(cursor()));
     }
 
-    // Red without the count of lines, and without the comparison of `next` and `size`.
     #[test]
     fn a_damaged_file_is_no_cursor() {
         let good = cursor().written();

@@ -177,7 +177,7 @@ fn last_line(path: &Path, file: &mut File) -> Result<Option<Vec<u8>>, Trouble> {
     if whole < tail.len() {
         let rest = &tail[whole..];
         // Of ours, it is the beginning of one line.
-        let ours = rest.len() < TAIL_BYTES && (json::index_of(rest).is_some() || rest.len() < 12);
+        let ours = rest.len() < TAIL_BYTES && json::may_begin(rest);
         if !ours || (whole == 0 && start > 0) {
             return Err(Trouble::Stuck(format!(
                 "{}: does not end as a file of forwarded records. Name another file, or move it away",

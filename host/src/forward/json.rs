@@ -25,6 +25,11 @@ pub(super) fn index_of(line: &[u8]) -> Option<u64> {
     str::from_utf8(&rest[..digits]).ok()?.parse().ok()
 }
 
+/// Whether a line that [`line`] wrote may begin so.
+pub(super) fn may_begin(text: &[u8]) -> bool {
+    text.starts_with(LINE.as_bytes()) || LINE.as_bytes().starts_with(text)
+}
+
 /// What is the same in every request of one host.
 #[derive(Clone, Debug)]
 pub(super) struct Resource {

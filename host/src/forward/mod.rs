@@ -120,6 +120,7 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
     fn later(problem: impl ToString) -> Self {
         Self::Later(problem.to_string())
     }

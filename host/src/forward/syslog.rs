@@ -114,7 +114,7 @@ mod tests {
         Sender::new("gate", 7, r#"example.com/a"b\c]d"#.into())
     }
 
-    // Red without each of the three in `escaped`.
+    // Red without `]` in `escaped`.
     #[test]
     fn a_message_is_written_as_the_rfc_says() {
         let leaf = r#"{"v":1,"time":1700000000123,"type":"started","job":"a0a0a0a0a0a0a0a0a0a0a0a0a0a00001","attempt":1}"#;
@@ -135,7 +135,6 @@ mod tests {
         assert_eq!(timestamp(u64::MAX), "-");
     }
 
-    // Red without the replacement of control bytes in `message`.
     #[test]
     fn no_leaf_makes_a_second_line() {
         let message = sender().message(&Entry::new(3, b"{\"a\":\"x\n<110>1 forged\x00\x7f\"}".to_vec()));

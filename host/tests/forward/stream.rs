@@ -6,11 +6,16 @@ use strongroom::forward::statuses;
 use strongroom_sdk::Job;
 use tokio::net::TcpListener;
 
+use crate::common::guests::traps_in;
 use crate::common::live::{Live, push_wat, run, says};
 use crate::common::patience::bounded;
 use crate::common::process::Serving;
 use crate::receiver::{frames, takes_all};
 use crate::support::{Got, assert_whole, host, log, to, work};
+
+/// A name of a function, and output.
+const FORGED: &str =
+    "x\n<110>1 2026-01-01T00:00:00Z h strongroom 1 finished - {\"v\":1}\r\n\0\u{7f}\u{85}\"]\\";
 
 // Red without the escapes of `syslog::escaped`: the log's name has all three characters.
 #[tokio::test(flavor = "multi_thread")]
@@ -23,7 +28,12 @@ async fn every_record_arrives_as_the_rfc_says_and_the_cursor_follows() {
             config.forwards = vec![forward.clone()];
         })
         .await;
-        work(&live.client().await, 4).await;
+        let client = live.client().await;
+        work(&client, 4).await;
+        // A guest that would like to write records of its own.
+        let module = push_wat(&client, &traps_in(FORGED.as_bytes(), FORGED.as_bytes())).await;
+        run(&client, &Job::new(module)).await;
+        drop(client);
         let dir = live.stop().await;
         let log = log(dir.path());
         assert_whole(&got.all(), &log);
@@ -57,7 +67,7 @@ async fn a_receiver_that_is_down_gets_everything_once_it_is_up() {
     .await;
 }
 
-// Red when `Course::rounds` is awaited by the publisher or by a commit: then no job ends.
+// That nobody waits is the doing of the threads: there is no guard to take away, so this one was not seen red.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_takes_nothing_keeps_no_job_and_no_publication_waiting() {
     bounded(async {
@@ -119,7 +129,7 @@ async fn a_receiver_that_dies_in_the_middle_misses_nothing() {
     .await;
 }
 
-// Red when the cursor is written before the batch is sent, or the start goes on behind the cursor.
+// Red when the cursor is written some time before the batch is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_killed_leaves_no_gap() {
     bounded(async {
@@ -130,12 +140,12 @@ async fn a_host_that_is_killed_leaves_no_gap() {
         let mut text = std::fs::read_to_string(&config).unwrap();
         text.push_str(&format!("\n[[forward]]\nname = \"a\"\nto = \"syslog+tcp://{address}\"\n"));
         std::fs::write(&config, text).unwrap();
-        for round in 1..=4 {
+        for round in 1..=8 {
             let path = dir.path().to_owned();
             let serving = tokio::task::spawn_blocking(move || Serving::start(&path)).await.unwrap();
             work(&serving.client().await, 2).await;
-            // Killed when some of it has been sent, and no cursor covers it.
-            got.at_least(round * 5).await;
+            // At one moment or another between a publication, what is sent of it, and its cursor.
+            tokio::time::sleep(Duration::from_millis(round * 50)).await;
             serving.kill();
         }
         let path = dir.path().to_owned();
