@@ -107,7 +107,7 @@ fn each_fault_is_found_and_named() {
     assert!(report["start"].as_str().unwrap().starts_with("not start"), "{report:#}");
     let row = || {
         let db = sled::Config::new().path(data.join("state")).segment_size(8 << 20).open().unwrap();
-        let mut rows = db.scan_prefix("j/").map(Result::unwrap);
+        let mut rows = db.scan_prefix("h/").map(Result::unwrap);
         let ((one, _), (_, other)) = (rows.next().unwrap(), rows.next().unwrap());
         db.insert(one, other).unwrap();
         db.flush().unwrap();

@@ -115,7 +115,7 @@ impl Damage {
             Self::Counter => change(state, |db| drop(db.insert("m/log-size", "?").unwrap())),
             Self::BadHead => change(state, |db| drop(db.insert("m/published", "?").unwrap())),
             Self::ActiveRow => change(state, |db| {
-                let (key, _) = db.scan_prefix("a/").next().unwrap().unwrap();
+                let (key, _) = db.scan_prefix("r/").next().unwrap().unwrap();
                 db.insert(key, "?").unwrap();
             }),
         }

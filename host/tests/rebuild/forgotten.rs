@@ -229,7 +229,7 @@ async fn the_id_of_a_job_that_is_gone_is_barred_as_long_as_it_could_be_submitted
     let mut site = Site::after(dir, &[]);
     let (_, new) = site.rebuild(Duration::from_secs(3600)).unwrap();
     let (store, closing) = open(new.path());
-    let (Committed::Admitted { jobs: now }, Committed::Admitted { jobs: then }) =
+    let (Committed::Admitted { jobs: now, .. }, Committed::Admitted { jobs: then, .. }) =
         (take(&store, &sent).await.unwrap(), first)
     else {
         panic!("admitted")
