@@ -4,7 +4,7 @@ use tokio::net::{UdpSocket, UnixDatagram};
 
 use crate::common::live::{Live, push_wat};
 use crate::common::patience::bounded;
-use crate::support::{Got, assert_whole, host, log, read, to, work};
+use crate::support::{Got, assert_whole, host, log, published, read, to, work};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_record_arrives_over_udp() {
@@ -50,6 +50,7 @@ async fn a_unix_socket_that_is_full_is_waited_for() {
                 all.push(buffer[..length].to_vec());
             }
         });
+        published(live.dir.path(), 25).await;
         got.whole(live.dir.path()).await;
         drop(client);
         let dir = live.stop().await;

@@ -11,7 +11,7 @@ use crate::common::live::{Live, push_wat, run, says};
 use crate::common::patience::bounded;
 use crate::common::process::Serving;
 use crate::receiver::{frames, takes_all};
-use crate::support::{Got, assert_whole, host, log, to, work};
+use crate::support::{Got, assert_whole, host, log, published, to, work};
 
 /// A name of a function, and output.
 const FORGED: &str =
@@ -59,6 +59,7 @@ async fn a_receiver_that_is_down_gets_everything_once_it_is_up() {
         work(&client, 3).await;
         let (_, got, _task) = takes_all(&address).await;
         work(&client, 1).await;
+        published(live.dir.path(), 4).await;
         got.whole(live.dir.path()).await;
         drop(client);
         let dir = live.stop().await;
@@ -121,6 +122,7 @@ async fn a_receiver_that_dies_in_the_middle_misses_nothing() {
         });
         let live = host(to(&format!("syslog+tcp://{address}"))).await;
         work(&live.client().await, 12).await;
+        published(live.dir.path(), 12).await;
         got.whole(live.dir.path()).await;
         let dir = live.stop().await;
         assert_whole(&got.all(), &log(dir.path()));

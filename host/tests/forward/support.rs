@@ -45,6 +45,13 @@ pub(crate) fn log(dir: &Path) -> Vec<Vec<u8>> {
     log.entries(LeafIndex::new(0), end).map(|entry| entry.unwrap().1).collect()
 }
 
+/// Waits until all records of so many jobs, and of the host's start and a module, are published.
+pub(crate) async fn published(dir: &Path, jobs: usize) {
+    while log(dir).len() < 2 + 3 * jobs {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Messages in the order in which they came.
 #[derive(Clone, Default)]
 pub(crate) struct Got(Arc<Mutex<Vec<Vec<u8>>>>);
