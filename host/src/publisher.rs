@@ -11,7 +11,7 @@ mod progress;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -187,15 +187,17 @@ fn run(dir: &Path, mut log: Log, mut evidence: Evidence, store: &Store, ears: &E
         return Ok(());
     }
     loop {
-        let is_rung = ears.rung.recv_timeout(INTERVAL).is_ok();
-        let last_round = ears.stopping.load(Ordering::Acquire);
+        let heard = ears.rung.recv_timeout(INTERVAL);
+        // Nobody has the bell any more: a start that failed after this one. Without an end the thread would hold the store for ever.
+        let is_alone = heard == Err(RecvTimeoutError::Disconnected);
+        let last_round = is_alone || ears.stopping.load(Ordering::Acquire);
         publish(&mut log, &mut evidence, store)?;
         let size = log.size().get();
         ears.tell.send_if_modified(|told| std::mem::replace(told, size) != size);
         if last_round {
             return Ok(());
         }
-        if is_rung {
+        if heard.is_ok() {
             std::thread::sleep(HURRIED);
         }
     }

@@ -232,7 +232,7 @@ async fn a_second_host_in_the_same_directory_is_refused() {
     live.stop().await;
 }
 
-// Red with a tokio runtime dropped in the middle of `Host::start`, which panics.
+// Red with a tokio runtime dropped in the middle of `Host::start`, which panics; and with a publisher that goes on when nobody has its bell.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_an_error_and_harms_nothing() {
     let live = Live::new().await;

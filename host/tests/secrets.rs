@@ -65,7 +65,8 @@ async fn a_secret_is_seen_by_its_job_alone() {
     let Live { host, dir } = live;
     host.stop(strongroom::host::Stop::Everything(std::time::Duration::from_secs(60))).await;
     assert_eq!(holding(dir.path(), VALUE), Vec::<String>::new(), "in no log, row, record or leftover");
-    assert!(holding(&dir.path().join("audit"), b"TOKEN").len() == 1, "its name is in the record of the job");
+    // In more than one file, when a partial bundle was published and then a longer one.
+    assert!(!holding(&dir.path().join("audit"), b"TOKEN").is_empty(), "its name is in the record of the job");
 }
 
 #[tokio::test(flavor = "multi_thread")]

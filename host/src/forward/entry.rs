@@ -62,6 +62,8 @@ fn severity(event: &Event) -> Severity {
         | Event::HostStopped {}
         | Event::QueueSet { .. }
         | Event::CancelRequested { .. } => Severity::Notice,
+        // Somebody should look at the disk, and at what the last moments before it were.
+        Event::StateRebuilt { .. } => Severity::Error,
         _ => Severity::Info,
     }
 }

@@ -160,6 +160,8 @@ async fn an_id_that_was_forgotten_and_used_again_is_the_second_job() {
     let first = Sent::one(&body(1));
     let mut other = body(1);
     other.task.args = vec!["other".into()];
+    // What was signed for no longer than the forgotten one is refused.
+    other.not_after = other.not_after.saturating_add(Duration::from_millis(1));
     let second = Sent::one(&other);
     take(&store, &first).await.unwrap();
     ends(&store, id(1)).await;
