@@ -29,6 +29,10 @@ use crate::config;
 const MAX_THREADS: usize = 8;
 /// What is kept of a child's standard error.
 const MAX_STDERR_BYTES: u64 = 4096;
+/// How often a child that closed its pipes is looked at, at most, until it has ended by itself.
+const LAST_LOOKS: u32 = 200;
+/// The time between two such looks.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Bounds of one compilation.
 #[derive(Clone, Copy, Debug)]
@@ -190,9 +194,17 @@ impl Process {
         answer
     }
 
-    /// Ends the child, if it has not ended, and gives what it ended with. A child that closed its pipes is past the point where
-    /// the kernel decides on that, so the signal changes nothing.
+    /// Gives what a child that closed its pipes ended with. Some programs close them a moment before they end, and a signal of ours in
+    /// between would look like one of the kernel's; one that is
+    /// still there after [`LAST_LOOKS`] is ended.
     async fn end(mut self) -> io::Result<ExitStatus> {
+        for _ in 0..LAST_LOOKS {
+            // It stays where it is until then: whoever drops this meanwhile ends it.
+            if let Some(status) = self.child.as_mut().ok_or(ErrorKind::NotFound)?.try_wait()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
         let mut child = self.child.take().ok_or(ErrorKind::NotFound)?;
         child.kill()?;
         tokio::task::spawn_blocking(move || child.wait()).await.map_err(io::Error::other)?
