@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod cli_support;
+#[path = "common/trees.rs"]
+#[allow(unreachable_pub, reason = "a module of several test crates")]
+mod trees;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cli_support::{CAT, Place, exit};
 use serde_json::Value;
+use trees::{copy, files};
 
 /// A place where jobs ran, one of which left a long output.
 fn used() -> Place {
@@ -19,19 +22,6 @@ fn used() -> Place {
     let long = place.file("long.txt", vec![b'x'; 40_000]).display().to_string();
     place.run(&["run", "cat.wasm", "--input", &long]).exits(0);
     place
-}
-
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.append(&mut files(&path));
-        } else {
-            found.insert(path.clone(), fs::read(path).unwrap());
-        }
-    }
-    found
 }
 
 fn findings(report: &Value) -> String {
@@ -131,17 +121,4 @@ fn what_is_wrong_with_the_state_is_mended_as_it_says() {
     let shown = place.run(&["audit", "show"]).exits(0);
     assert!(shown.out().contains("state rebuilt, since it was given-up"), "{shown:?}");
     finds(&place, &[]);
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(path, target).unwrap();
-        }
-    }
 }

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use common::trees::copy;
 use common::{admitted, body, client_key, id};
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{Event, Finished};
@@ -42,19 +43,6 @@ fn history() -> Vec<(&'static str, Transition)> {
         ("cancel 3", step(3, Event::Cancel { by: client_key().public() })),
         ("start 2", step(2, Event::Start)),
     ]
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 fn open(path: &Path) -> (Store, Closing) {

@@ -5,6 +5,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::guests::CAT;
 use common::live::{Live, SPINS, assert_succeeded, finish, push_wat, run, says, start};
 use strongroom::audit::read::LogReader;
 use strongroom::host::Stop;
@@ -147,25 +148,6 @@ async fn a_job_that_runs_and_one_that_waits_can_be_cancelled() {
     assert_succeeded(&run(&client, &Job::new(hello)).await);
     live.stop().await;
 }
-
-/// Copies stdin to stdout until its end.
-const CAT: &str = r#"(module
-    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 2)
-    (func (export "_start")
-        (loop $more
-            (i32.store (i32.const 0) (i32.const 1024))
-            (i32.store (i32.const 4) (i32.const 65536))
-            (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
-            (if (i32.eqz (i32.load (i32.const 8))) (then (return)))
-            (i32.store (i32.const 4) (i32.load (i32.const 8)))
-            (loop $rest
-                (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
-                (i32.store (i32.const 0) (i32.add (i32.load (i32.const 0)) (i32.load (i32.const 12))))
-                (i32.store (i32.const 4) (i32.sub (i32.load (i32.const 4)) (i32.load (i32.const 12))))
-                (br_if $rest (i32.load (i32.const 4))))
-            (br $more))))"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_input_streams_through_and_its_output_can_be_followed_and_resumed() {

@@ -19,7 +19,8 @@ use std::path::Path;
 
 use common::process::{Process, Serving, serve_here};
 use common::random::Random;
-use damage::{Damage, copy};
+use common::trees::copy;
+use damage::Damage;
 use past::{Past, Seen, look, records_of};
 use strongroom::config::Config;
 use strongroom::home::Home;

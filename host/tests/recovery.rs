@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::time::Duration;
 
 use common::live::{Live, assert_succeeded, compiler, push_wat, run, says, start};
 use common::records::{records, retell};
+use common::trees::{copy, files};
 use strongroom::clock::Clock;
 use strongroom::config::Config;
 use strongroom::home::{Home, HomeError};
@@ -124,33 +124,6 @@ async fn try_start(dir: &Path) -> Result<Host, StartError> {
     let mut config = Config::load(&home.config()).unwrap();
     config.listen = ([127, 0, 0, 1], 0).into();
     Host::start(home, config, compiler()).await
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(path, target).unwrap();
-        }
-    }
-}
-
-/// Every file below, with its bytes.
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.append(&mut files(&path));
-        } else {
-            found.insert(path.clone(), fs::read(path).unwrap());
-        }
-    }
-    found
 }
 
 // Red without `LogMissing`, and without `log.extends` in `publisher::join`.

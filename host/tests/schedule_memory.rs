@@ -1,38 +1,17 @@
 //! Memory of the schedule: what a waiting job costs at most, and that all of it comes back.
 //!
-//! The figures are the allocator's, with 16 bytes more for each block that it hands out. They are the same in every build.
+//! The figures are the same in every build.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod common;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
+use common::heap::{Counting, live};
 use strongroom::config::QueueRules;
 use strongroom::schedule::{Entry, Schedule};
 use strongroom_job::{JobId, Name, Timestamp};
-
-/// The system's allocator, counting.
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-/// What an allocator keeps beside a block.
-const BLOCK: isize = 16;
-
-// SAFETY: every call goes on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed() + BLOCK, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size().cast_signed() + BLOCK, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -51,7 +30,7 @@ fn job(number: u64) -> JobId {
 fn cost(what: &str, keys: u64, expires: bool, later: bool) -> isize {
     let name = Name::default_name();
     let rules = QueueRules { max_running_per_group: Some(1), ..QueueRules::default() };
-    let before = LIVE.load(Ordering::Relaxed);
+    let before = live();
     let mut schedule = Schedule::new([(name.clone(), rules)].into(), BTreeMap::new(), NOW);
     for number in 0..JOBS {
         let time = NOW.saturating_add(Duration::from_millis(number));
@@ -66,13 +45,13 @@ fn cost(what: &str, keys: u64, expires: bool, later: bool) -> isize {
             expires_at: expires.then(|| time.saturating_add(Duration::from_secs(86400))),
         }));
     }
-    let per_job = (LIVE.load(Ordering::Relaxed) - before) / JOBS.cast_signed() as isize;
+    let per_job = (live() - before) / JOBS.cast_signed() as isize;
     println!("{what}: {per_job} bytes");
     for number in 0..JOBS {
         assert!(schedule.remove(&job(number)));
     }
     // Red without `Backlog::release`, and without the shrinking in `Slab::remove`.
-    let left = LIVE.load(Ordering::Relaxed) - before;
+    let left = live() - before;
     assert!(left < 64 << 10, "{what}: {left} bytes are left of a schedule without jobs");
     per_job
 }

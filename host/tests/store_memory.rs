@@ -1,41 +1,16 @@
 //! Memory of the store: what waiting jobs cost, and that large groups leave no garbage behind.
-//!
-//! The figures are the allocator's, with 16 bytes more for each block that it hands out.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, Ordering};
 
+use common::heap::{Counting, live};
 use common::{NOW, client_key, config, context, host_key, principal, task};
 use strongroom::admission::{self, AdmittedJob, Policy};
 use strongroom::clock::Clock;
 use strongroom::store::{NoFault, Store, Transition};
 use strongroom_job::{BatchBody, Digest, Envelope, JobId, Name, QueueMode, Variation, sign_batch};
-
-/// The system's allocator, counting.
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-/// What an allocator keeps beside a block.
-const BLOCK: isize = 16;
-
-// SAFETY: every call goes on to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed() + BLOCK, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size().cast_signed() + BLOCK, Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -67,7 +42,7 @@ fn batch(number: u64) -> Vec<AdmittedJob> {
 async fn a_waiting_job_costs_the_store_less_than_a_kilobyte_and_a_large_group_leaves_no_garbage() {
     let dir = tempfile::tempdir().unwrap();
     let by = client_key().public();
-    let before = LIVE.load(Ordering::Relaxed);
+    let before = live();
     let opened = Store::open(&dir.path().join("state")).unwrap();
     let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
     for number in (0..JOBS).step_by(BATCH as usize) {
@@ -81,7 +56,7 @@ async fn a_waiting_job_costs_the_store_less_than_a_kilobyte_and_a_large_group_le
             .await
             .unwrap();
     }
-    let held = LIVE.load(Ordering::Relaxed) - before;
+    let held = live() - before;
     assert!(held < MOST, "{held} bytes, at most {MOST}");
     drop(store);
     closing.wait();

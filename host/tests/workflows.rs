@@ -3,22 +3,10 @@
 
 mod common;
 
+use common::guests::CAT;
 use common::live::{Live, finish, push_wat, says};
 use strongroom_job::{JobState, Outcome};
 use strongroom_sdk::{Error, Flow, FlowJob, Job};
-
-/// Copies standard input to standard output.
-const CAT: &str = r#"(module
-    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 2)
-    (func (export "_start") (loop $next
-        (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 65536))
-        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
-        (if (i32.load (i32.const 8)) (then
-            (i32.store (i32.const 4) (i32.load (i32.const 8)))
-            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
-            (br $next))))))"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outputs_go_from_job_to_job_in_the_order_in_which_they_were_named() {

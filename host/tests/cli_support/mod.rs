@@ -1,11 +1,16 @@
 //! Running the real binary in directories that go away, with an end that comes in any case.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its part of this")]
+
+#[path = "../common/guests.rs"]
+mod guests;
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+pub use guests::CAT;
 
 /// Looks at a child before it is killed; with the pause below, three minutes.
 const MAX_LOOKS: u32 = 9_000;
@@ -278,15 +283,3 @@ pub const TRAP: &str = r#"(module (memory (export "memory") 1) (func (export "_s
 /// Grows its memory as far as it may, then traps.
 pub const GROW: &str = r#"(module (memory (export "memory") 1)
     (func (export "_start") (loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable))"#;
-/// Copies standard input to standard output.
-pub const CAT: &str = r#"(module
-    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 2)
-    (func (export "_start") (loop $next
-        (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 65536))
-        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
-        (if (i32.load (i32.const 8)) (then
-            (i32.store (i32.const 4) (i32.load (i32.const 8)))
-            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
-            (br $next))))))"#;

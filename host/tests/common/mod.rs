@@ -5,12 +5,14 @@
 pub mod bomb;
 pub mod dsse;
 pub mod guests;
+pub mod heap;
 pub mod live;
 pub mod patience;
 pub mod process;
 pub mod proof;
 pub mod random;
 pub mod records;
+pub mod trees;
 
 use std::collections::BTreeMap;
 

@@ -18,8 +18,10 @@ use strongroom_job::{
 };
 use strongroom_sdk::{Batch, BatchJob, Client, Flow, Job, ListFilter, Repeats, Retries};
 
+use crate::common::guests::CAT;
 use crate::common::live::{Live, compiler, finish, push_wat, run, says};
-use crate::damage::copy;
+
+use crate::common::trees::copy;
 
 pub(crate) use crate::common::records::records as records_of;
 
@@ -28,19 +30,6 @@ const ENDED: usize = 11;
 /// Runs of the series that are made up for.
 const RUNS: usize = 3;
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Copies standard input to standard output.
-const CAT: &str = r#"(module
-    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 2)
-    (func (export "_start") (loop $next
-        (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 65536))
-        (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
-        (if (i32.load (i32.const 8)) (then
-            (i32.store (i32.const 4) (i32.load (i32.const 8)))
-            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
-            (br $next))))))"#;
 
 /// A job as a client sees it.
 #[derive(Clone, Debug, PartialEq)]
