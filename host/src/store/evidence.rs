@@ -56,7 +56,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn has_envelope(&self, digest: &Digest) -> Result<bool, ReadError> {
-        Ok(!read::envelope(&self.db, digest)?.is_empty())
+        let Some(came) = read::came_in(&self.db, digest)? else { return Ok(false) };
+        Ok(self.db.contains_key(keys::envelope(came.first, 0))?)
     }
 
     /// Whether this output of a finished job is here.

@@ -92,7 +92,7 @@ impl Batch {
         self.changes.insert(key.into(), None);
     }
 
-    /// Changes, those included that a later one of the same key makes void.
+    /// How many keys it changes.
     pub(super) fn len(&self) -> usize {
         self.changes.len()
     }
