@@ -11,7 +11,7 @@ use strongroom_job::witness::AddCheckpoint;
 
 use crate::audit::read::{LogReader, ReadError};
 use crate::config::Witness;
-use crate::http::{PostError, post};
+use crate::http::{PostError, post_text};
 
 /// The longest answer that is read: a few signature lines, also of larger kinds.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -71,15 +71,17 @@ pub(super) async fn ask(witness: &Witness, seen: TreeSize, log: Arc<LogReader>) 
         let proof = tokio::task::spawn_blocking(move || reader.prove_extension(old)).await;
         let proof = proof.map_err(|_| AskError::Stopping)??;
         let request = AddCheckpoint::new(old, proof, log.checkpoint().signed().clone()).to_string();
-        let answered = post(&witness.url, "/add-checkpoint", request.into_bytes(), MAX_ANSWER_BYTES).await?;
+        let answered =
+            post_text(&witness.url, "/add-checkpoint", request.into_bytes(), MAX_ANSWER_BYTES).await?;
+        let body = answered.body?;
         match answered.status {
             200 => {
-                let cosignature = cosignature(witness, &log, &answered.body).map_err(AskError::Unsigned)?;
+                let cosignature = cosignature(witness, &log, &body).map_err(AskError::Unsigned)?;
                 return Ok(Answer { cosignature, forgot });
             }
             409 => {
-                let Some(theirs) = size(&answered.body) else {
-                    return Err(AskError::Refused { status: 409, said: said(&answered.body) });
+                let Some(theirs) = size(&body) else {
+                    return Err(AskError::Refused { status: 409, said: said(&body) });
                 };
                 if theirs > ours {
                     return Err(AskError::Ahead { theirs, ours });
@@ -87,7 +89,7 @@ pub(super) async fn ask(witness: &Witness, seen: TreeSize, log: Arc<LogReader>) 
                 forgot = forgot.or((theirs < seen).then_some(theirs));
                 old = theirs;
             }
-            status => return Err(AskError::Refused { status, said: said(&answered.body) }),
+            status => return Err(AskError::Refused { status, said: said(&body) }),
         }
     }
     Err(AskError::Restless)

@@ -1,8 +1,8 @@
-//! A connection to a destination: TCP, or TLS over it; and in the form that hyper asks for.
+//! A connection to a destination: TCP, or TLS over it.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,8 +15,6 @@ use crate::config::Server;
 
 /// Longest wait for a name, a connection and a handshake together.
 const CONNECT: Duration = Duration::from_secs(15);
-/// What one read of hyper takes from the socket.
-const READ_BYTES: usize = 8 << 10;
 
 /// An open connection.
 pub(super) enum Wire {
@@ -81,38 +79,5 @@ impl AsyncWrite for Wire {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
-    }
-}
-
-/// For hyper.
-pub(super) struct HttpWire(pub(super) Wire);
-
-impl hyper::rt::Read for HttpWire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut into: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        // Through bytes of our own: hyper's are not initialized, and only unsafe code could fill them in place.
-        let mut bytes = [0; READ_BYTES];
-        let room = into.remaining().min(READ_BYTES);
-        let mut read = ReadBuf::new(&mut bytes[..room]);
-        ready!(Pin::new(&mut self.0).poll_read(cx, &mut read))?;
-        into.put_slice(read.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl hyper::rt::Write for HttpWire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -5,6 +5,7 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::address::Prefix;
@@ -13,11 +14,22 @@ use super::stream::Stream;
 const BUFFER_BYTES: usize = 16 * 1024;
 const AGENT: &str = concat!("strongroom/", env!("CARGO_PKG_VERSION"));
 
+/// What is sent.
+#[derive(Debug)]
+pub(crate) struct Post<'a> {
+    /// The `Host` header.
+    pub(crate) host: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Vec<u8>,
+}
+
 /// What the server said.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
+    /// Whole, or why not.
+    pub(crate) body: Result<Vec<u8>, PostError>,
 }
 
 /// Why there is no answer.
@@ -25,6 +37,8 @@ pub(crate) struct Answered {
 pub(crate) enum PostError {
     #[error("cannot be reached: {0}")]
     Connect(std::io::Error),
+    #[error("cannot be asked so: {0}")]
+    Request(#[from] hyper::http::Error),
     #[error("speaks no HTTP: {0}")]
     Http(#[from] hyper::Error),
     #[error("sends more than {0} bytes")]
@@ -33,35 +47,37 @@ pub(crate) enum PostError {
     CutOff,
 }
 
-/// Posts `body` to `path` below `prefix`; reads at most `max` bytes of the answer. The caller sets the time.
-pub(crate) async fn post(
+/// Posts `body`, a text, to `path` below `prefix`. As [`post`].
+pub(crate) async fn post_text(
     prefix: &Prefix,
     path: &str,
     body: Vec<u8>,
     max: usize,
 ) -> Result<Answered, PostError> {
     let stream = TcpStream::connect((prefix.host(), prefix.port())).await.map_err(PostError::Connect)?;
+    let (path, content_type) = (prefix.path_of(path), "text/plain; charset=utf-8");
+    post(stream, Post { host: prefix.authority(), path: &path, content_type, body }, max).await
+}
+
+/// Posts over a connection that is open; reads at most `max` bytes of the answer. The caller sets the time.
+pub(crate) async fn post<S>(stream: S, request: Post<'_>, max: usize) -> Result<Answered, PostError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Post { host, path, content_type, body } = request;
+    let request = Request::post(path).header(HOST, host).header(USER_AGENT, AGENT);
+    let request = request.header(CONTENT_TYPE, content_type).body(Full::new(Bytes::from(body)))?;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(BUFFER_BYTES);
     let (mut sender, connection) = builder.handshake(Stream(stream)).await?;
-    let mut request = Request::new(Full::new(Bytes::from(body)));
-    *request.method_mut() = hyper::Method::POST;
-    // Both were checked when the prefix was parsed.
-    *request.uri_mut() = prefix.path_of(path).try_into().unwrap_or_default();
-    let headers = request.headers_mut();
-    if let Ok(host) = prefix.authority().try_into() {
-        headers.insert(HOST, host);
-    }
-    headers.insert(USER_AGENT, hyper::header::HeaderValue::from_static(AGENT));
-    headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain; charset=utf-8"));
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), max).collect().await;
-        let body = body.map_err(|error| {
+        let body = body.map(|body| body.to_bytes().to_vec()).map_err(|error| {
             if error.is::<LengthLimitError>() { PostError::TooLong(max) } else { PostError::CutOff }
-        })?;
-        Ok(Answered { status, body: body.to_bytes().to_vec() })
+        });
+        Ok(Answered { status, body })
     };
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {

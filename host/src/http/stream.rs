@@ -1,20 +1,19 @@
-//! A TCP stream and a timer, in the form that hyper asks for.
+//! A connection and a timer, in the form that hyper asks for.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{ReadBufCursor, Sleep, Timer};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What one read takes from the socket.
 const READ_BYTES: usize = 8 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Stream(pub(super) TcpStream);
+pub(super) struct Stream<S>(pub(super) S);
 
-impl hyper::rt::Read for Stream {
+impl<S: AsyncRead + Unpin> hyper::rt::Read for Stream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -30,7 +29,7 @@ impl hyper::rt::Read for Stream {
     }
 }
 
-impl hyper::rt::Write for Stream {
+impl<S: AsyncWrite + Unpin> hyper::rt::Write for Stream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
