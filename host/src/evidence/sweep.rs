@@ -1,7 +1,6 @@
 //! Evidence goes when the state remembers nothing of it any more: a segment at a time.
 //!
-//! *Crash:* the state forgets first, durably; a segment that stays for longer brings back, at a rebuild, what the keeper then forgets
-//! again.
+//! *Crash:* the state forgets first, durably, and the published log says so; a segment that stays for longer does no harm.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -18,11 +17,13 @@ use crate::store::{ReadError, Store};
 pub(crate) struct Sweeper {
     dir: PathBuf,
     looked: HashMap<u64, u64>,
+    /// Segments of which nothing is remembered, by their first record, and how many records there were when that was seen.
+    doomed: HashMap<u64, u64>,
 }
 
 impl Sweeper {
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.into(), looked: HashMap::new() }
+        Self { dir: dir.into(), looked: HashMap::new(), doomed: HashMap::new() }
     }
 
     /// Removes every segment but the last of which nothing is remembered; says how many. Blocks.
@@ -33,11 +34,16 @@ impl Sweeper {
         let mut found = segments(&self.dir).map_err(ReadError::Io)?;
         // The last one is being written.
         found.pop();
-        self.looked.retain(|first, _| found.iter().any(|(known, _)| known == first));
+        let is_there = |first: &u64| found.iter().any(|(known, _)| known == first);
+        self.looked.retain(|first, _| is_there(first));
+        self.doomed.retain(|first, _| is_there(first));
+        // The published log must say, too, that nothing is remembered: a state that is lost now is made from that.
+        let published = state.published()?.map_or(0, |head| head.size);
         let mut removed = 0;
         for (first, path) in found {
             match self.remembered(first, &path, state)? {
                 Some(place) => drop(self.looked.insert(first, place)),
+                None if *self.doomed.entry(first).or_insert_with(|| state.log_size()) > published => {}
                 None => {
                     fs::remove_file(&path).map_err(ReadError::Io)?;
                     removed += 1;

@@ -57,6 +57,8 @@ pub struct Evidence {
     tenants: File,
     /// All that records below this index refer to is here, durably.
     covered: u64,
+    /// The run that the last record was about, if it was `fired`: its own `admitted` is next.
+    run: Option<JobId>,
 }
 
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl Evidence {
         };
         let tenants = open_tenants(&dir.join(TENANTS))?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { dir: dir.into(), segment, tenants, covered })
+        Ok(Self { dir: dir.into(), segment, tenants, covered, run: None })
     }
 
     /// All that records below this index refer to is here, durably.
@@ -128,7 +130,12 @@ impl Evidence {
             if self.segment.length >= SEGMENT_BYTES {
                 self.rotate(next).map_err(|error| self.failed(error))?;
             }
+            let run = self.run.take();
             match &record.event {
+                Event::Fired { run, .. } => self.run = Some(*run),
+                // It came in its series' envelope, which stands where the series was admitted: it would otherwise stand in every
+                // segment in which the series fires, and keep them all.
+                Event::Admitted { job, .. } if run == Some(*job) => {}
                 Event::Admitted { envelope, .. } | Event::Merged { envelope, .. } => {
                     self.envelope(envelope, state)?;
                 }

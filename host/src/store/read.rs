@@ -12,7 +12,7 @@ use super::envelope::CameIn;
 use super::row::JobRow;
 use super::rows::Rows;
 use super::unique::Merged;
-use super::{ReadError, Store, follow, keys, pack, spec};
+use super::{PublishedHead, ReadError, Store, follow, keys, pack, spec};
 use crate::admission::AdmittedJob;
 use crate::admission::quota::TenantUse;
 
@@ -105,8 +105,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn output(&self, job: &JobId, stream: OutputStream) -> Result<Option<Vec<u8>>, ReadError> {
-        let Some(admitted) = place(&self.db, job)? else { return Ok(None) };
-        Ok(self.db.get(keys::output(admitted, stream))?.map(|bytes| bytes.to_vec()))
+        Ok(output(&self.db, job, stream)?.map(|bytes| bytes.to_vec()))
     }
 
     /// What a tenant has now, as quotas count it. The writer may be ahead of it by what waits, so this is a first look only.
@@ -133,6 +132,15 @@ impl Store {
         leaves(&self.db, from, self.log_size(), most)
     }
 
+    /// The log as the store last heard that it was published.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn published(&self) -> Result<Option<PublishedHead>, ReadError> {
+        let Some(bytes) = self.db.get(keys::PUBLISHED)? else { return Ok(None) };
+        PublishedHead::from_bytes(&bytes).map(Some).ok_or(ReadError::Damaged("what was published"))
+    }
+
     /// The envelope with this digest of its body: the evidence behind the records that name it.
     ///
     /// # Errors
@@ -148,6 +156,10 @@ pub(super) fn envelope(rows: &dyn Rows, digest: &Digest) -> Result<Vec<u8>, Read
     let Some(came) = came_in(rows, digest)? else { return Ok(bytes) };
     for piece in rows.under(&keys::envelopes(came.first)) {
         bytes.extend_from_slice(&piece?.1);
+    }
+    // It may have been forgotten meanwhile, and then these are its first pieces.
+    if came_in(rows, digest)?.is_none_or(|now| now.first != came.first) {
+        bytes.clear();
     }
     Ok(bytes)
 }
@@ -194,6 +206,10 @@ pub(super) fn spec(rows: &dyn Rows, job: &JobId) -> Result<Option<AdmittedJob>, 
     let Some(came) = came_in(rows, &row.envelope)? else { return Ok(None) };
     let Some(whole) = rows.value(&keys::whole(came.first))? else { return Ok(None) };
     let variation = rows.value(&keys::variation(row.admitted))?;
+    // It may have been forgotten meanwhile: then the second may be missing for that, and not because there never was one.
+    if place(rows, job)? != Some(row.admitted) {
+        return Ok(None);
+    }
     spec::unpack_variation(&row, &whole, variation.as_deref()).map(Some)
 }
 
