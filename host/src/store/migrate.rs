@@ -29,8 +29,13 @@ const PIECE_ROWS: usize = 1000;
 /// many jobs came in them, short outputs.
 const OLD: [&[u8]; 6] = [b"a/", b"j/", b"s/", b"e/", b"n/", b"o/"];
 
+/// What only this layout has.
+const NEW: [&[u8]; 8] = [b"i/", b"r/", b"h/", b"w/", b"v/", b"y/", b"z/", b"k/"];
+
 /// Writes all rows of this layout, and then its version.
 pub(super) fn from(db: &sled::Db, state: &Path, layout: u8, to: u8) -> Result<(), LayoutError> {
+    // Of a try that was cut off: the host may have gone on with its old layout since, and these rows are of before.
+    remove(db, &NEW)?;
     if layout == 1 {
         count_envelopes(db)?;
     }
@@ -63,7 +68,11 @@ fn sync(db: &sled::Db, state: &Path) -> sled::Result<()> {
 
 /// Removes what an earlier layout kept elsewhere. Only in a state of this layout.
 pub(super) fn clean(db: &sled::Db) -> Result<(), LayoutError> {
-    for prefix in OLD {
+    remove(db, &OLD)
+}
+
+fn remove(db: &sled::Db, prefixes: &[&[u8]]) -> Result<(), LayoutError> {
+    for prefix in prefixes {
         loop {
             let keys: Vec<_> = db.scan_prefix(prefix).keys().take(PIECE_ROWS).collect::<Result<_, _>>()?;
             if keys.is_empty() {
