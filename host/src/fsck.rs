@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::evidence::Reader;
 use crate::home::{HomeError, LockedHome};
-use crate::mend;
+use crate::mend::{self, Unopened};
 use crate::store::rebuild::Terms;
 use crate::store::{Opened, Store};
 
@@ -103,7 +103,7 @@ fn check_in(home: &LockedHome, config: &Config, room: &Path, report: &mut Report
         None
     } else {
         copy_dir(&home.state(), &copy).map_err(failed)?;
-        Some(mend::open_state(&copy).map_err(|unopened| unopened.to_string()))
+        Some(mend::open_state(&copy))
     };
     let opened = state.as_ref().and_then(|state| state.as_ref().ok());
     let has_log = home.audit().join("checkpoint").exists();
@@ -171,7 +171,7 @@ fn log(home: &LockedHome, key: &PublicKey, opened: Option<&Opened>, report: &mut
 
 /// What a start would say of the state, and do.
 fn fault(
-    state: Option<Result<&Opened, &String>>,
+    state: Option<Result<&Opened, &Unopened>>,
     has_log: bool,
     log: Option<&Verified>,
     report: &mut Report,
@@ -182,7 +182,7 @@ fn fault(
             Some((StateFault::Lost, "there is none, and the log has records".to_owned()))
         }
         None => None,
-        Some(Err(problem)) => Some((StateFault::Damaged, problem.clone())),
+        Some(Err(unopened)) => Some((StateFault::Damaged, unopened.to_string())),
         Some(Ok(opened)) if has_log && opened.log_size() < published => {
             let found = if opened.log_size() == 0 { StateFault::Lost } else { StateFault::RolledBack };
             let size = opened.log_size();
@@ -197,7 +197,10 @@ fn fault(
     };
     let log_is_wrong = has_log && log.is_none();
     let records_without_log = matches!(state, Some(Ok(opened)) if opened.log_size() > 0) && !has_log;
+    // It may be whole: of another version, or not to be read now.
+    let is_refused = matches!(state, Some(Err(unopened)) if !unopened.is_damage());
     report.start = match &found {
+        Some((_, problem)) if is_refused => format!("not start: {problem}"),
         _ if log_is_wrong => "not start: the log is wrong".into(),
         _ if records_without_log => {
             report.find("log", "there is none, and the state has records".into());
@@ -214,7 +217,7 @@ fn fault(
     };
     if let Some((found, problem)) = &found {
         report.find("state", format!("{}: {problem}", found.as_str()));
-        if published > 0 && !log_is_wrong {
+        if published > 0 && !log_is_wrong && !is_refused {
             report.mend.push("the state: start the host, or run `strongroom fsck --rebuild`".into());
         }
     } else if state.is_some() {
@@ -276,6 +279,12 @@ fn agree(
                 report.notes.push(format!(
                     "{} jobs of the log were forgotten, as retention says",
                     compared.forgotten
+                ));
+            }
+            if compared.unrecorded > 0 {
+                report.notes.push(format!(
+                    "{} jobs of the log are over and not in the state, and no record says that they were forgotten; versions before layout 3 made none",
+                    compared.unrecorded
                 ));
             }
             if compared.unpublished > 0 {

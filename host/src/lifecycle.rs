@@ -283,10 +283,16 @@ impl End {
     /// The terminal state.
     #[must_use]
     pub const fn state(&self) -> JobState {
-        match self.dead {
-            Some(_) => JobState::Dead,
-            None => self.outcome.state(),
-        }
+        terminal(&self.outcome, self.dead)
+    }
+}
+
+/// The terminal state of a job that ends so.
+#[must_use]
+pub const fn terminal(outcome: &Outcome, dead: Option<DeadReason>) -> JobState {
+    match dead {
+        Some(_) => JobState::Dead,
+        None => outcome.state(),
     }
 }
 

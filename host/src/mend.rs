@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::evidence::Reader;
 use crate::home::{Home, HomeError, LockedHome};
+use crate::lifecycle;
 use crate::publisher::{self, JoinError};
 use crate::store::rebuild::{History, RebuildError, Rebuilt, Terms, rebuild};
 use crate::store::{OpenError, Opened, PublishedHead, Store};
@@ -117,13 +118,10 @@ fn open_parts(
         return Err(Trouble::State(StateFault::Lost, "there is no state, and the log has records".into()));
     }
     let opened = match open_state(&home.state()) {
-        Err(Unopened::Error(error)) if has_log && is_damage(&error) => {
-            return Err(Trouble::State(StateFault::Damaged, error.to_string()));
+        Err(unopened) if has_log && unopened.is_damage() => {
+            return Err(Trouble::State(StateFault::Damaged, unopened.to_string()));
         }
         Err(Unopened::Error(error)) => return Err(Trouble::Open(error)),
-        Err(Unopened::Panic(problem)) if has_log => {
-            return Err(Trouble::State(StateFault::Damaged, problem));
-        }
         Err(Unopened::Panic(problem)) => {
             return Err(Trouble::Open(OpenError::Damaged { path: home.state(), problem }));
         }
@@ -148,6 +146,17 @@ pub(crate) enum Unopened {
     Panic(String),
 }
 
+impl Unopened {
+    /// Whether it is about what is in the state. What the operating system refuses is not: a full disk damages nothing.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Panic(_) | Self::Error(OpenError::Damaged { .. }) => true,
+            Self::Error(OpenError::Sled { error, .. }) => Store::is_damage(error),
+            Self::Error(OpenError::Version { .. } | OpenError::Io { .. }) => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Unopened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -166,15 +175,6 @@ pub(crate) fn open_state(path: &Path) -> Result<Opened, Unopened> {
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             Err(Unopened::Panic(format!("the state cannot be read: {}", text.unwrap_or_default())))
         }
-    }
-}
-
-/// Whether an error is about what is in the state. What the operating system refuses is not: a full disk damages nothing.
-fn is_damage(error: &OpenError) -> bool {
-    match error {
-        OpenError::Sled { error, .. } => Store::is_damage(error),
-        OpenError::Damaged { .. } => true,
-        OpenError::Version { .. } | OpenError::Io { .. } => false,
     }
 }
 
@@ -205,7 +205,8 @@ pub fn mend(
     }
     let made = made?;
     let place = aside(home, now.as_millis());
-    let had = !Store::is_missing(&home.state()).map_err(MendError::Evidence)?;
+    let unseen = |error| RebuildError::Io { path: home.state(), error };
+    let had = !Store::is_missing(&home.state()).map_err(unseen)?;
     let rebuilt = made.put(&place)?;
     Ok(Mended { rebuilt, aside: had.then_some(place) })
 }
@@ -231,16 +232,18 @@ pub(crate) fn history<'a>(log: &'a LogReader, verified: &Verified) -> History<'a
 }
 
 fn ended(log: &LogReader, job: &JobId, before: u64) -> io::Result<Option<JobState>> {
+    let mut state = None;
     for entry in log.entries(LeafIndex::new(0), LeafIndex::new(before)) {
         let (_, leaf) = entry.map_err(io::Error::other)?;
         if let Ok(Record { event: Event::Finished { job: over, outcome, dead, .. }, .. }) =
             Record::from_leaf(&leaf)
             && over == *job
         {
-            return Ok(Some(if dead.is_some() { JobState::Dead } else { outcome.state() }));
+            // The last one counts: the id may have been forgotten, and used again.
+            state = Some(lifecycle::terminal(&outcome, dead));
         }
     }
-    Ok(None)
+    Ok(state)
 }
 
 /// A name in the quarantine that is not taken.

@@ -350,11 +350,18 @@ impl<'a> Group<'a> {
             _ => 0,
         };
         let (life, said) = lifecycle::step(job, &row.life, event, self.now)?;
-        if let Some(slot) = row.slot.as_deref().filter(|_| computed > 0) {
-            let today = self.counts.compute(&slot.tenant, computed, self.now);
-            self.batch.insert(keys::computed(&slot.tenant), today.value());
+        if let Some(slot) = row.slot.as_deref() {
+            self.compute(&slot.tenant, computed);
         }
         Ok(self.write(row, life, said)?)
+    }
+
+    /// An attempt of the tenant's ended that took so much processor time, microseconds.
+    pub(super) fn compute(&mut self, tenant: &Name, cpu_us: u64) {
+        if cpu_us > 0 {
+            let today = self.counts.compute(tenant, cpu_us, self.now);
+            self.batch.insert(keys::computed(tenant), today.value());
+        }
     }
 
     /// Writes down how a job stands from now on, and all that goes with its end.

@@ -16,8 +16,8 @@ use strongroom::store::{
 };
 use strongroom_job::{
     After, BatchBody, Digest, Envelope, Event as Said, JobBody, JobId, JobState, Name, On, Outcome,
-    OutputStream, Plan, Record, SignedEnvelope, StateFault, Taken, Timestamp, Unique, Variation, sign_batch,
-    sign_job,
+    OutputStream, OutputSummary, Plan, Record, SignedEnvelope, StateFault, Taken, Timestamp, Unique, Usage,
+    Variation, sign_batch, sign_job,
 };
 
 use crate::common::{NOW, body, client_key, config, context, host_key, id, principal, task};
@@ -45,15 +45,19 @@ impl Sent {
 
 /// Evidence that is in memory.
 #[derive(Default)]
-struct Kept(HashMap<Digest, Vec<u8>>);
+struct Kept {
+    envelopes: HashMap<Digest, Vec<u8>>,
+    /// What is found of each job's standard output.
+    outputs: HashMap<JobId, Vec<u8>>,
+}
 
 impl Source for Kept {
     fn envelope(&mut self, _: u64, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.get(digest).cloned())
+        Ok(self.envelopes.get(digest).cloned())
     }
 
-    fn output(&mut self, _: u64, _: &JobId, _: OutputStream) -> io::Result<Option<Vec<u8>>> {
-        Ok(None)
+    fn output(&mut self, _: u64, job: &JobId, stream: OutputStream) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.outputs.get(job).filter(|_| stream == OutputStream::Stdout).cloned())
     }
 
     fn tenants(&mut self, _: u64) -> io::Result<Vec<Name>> {
@@ -66,6 +70,7 @@ struct Site {
     dir: tempfile::TempDir,
     leaves: Vec<Vec<u8>>,
     kept: Kept,
+    has_blobs: bool,
 }
 
 fn open(dir: &Path) -> (Store, strongroom::store::Closing) {
@@ -82,16 +87,28 @@ async fn take(store: &Store, sent: &Sent) -> Result<Committed, CommitError> {
 }
 
 async fn ends(store: &Store, job: JobId) {
+    leaves(store, job, b"").await;
+}
+
+/// The job ends, having computed for a second, and leaves this as its output.
+async fn leaves(store: &Store, job: JobId, output: &[u8]) {
     store.commit(Transition::Step { job, event: Event::Start }).await.unwrap();
-    let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));
-    let event = Event::Finish { fence: 1, end };
-    store.commit(Transition::Finish { job, event, outputs: Outputs::default() }).await.unwrap();
+    let usage = Usage { cpu_us: 1_000_000, ..Usage::default() };
+    let stdout = OutputSummary { length: output.len() as u64, digest: Digest::of(output) };
+    let end = Finished { usage, stdout, ..Finished::without_run(Outcome::Exited { code: 0 }) };
+    let event = Event::Finish { fence: 1, end: Box::new(end) };
+    let outputs = Outputs { stdout: Some(output.to_vec()), ..Outputs::default() };
+    store.commit(Transition::Finish { job, event, outputs }).await.unwrap();
 }
 
 async fn forget_all(store: &Store) {
+    let_go(store, |_| Fate::Forgotten).await;
+}
+
+async fn let_go(store: &Store, fate: fn(JobId) -> Fate) {
     let tenant = Name::default_name();
-    let past =
-        store.past(&tenant, None, 100).unwrap().into_iter().map(|past| (past, Fate::Forgotten)).collect();
+    let past = store.past(&tenant, None, 100).unwrap();
+    let past = past.into_iter().map(|past| (past, fate(past.job))).collect();
     store.commit(Transition::Forget { tenant, jobs: past }).await.unwrap();
 }
 
@@ -101,7 +118,7 @@ impl Site {
         let opened = Store::open(&dir.path().join("state")).unwrap();
         let leaves = opened.leaves(0, 10_000).unwrap();
         let kept = kept.iter().map(|sent| (*sent.bytes.digest(), sent.bytes.as_bytes().to_vec())).collect();
-        Self { dir, leaves, kept: Kept(kept) }
+        Self { dir, leaves, kept: Kept { envelopes: kept, outputs: HashMap::new() }, has_blobs: true }
     }
 
     fn rebuild(&mut self, submittable: Duration) -> Result<(Rebuilt, tempfile::TempDir), RebuildError> {
@@ -120,10 +137,11 @@ impl Site {
             leaves: Box::new(self.leaves.iter().cloned().map(Ok)),
             ended: Box::new(ended),
         };
+        let has_blobs = self.has_blobs;
         let terms = Terms {
             now: NOW,
             submittable,
-            has_blob: &|_| true,
+            has_blob: &|_| has_blobs,
             found: StateFault::Lost,
             problem: "the test took it".into(),
         };
@@ -152,7 +170,8 @@ fn keyed(number: u64, taken: Taken, window_ms: u64) -> JobBody {
     body
 }
 
-// The record of what was forgotten lets the first go; where an older log has none, `known` in `Replay::admitted` does.
+// The record of what was forgotten lets the first go; where a log of before such records has none, `known` in `Replay::admitted` does:
+// the second half is red without it.
 #[tokio::test]
 async fn an_id_that_was_forgotten_and_used_again_is_the_second_job() {
     let dir = tempfile::tempdir().unwrap();
@@ -174,6 +193,87 @@ async fn an_id_that_was_forgotten_and_used_again_is_the_second_job() {
     let (rebuilt, new) = site.rebuild(Duration::ZERO).unwrap();
     assert_eq!((rebuilt.jobs, rebuilt.forgotten), (1, 1));
     assert_eq!(row(new.path(), id(1)).await, site.was(id(1)).await);
+
+    let forgotten = |leaf: &Vec<u8>| matches!(Record::from_leaf(leaf).unwrap().event, Said::Forgotten { .. });
+    site.leaves.retain(|leaf| !forgotten(leaf));
+    let (rebuilt, new) = site.rebuild(Duration::ZERO).unwrap();
+    assert_eq!((rebuilt.jobs, rebuilt.forgotten), (1, 1), "as far as it is known from the records");
+    let (is, was) = (row(new.path(), id(1)).await.unwrap(), site.was(id(1)).await.unwrap());
+    assert_eq!((is.envelope, is.life), (was.envelope, was.life));
+}
+
+// Red without `Replay::forgotten`: the first is there again, and the second has what it left.
+#[tokio::test]
+async fn what_was_let_go_stays_so_as_its_record_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, closing) = open(dir.path());
+    let sent: Vec<Sent> = (1..=3).map(|number| Sent::one(&body(number))).collect();
+    for (sent, number) in sent.iter().zip(1..) {
+        take(&store, sent).await.unwrap();
+        leaves(&store, id(number), b"left").await;
+    }
+    let_go(&store, |job| match job {
+        job if job == id(1) => Fate::Forgotten,
+        job if job == id(2) => Fate::Stripped,
+        _ => Fate::Stays,
+    })
+    .await;
+    drop(store);
+    closing.wait();
+    // Its evidence is all there still.
+    let mut site = Site::after(dir, &sent.iter().collect::<Vec<_>>());
+    site.kept.outputs = (1..=3).map(|number| (id(number), b"left".to_vec())).collect();
+    let (rebuilt, new) = site.rebuild(Duration::ZERO).unwrap();
+    assert_eq!((rebuilt.jobs, rebuilt.forgotten, rebuilt.stripped), (2, 1, 1));
+    let (store, closing) = open(new.path());
+    assert_eq!(store.row(&id(1)).await.unwrap(), None);
+    for (number, left) in [(2, None), (3, Some(b"left".to_vec()))] {
+        assert_eq!(store.output(&id(number), OutputStream::Stdout).unwrap(), left, "job {number}");
+    }
+    drop(store);
+    closing.wait();
+}
+
+// Red when `attempt_ends` takes what evidence has as it is.
+#[tokio::test]
+async fn other_bytes_than_a_record_names_are_not_what_a_job_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, closing) = open(dir.path());
+    let sent = Sent::one(&body(1));
+    take(&store, &sent).await.unwrap();
+    leaves(&store, id(1), b"left").await;
+    drop(store);
+    closing.wait();
+    let mut site = Site::after(dir, &[&sent]);
+    site.has_blobs = false;
+    for (found, stripped, left) in [(b"left", 0, Some(b"left".to_vec())), (b"else", 1, None)] {
+        site.kept.outputs = HashMap::from([(id(1), found.to_vec())]);
+        let (rebuilt, new) = site.rebuild(Duration::ZERO).unwrap();
+        assert_eq!(rebuilt.stripped, stripped);
+        let (store, closing) = open(new.path());
+        assert_eq!(store.output(&id(1), OutputStream::Stdout).unwrap(), left);
+        drop(store);
+        closing.wait();
+    }
+}
+
+// Red without `gone_computed`: a tenant would have its day's quota again, and `fsck` would call a good state wrong.
+#[tokio::test]
+async fn what_a_job_computed_counts_also_when_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, closing) = open(dir.path());
+    take(&store, &Sent::one(&body(1))).await.unwrap();
+    ends(&store, id(1)).await;
+    let used = store.usage(&Name::default_name(), NOW).cpu_today;
+    assert_eq!(used, Duration::from_secs(1));
+    drop(store);
+    closing.wait();
+    let (rebuilt, new) = Site::after(dir, &[]).rebuild(Duration::ZERO).unwrap();
+    assert_eq!((rebuilt.jobs, rebuilt.forgotten), (0, 1));
+    let (store, closing) = open(new.path());
+    assert_eq!(store.usage(&Name::default_name(), NOW).cpu_today, used);
+    drop(store);
+    closing.wait();
 }
 
 // Red without `tell_followers` in `gone_ends`, and without `ended` in `take_in`.

@@ -68,9 +68,10 @@ impl Replay<'_> {
             return Ok(Done::Yes);
         }
         self.told.forgotten += 1;
+        let index = gone.index;
         match self.gone.insert(job, gone) {
             None => Ok(Done::Yes),
-            Some(_) => Err(illegal(gone.index, "the job is not over, and its id is used again")),
+            Some(_) => Err(illegal(index, "the job is not over, and its id is used again")),
         }
     }
 

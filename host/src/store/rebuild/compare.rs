@@ -11,7 +11,7 @@ use super::super::evidence::Source;
 use super::super::past::PastJob;
 use super::super::rows::Rows;
 use super::super::{Opened, PublishedHead, ReadError, keys, read, settings};
-use super::{History, RebuildError, Terms, replay};
+use super::{History, RebuildError, Rebuilt, Terms, replay};
 
 /// Ranges of rows of jobs that are not over, and of what no job owns: nothing in them is ever forgotten.
 const WHOLE: [&[u8]; 5] = [keys::ACTIVE, keys::SOURCES, keys::FOLLOWERS, keys::COMPUTED, keys::QUEUE_MODES];
@@ -21,8 +21,10 @@ const WHOLE: [&[u8]; 5] = [keys::ACTIVE, keys::SOURCES, keys::FOLLOWERS, keys::C
 pub struct Compared {
     /// Jobs that the state has.
     pub jobs: u64,
-    /// Jobs that it has forgotten.
+    /// Jobs that it has forgotten, as records say.
     pub forgotten: u64,
+    /// Jobs that are over and that it does not have, though no record says that they were forgotten: earlier versions made none.
+    pub unrecorded: u64,
     /// Envelopes and outputs of published records that are in the state and not in evidence.
     pub without_evidence: u64,
     /// Records that are not published yet.
@@ -91,10 +93,9 @@ impl Opened {
         let history = History { head, leaves: Box::new(leaves.chain(tail)), ended };
         let mut db = settings::of(scratch).open().map_err(ReadError::from)?;
         let mut source = Both { evidence, rows: &self.db, published, missing: 0 };
-        replay(&mut db, history, &mut source, terms)?;
-        let missing = source.missing;
-        let mut compared =
-            Compared { without_evidence: missing, unpublished: size - published, ..Compared::default() };
+        let (Rebuilt { forgotten, .. }, _, _) = replay(&mut db, history, &mut source, terms)?;
+        let (without_evidence, unpublished) = (source.missing, size - published);
+        let mut compared = Compared { forgotten, without_evidence, unpublished, ..Compared::default() };
         jobs(&self.db, &db, &mut compared, found)?;
         whole(&self.db, &db, found)?;
         past(&self.db, &db, found)?;
@@ -141,7 +142,7 @@ fn jobs(
         let job = job?;
         let told = read::row(replayed, &job)?;
         match (read::row(state, &job), told) {
-            (Ok(None), Some(told)) if told.life.end().is_some() => compared.forgotten += 1,
+            (Ok(None), Some(told)) if told.life.end().is_some() => compared.unrecorded += 1,
             (Ok(None), _) => {
                 found(format!("job {job} is not over, by the log, and the state does not have it"))
             }
@@ -181,15 +182,33 @@ fn whole(state: &dyn Rows, replayed: &dyn Rows, found: &mut dyn FnMut(String)) -
     Ok(())
 }
 
-/// Jobs that are over are in their index, with all that they left or nothing.
+/// Jobs that are over are in their index, with all that they left, byte for byte as far as it is in rows, or nothing.
 fn past(state: &dyn Rows, replayed: &dyn Rows, found: &mut dyn FnMut(String)) -> Result<(), ReadError> {
     for row in state.under(keys::PAST) {
         let (key, value) = row?;
         let (_, past) = PastJob::parse(&key[keys::PAST.len()..], &value)?;
         let told = replayed.value(&key)?;
         let told = told.map(|told| PastJob::parse(&key[keys::PAST.len()..], &told)).transpose()?;
-        if told.is_none_or(|(_, told)| told != past && PastJob { bytes: past.bytes, ..told } != past) {
+        if told.is_none_or(|(_, told)| told != past && PastJob { bytes: 0, ..told } != past) {
             found(format!("the place of job {} among those that are over is not that of the log", past.job));
+        }
+        for (stream, name) in [
+            (OutputStream::Stdout, "stdout"),
+            (OutputStream::Stderr, "stderr"),
+            (OutputStream::Result, "result"),
+        ] {
+            let left = read::output(state, &past.job, stream)?;
+            if past.bytes > 0 && left != read::output(replayed, &past.job, stream)? {
+                found(format!("the {name} of job {} is not what its record says", past.job));
+            }
+        }
+    }
+    for row in replayed.under(keys::PAST) {
+        let (key, value) = row?;
+        let (_, past) = PastJob::parse(&key[keys::PAST.len()..], &value)?;
+        // One that is there at all is in the index, or it would never be forgotten.
+        if state.value(&key)?.is_none() && state.value(&keys::place(&past.job))?.is_some() {
+            found(format!("job {} is not among those that are over", past.job));
         }
     }
     Ok(())

@@ -32,8 +32,8 @@ pub use compare::Compared;
 use records::Records;
 use replay::Replay;
 
-/// Records that are replayed into one batch.
-const GROUP: usize = 512;
+/// Records that are replayed into one batch, and what the last transition of them brings.
+const GROUP: u64 = 512;
 /// Leaves of a full bundle of the log: what is in one need not be kept here.
 const BUNDLE: u64 = 256;
 

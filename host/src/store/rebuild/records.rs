@@ -35,14 +35,14 @@ impl<'a> Records<'a> {
         Ok(self.ahead.get(place).map(|(_, record)| record))
     }
 
-    /// Takes the next record: the log must have this one there. False when the log ends before it.
-    pub(super) fn take(&mut self, leaf: &[u8]) -> Result<bool, RebuildError> {
+    /// Takes the next record: the log must have this one there, if it does not end before it.
+    pub(super) fn take(&mut self, leaf: &[u8]) -> Result<(), RebuildError> {
         let index = self.next;
         self.at(index)?;
         self.next += 1;
         match self.ahead.pop_front() {
-            None => Ok(false),
-            Some((expected, _)) if expected == leaf => Ok(true),
+            None => Ok(()),
+            Some((expected, _)) if expected == leaf => Ok(()),
             Some((expected, _)) => {
                 let text = |leaf: &[u8]| String::from_utf8_lossy(leaf).chars().take(300).collect::<String>();
                 let problem = format!("{} instead of {}", text(&expected), text(leaf));

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::io;
 
 use strongroom_job::{
-    BlobKind, Digest, Event, JobId, JobState, Outcome, OutputStream, PublicKey, Record, Timestamp,
+    BlobKind, Digest, Event, JobId, JobState, Name, Outcome, OutputStream, OutputSummary, PublicKey, Record,
+    Timestamp,
 };
 
 use super::super::evidence::Source;
@@ -33,8 +34,10 @@ pub(super) struct Replay<'a> {
 }
 
 /// What the records alone say of a job.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gone {
+    /// Whose it is; none where the record does not say, and nothing was computed.
+    pub(super) tenant: Option<Name>,
     pub(super) signer: PublicKey,
     pub(super) envelope: Digest,
     pub(super) index: u64,
@@ -76,16 +79,17 @@ impl<'a> Replay<'a> {
         Self { records, ended, source, terms, keep_from, gone, told, strip }
     }
 
-    /// Replays records into a group, at most so many transitions.
+    /// Replays transitions into a group, until they have led to so many records: an envelope may bring ten thousand jobs.
     pub(super) fn group(
         &mut self,
         group: &mut Group<'_>,
         size: u64,
-        most: usize,
+        most: u64,
     ) -> Result<Again, RebuildError> {
-        for round in 0..most {
+        let begun = group.log_size;
+        loop {
             let at = group.log_size;
-            if at >= size || !self.strip.is_empty() {
+            if at >= size || at - begun >= most || !self.strip.is_empty() {
                 break;
             }
             let record = self.records.at(at)?.cloned();
@@ -95,7 +99,7 @@ impl<'a> Replay<'a> {
             }
             // These read rows that the group may have changed.
             let alone = is_of_series(&record.event) || matches!(record.event, Event::Forgotten { .. });
-            if alone && round > 0 {
+            if alone && at > begun {
                 break;
             }
             group.now = record.time;
@@ -156,12 +160,14 @@ impl<'a> Replay<'a> {
     fn event(&mut self, group: &mut Group<'_>, at: u64, record: &Record) -> Result<Done, RebuildError> {
         let step = |event| Some(Transition::Step { job: *record.job()?, event });
         let transition = match &record.event {
-            Event::Admitted { job, principal, envelope, .. } => {
-                let gone = Gone { signer: *principal, envelope: *envelope, index: at, at: record.time };
+            Event::Admitted { job, principal, envelope, tenant, .. } => {
+                let (tenant, signer, envelope) = (Some(tenant.clone()), *principal, *envelope);
+                let gone = Gone { tenant, signer, envelope, index: at, at: record.time };
                 return self.admitted(group, record, *job, gone);
             }
             Event::Merged { job, principal, envelope, .. } => {
-                let gone = Gone { signer: *principal, envelope: *envelope, index: at, at: record.time };
+                let (signer, envelope) = (*principal, *envelope);
+                let gone = Gone { tenant: None, signer, envelope, index: at, at: record.time };
                 return self.admitted(group, record, *job, gone);
             }
             Event::Fired { job, .. } | Event::Missed { job, .. } => {
@@ -198,6 +204,7 @@ impl<'a> Replay<'a> {
         };
         let transition = match transition {
             Some(Transition::Step { job, .. }) if self.is_gone(group, at, &job)? => {
+                self.gone_computed(group, &job, &record.event);
                 Transition::Log(record.event.clone())
             }
             Some(transition) => transition,
@@ -260,7 +267,7 @@ impl<'a> Replay<'a> {
         };
         let Some(row) = group.row(&job)? else {
             self.is_gone(group, at, &job)?;
-            let state = if dead.is_some() { JobState::Dead } else { outcome.state() };
+            let state = lifecycle::terminal(outcome, *dead);
             refused(at, self.gone_ends(group, record, job, state))?;
             return Ok(Done::Yes);
         };
@@ -295,18 +302,24 @@ impl<'a> Replay<'a> {
         else {
             return Err(illegal(at, "it is no end"));
         };
-        let mut kept = |stream, length: u64, digest: Option<&Digest>| -> Result<(Option<Vec<u8>>, bool), _> {
-            if length == 0 {
+        let mut kept = |stream, said: OutputSummary| {
+            if said.length == 0 {
                 return Ok((None, true));
             }
             let bytes = self.source.output(at, &job, stream).map_err(|error| unreadable(at, error))?;
-            let is_there = bytes.is_some() || digest.is_some_and(|digest| (self.terms.has_blob)(digest));
+            // It is found by the job's id: other bytes are those of another job that had the id, and what this one left is gone.
+            let bytes = bytes.filter(|bytes| Digest::of(bytes) == said.digest);
+            // A result is never a blob.
+            let is_there =
+                bytes.is_some() || (stream != OutputStream::Result && (self.terms.has_blob)(&said.digest));
             Ok::<_, RebuildError>((bytes, is_there))
         };
-        let (stdout_bytes, has_stdout) = kept(OutputStream::Stdout, stdout.length, Some(&stdout.digest))?;
-        let (stderr_bytes, has_stderr) = kept(OutputStream::Stderr, stderr.length, Some(&stderr.digest))?;
-        let (result_bytes, has_result) =
-            kept(OutputStream::Result, result.map_or(0, |result| result.length), None)?;
+        let (stdout_bytes, has_stdout) = kept(OutputStream::Stdout, stdout)?;
+        let (stderr_bytes, has_stderr) = kept(OutputStream::Stderr, stderr)?;
+        let (result_bytes, has_result) = match result {
+            Some(result) => kept(OutputStream::Result, result)?,
+            None => (None, true),
+        };
         let has_artifacts = artifacts.iter().all(|artifact| (self.terms.has_blob)(&artifact.digest));
         let end = Box::new(Finished { outcome, usage, stdout, stderr, denied, artifacts, result });
         let event = lifecycle::Event::Finish { fence: attempt, end };
@@ -319,6 +332,15 @@ impl<'a> Replay<'a> {
         Ok(Done::Yes)
     }
 
+    /// What an attempt of a job computed of which nothing but records is left: its tenant's quota of the day knows it.
+    fn gone_computed(&self, group: &mut Group<'_>, job: &JobId, event: &Event) {
+        let tenant = self.gone.get(job).and_then(|gone| gone.tenant.as_ref());
+        if let (Some(tenant), Event::Finished { usage, .. } | Event::Retried { usage, .. }) = (tenant, event)
+        {
+            group.compute(tenant, usage.cpu_us);
+        }
+    }
+
     /// A job ends of which nothing but records is left.
     pub(super) fn gone_ends(
         &mut self,
@@ -328,6 +350,7 @@ impl<'a> Replay<'a> {
         state: JobState,
     ) -> Result<(), Refused> {
         group.log(record.event.clone());
+        self.gone_computed(group, &job, &record.event);
         if let Some(gone) = self.gone.remove(&job) {
             let until = gone.at.saturating_add(self.terms.submittable);
             if until >= self.terms.now {
