@@ -7,11 +7,11 @@
 //! *Spec:* `docs/formats/state.md`.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use strongroom_job::{Digest, Digester};
+use strongroom_job::{Digest, Digester, OutputSummary};
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
 
@@ -120,6 +120,23 @@ impl Blobs {
 #[must_use]
 pub fn is_there(blobs: &Path, digest: &Digest) -> bool {
     place(blobs, digest).is_file()
+}
+
+/// Length and digest of any file, which is never whole in memory. Blocks.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn measure(file: &Path) -> io::Result<OutputSummary> {
+    let mut file = std::fs::File::open(file)?;
+    let (mut digester, mut length, mut piece) = (Digester::new(), 0, vec![0; 64 << 10]);
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(OutputSummary { length, digest: digester.finish() });
+        }
+        digester.update(&piece[..read]);
+        length += read as u64;
+    }
 }
 
 /// The file of a blob in the directory `blobs`.

@@ -5,12 +5,12 @@
 //! *Crash:* `checking` is left behind, and removed by the next check. *Spec:* `docs/reference/cli.md`, `strongroom fsck`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use strongroom_job::merkle::{Hash, LeafIndex, TreeHead, TreeSize};
-use strongroom_job::{Digest, Digester, PublicKey, Record, StateFault};
+use strongroom_job::{Digest, PublicKey, Record, StateFault};
 
 use crate::audit::read::LogReader;
 use crate::audit::verify::{Observer, Options, Verified, verify_dir};
@@ -314,7 +314,7 @@ fn files(blobs: &Path, opened: &Opened, report: &mut Report) {
     }
     let (count, before) = (named.len(), report.findings.len());
     for (digest, what) in named {
-        match hash(&blobs::place(blobs, &digest)) {
+        match blobs::measure(&blobs::place(blobs, &digest)).map(|measured| measured.digest) {
             Ok(found) if found == digest => {}
             Ok(found) => report.find("blobs", format!("{digest}, {what}: its bytes are those of {found}")),
             Err(error) => report.find("blobs", format!("{digest}, {what}: {error}")),
@@ -324,17 +324,6 @@ fn files(blobs: &Path, opened: &Opened, report: &mut Report) {
         report.mend.push("files: put them back from a copy; a module or an input can be pushed again once its file is moved away".into());
     }
     report.checked.push(format!("{count} files that the state names, every byte"));
-}
-
-fn hash(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let (mut digester, mut piece) = (Digester::new(), vec![0; 1 << 16]);
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(digester.finish()),
-            length => digester.update(&piece[..length]),
-        }
-    }
 }
 
 fn beside(home: &LockedHome, report: &mut Report) {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cli_support::{CAT, Place, Said, print, start};
+use strongroom::home::Home;
 use strongroom_job::receipt::{Parts, Proven, Receipt};
 use strongroom_job::{Digest, Event, OutputSummary, Record, SecretKey};
 
@@ -180,9 +181,11 @@ fn lie(path: &Path, receipt: &Path, key: &SecretKey, change: impl Fn(&mut Event)
         let strongroom_job::Base64Bytes(bytes) = bytes.unwrap();
         bytes
     };
-    let mut record = Record::from_leaf(&leaf("finished")).unwrap();
-    change(&mut record.event);
-    let leaves = [leaf("admitted"), record.to_leaf()];
+    let leaves = ["admitted", "finished"].map(|which| {
+        let mut record = Record::from_leaf(&leaf(which)).unwrap();
+        change(&mut record.event);
+        record.to_leaf()
+    });
     let hashes = leaves.each_ref().map(|leaf| strongroom_job::merkle::Hash::of_leaf(leaf));
     let mut edge = strongroom_job::merkle::RightEdge::new();
     for hash in hashes {
@@ -205,12 +208,12 @@ fn lie(path: &Path, receipt: &Path, key: &SecretKey, change: impl Fn(&mut Event)
     std::fs::write(path, Receipt::issue(parts, key).unwrap().to_bytes()).unwrap();
 }
 
-// Red with `agrees: true` in `compare`.
+// Red with `agrees: true` in `compare`, and without `OtherTask` in `body_of`.
 #[test]
 fn a_host_that_lies_about_a_run_is_found_out_by_the_replay() {
     let (place, job, _) = used();
     place.run(&["receipt", "get", &job, "--with-envelope", "-o", "job.receipt"]).exits(0);
-    let key = SecretKey::from_seed(&[5; 32].into());
+    let key = Home::open(&place.data()).unwrap().host_key().unwrap();
     let host = key.public().to_string();
     let (lies, receipt) = (place.path().join("lies"), place.path().join("job.receipt"));
     let replay = |code: i32| place.run(&["receipt", "replay", "lies", "--host-key", &host]).exits(code);
@@ -233,6 +236,14 @@ fn a_host_that_lies_about_a_run_is_found_out_by_the_replay() {
         }
     });
     assert!(replay(1).out().contains("fuel"));
+    // It ran another module than was signed, and said so in its log.
+    lie(&lies, &receipt, &key, |event| {
+        if let Event::Admitted { module, .. } = event {
+            module.digest = Digest::of(b"another module");
+        }
+    });
+    let said = elsewhere(&place, &["receipt", "verify", "lies", "--host-key", &host]).exits(1);
+    assert!(said.stderr.contains("signs something else than the admitted record says"), "{said:?}");
 }
 
 #[test]

@@ -197,23 +197,13 @@ impl AdmittedJob {
     /// What the audit log says of the admission: the grant and the limits in full, and no private value.
     #[must_use]
     pub fn record(&self) -> Event {
-        let asked = &self.task.capabilities;
         Event::Admitted {
             job: self.id,
             principal: self.signer,
             tenant: self.context.tenant.clone(),
             envelope: self.envelope,
             module: self.task.module,
-            grant: GrantRecord {
-                mounts: asked.mounts.clone(),
-                clock: asked.clock,
-                random: asked.random,
-                scratch: asked.scratch,
-                connect: asked.connect.clone(),
-                listen: asked.listen.clone(),
-                http: asked.http.clone(),
-                secrets: asked.secrets.clone(),
-            },
+            grant: GrantRecord::of(&self.task.capabilities),
             limits: self.task.limits.clone(),
         }
     }

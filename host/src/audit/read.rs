@@ -150,22 +150,41 @@ impl LogReader {
         Ok(edge.head() == *seen)
     }
 
+    /// The checkpoint that a proof of entry `index` is to lead to: the cosigned one when that covers the entry, since then the proof is
+    /// worth more, else the log's own.
+    ///
+    /// # Errors
+    /// When the cosigned checkpoint cannot be read.
+    pub fn covering(&self, index: LeafIndex) -> Result<Checkpoint, ReadError> {
+        let cosigned = self.cosigned()?.filter(|cosigned| index < cosigned.size().next_index());
+        Ok(cosigned.unwrap_or_else(|| self.checkpoint.clone()))
+    }
+
     /// The proof that entry `index` is in the log, and the entry. Checked before it is returned.
     ///
-    /// It leads to the cosigned checkpoint when that covers the entry: then it is worth more. Reads one bundle and O(log n)
-    /// tiles.
+    /// It leads to the [covering](Self::covering) checkpoint. Reads one bundle and O(log n) tiles.
     ///
     /// # Errors
     /// When there is no such entry, a file is missing, or the tiles do not lead from the entry to the signed root.
     pub fn prove(&self, index: LeafIndex) -> Result<(TlogProof, Vec<u8>), ReadError> {
+        self.prove_under(index, &self.covering(index)?)
+    }
+
+    /// The same, under a checkpoint of this log that is given: for several proofs that lead to one.
+    ///
+    /// # Errors
+    /// As [`prove`](Self::prove), and when the checkpoint does not cover the entry.
+    pub fn prove_under(
+        &self,
+        index: LeafIndex,
+        checkpoint: &Checkpoint,
+    ) -> Result<(TlogProof, Vec<u8>), ReadError> {
         let size = self.checkpoint.size();
         let Some((_, entry)) =
             self.entries(index, LeafIndex::new(index.get().saturating_add(1))).next().transpose()?
         else {
             return Err(ReadError::NoSuchEntry { index, size });
         };
-        let cosigned = self.cosigned()?.filter(|cosigned| index < cosigned.size().next_index());
-        let checkpoint = cosigned.as_ref().unwrap_or(&self.checkpoint);
         let size = checkpoint.size();
         let mut nodes = TileNodes::new(size, |tile| self.files.tile_or_full(tile));
         let hashes = prove_inclusion(index, size, |node| nodes.hash(node)).map_err(|error| match error {

@@ -10,9 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use strongroom_job::note::VerifierKey;
 use strongroom_job::receipt::{MAX_RECEIPT_BYTES, Receipt, Verified};
-use strongroom_job::{
-    Digester, GrantRecord, JobId, Limits, ModuleRef, Name, Outcome, OutputSummary, PublicKey, Usage,
-};
+use strongroom_job::{GrantRecord, JobId, Limits, ModuleRef, Name, Outcome, OutputSummary, PublicKey, Usage};
 use strongroom_sdk::Client;
 
 use super::Common;
@@ -55,7 +53,7 @@ pub(super) struct VerifyArgs {
     trusted: TrustedArgs,
     /// A file that should be what the job left: stdout, stderr, result or artifacts/NAME
     #[arg(long, value_name = "OUTPUT=FILE", value_parser = named_file)]
-    job_output: Vec<(String, PathBuf)>,
+    job_output: Vec<String>,
 }
 
 /// A receipt, and whom to believe.
@@ -118,15 +116,22 @@ fn save(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 fn verify(args: &VerifyArgs, console: &Console) -> Result<Exit, Failure> {
     let (_, proven) = args.trusted.believe()?;
     let outputs = proven.finished.outputs();
-    for (name, path) in &args.job_output {
-        let Some((_, recorded)) = outputs.iter().find(|(output, _)| output == name) else {
+    let mut checked = Vec::new();
+    for given in &args.job_output {
+        // An artifact's name may hold the sign: the longest name that is there is meant.
+        let named = outputs.iter().filter_map(|(name, recorded)| {
+            let file = given.strip_prefix(name.as_str())?.strip_prefix('=')?;
+            Some((name.as_str(), recorded, Path::new(file)))
+        });
+        let Some((name, recorded, path)) = named.max_by_key(|(name, ..)| name.len()) else {
             let there: Vec<&str> = outputs.iter().map(|(output, _)| output.as_str()).collect();
             let text = format!(
-                "--job-output {name}: the receipt tells of no such output; it has {}",
+                "--job-output {given}: the receipt tells of no such output; it has {}",
                 there.join(", ")
             );
             return Err(Failure::usage(text));
         };
+        checked.push(name);
         let found = summary(path)?;
         if found != *recorded {
             let text = format!(
@@ -141,10 +146,7 @@ fn verify(args: &VerifyArgs, console: &Console) -> Result<Exit, Failure> {
             return Err(Failure::no("other-output", text));
         }
     }
-    let document = Proven {
-        checked: args.job_output.iter().map(|(name, _)| name.as_str()).collect(),
-        ..Proven::of(&proven)
-    };
+    let document = Proven { checked, ..Proven::of(&proven) };
     if console.json() {
         console.document(&document)?;
     } else {
@@ -168,19 +170,9 @@ impl TrustedArgs {
     }
 }
 
-/// Length and digest of a file, which is never whole in memory.
+/// Length and digest of a file.
 fn summary(path: &Path) -> Result<OutputSummary, Failure> {
-    let unreadable = |error: std::io::Error| Failure::usage(format_args!("{}: {error}", path.display()));
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    let (mut digester, mut length, mut piece) = (Digester::new(), 0, vec![0; 64 << 10]);
-    loop {
-        let read = file.read(&mut piece).map_err(unreadable)?;
-        if read == 0 {
-            return Ok(OutputSummary { length, digest: digester.finish() });
-        }
-        digester.update(&piece[..read]);
-        length += read as u64;
-    }
+    crate::blobs::measure(path).map_err(|error| Failure::usage(format_args!("{}: {error}", path.display())))
 }
 
 /// What a receipt proves, for programs.
@@ -278,10 +270,10 @@ fn words(proven: &Verified, checked: &[&str], log_is_pinned: bool) -> String {
     text
 }
 
-/// `stdout=FILE`, `artifacts/report.txt=FILE`: the name ends at the last sign that is followed by a file's name.
-fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+/// `stdout=FILE`, `artifacts/report.txt=FILE`: which part is the name is known when the receipt is.
+fn named_file(text: &str) -> Result<String, String> {
     match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.to_owned(), file.into())),
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(text.to_owned()),
         _ => Err("write OUTPUT=FILE, such as stdout=out.txt or artifacts/report.txt=report.txt".into()),
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use crate::admission::AdmittedJob;
 use crate::audit::read::LogReader;
 use crate::publisher::Published;
-use crate::store::JobRow;
+use crate::store::{JobRow, Store};
 
 /// Receipts that are made at a time: one with a large envelope takes some 20 MiB.
 const AT_ONCE: usize = 4;
@@ -50,12 +50,12 @@ impl Receipts {
         Acceptance::new(host, self.log.clone(), envelope, time, jobs.to_vec()).sign(&self.key)
     }
 
-    /// The receipt of a job that is over, once a checkpoint covers its end.
+    /// The receipt of a job that is over, once a checkpoint covers its end; with the envelope, if it is to be taken from `envelope`.
     pub(super) async fn issue(
         &self,
         row: &JobRow,
         spec: &AdmittedJob,
-        envelope: Option<Vec<u8>>,
+        envelope: Option<Store>,
     ) -> Result<Vec<u8>, Refusal> {
         let (Some(_), Some(finished)) = (row.life.end(), row.finished) else {
             let text = format!("job {} is not over yet: its receipt is there when it is", row.job);
@@ -75,11 +75,19 @@ impl Receipts {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (key, log, audit) = (self.key.clone(), self.log.clone(), self.audit.clone());
         let (job, admitted, started_at) = (row.job, row.admitted, row.life.started_at);
+        let digest = row.envelope;
         let made = tokio::task::spawn_blocking(move || {
             let _place = place;
+            let envelope = match envelope {
+                Some(store) => store.envelope(&digest).map_err(|error| error.to_string())?,
+                None => None,
+            };
             let reader = LogReader::open(&audit, Some(log.key())).map_err(|error| error.to_string())?;
+            // One checkpoint for both proofs: witnesses may replace the cosigned one meanwhile.
+            let under = reader.covering(LeafIndex::new(finished)).map_err(|error| error.to_string())?;
             let prove = |index| {
-                let proven = reader.prove(LeafIndex::new(index)).map_err(|error| error.to_string());
+                let proven = reader.prove_under(LeafIndex::new(index), &under);
+                let proven = proven.map_err(|error| error.to_string());
                 proven.map(|(proof, leaf)| Proven { index, leaf, hashes: proof.hashes().to_vec() })
             };
             let parts = Parts {
@@ -89,7 +97,7 @@ impl Receipts {
                 log,
                 started_at,
                 input,
-                checkpoint: reader.checkpoint().signed().clone(),
+                checkpoint: under.signed().clone(),
                 envelope: envelope.as_deref(),
             };
             let receipt = Receipt::issue(parts, &key).map_err(|error| error.to_string())?;

@@ -411,10 +411,7 @@ impl Service for HostService {
 
     async fn receipt(&self, who: &Arc<Principal>, job: JobId, envelope: bool) -> Result<Output, Refusal> {
         let (row, spec) = self.own_row(who, job).await?;
-        let envelope = match envelope {
-            true => self.store.envelope(&row.envelope).map_err(|error| refuse_read(&error))?,
-            false => None,
-        };
+        let envelope = envelope.then(|| self.store.clone());
         Ok(Output::of_bytes(self.receipts.issue(&row, &spec, envelope).await?))
     }
 

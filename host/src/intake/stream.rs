@@ -69,7 +69,9 @@ struct InRequest<'a, S> {
 impl<S: Service> InRequest<'_, S> {
     async fn handle(&mut self, reader: &mut Reader) -> Result<(), ReadFault> {
         let request = reader.header().await?;
-        if *self.shared.stage.borrow() == Stage::Draining {
+        // A receipt is the last word about a job whose end somebody waited for, and was told while the host drains.
+        let is_last_word = matches!(request, Request::Receipt { .. });
+        if *self.shared.stage.borrow() == Stage::Draining && !is_last_word {
             let text = "the host is shutting down; try again when it is back";
             return Err(Refusal::new(RefusalCode::ShuttingDown, text).into());
         }
@@ -119,6 +121,9 @@ impl<S: Service> InRequest<'_, S> {
                 self.output(job, output).await
             }
             Request::Receipt { job, envelope } => {
+                // Held until it is sent: until then it is in memory.
+                let bytes = if envelope { u32::try_from(MAX_ENVELOPE_BYTES).unwrap_or(u32::MAX) } else { 0 };
+                let _memory = self.own_share(&self.share.envelope_bytes, bytes, "envelopes").await?;
                 let made = self.shared.service.receipt(self.who, job, envelope);
                 let receipt = self.while_heard(made).await?;
                 self.output(job, receipt).await

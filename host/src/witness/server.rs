@@ -38,10 +38,12 @@ impl Cosigner {
                 let content_type = "text/x.tlog.size";
                 return Reply { status: 409, content_type, ..text(format!("{size}\n")) };
             }
-            NotCosigned::Refused(WitnessRefusal::Inconsistent(reason)) => tracing::error!(
-                %origin, %reason,
-                "ALARM: a checkpoint that this log signed does not extend the last one: two histories, or a bad request"
-            ),
+            NotCosigned::Refused(reason @ (WitnessRefusal::Inconsistent(_) | WitnessRefusal::OtherRoot)) => {
+                tracing::error!(
+                    %origin, %reason,
+                    "ALARM: a checkpoint that this log signed does not extend the last one: two histories, or a bad request"
+                )
+            }
             NotCosigned::Disk(reason) => tracing::error!(%origin, %reason, "nothing is cosigned"),
             _ => tracing::warn!(%origin, reason = %refused, "not cosigned"),
         }

@@ -74,7 +74,8 @@ impl Client {
 
 /// The log of the host that we are connected to, by its own word.
 pub(crate) async fn log_of(client: &Client) -> Result<VerifierKey, Error> {
-    let session = client.link.session().await?;
+    // What it is asked for is here already: a connection that closed just behind it loses nothing.
+    let session = client.link.options.retry.run(async || client.link.session().await).await?;
     let HostView { log_origin, log_key, .. } = &session.host;
     let name: KeyName =
         log_origin.parse().map_err(|_| client.protocol("its log has a name that no log can have"))?;

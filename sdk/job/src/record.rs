@@ -274,6 +274,23 @@ impl StateFault {
     }
 }
 
+impl GrantRecord {
+    /// What the log says of a job that gets what it asks for.
+    #[must_use]
+    pub fn of(asked: &crate::Capabilities) -> Self {
+        Self {
+            mounts: asked.mounts.clone(),
+            clock: asked.clock,
+            random: asked.random,
+            scratch: asked.scratch,
+            connect: asked.connect.clone(),
+            listen: asked.listen.clone(),
+            http: asked.http.clone(),
+            secrets: asked.secrets.clone(),
+        }
+    }
+}
+
 /// Everything that an attempt may touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantRecord {

@@ -70,6 +70,9 @@ pub enum WitnessRefusal {
     /// The request starts from another size than the last one that was cosigned.
     #[error("the last checkpoint that was cosigned has {0} entries")]
     OtherSize(TreeSize),
+    /// The same size as the last one that was cosigned, and another root. If the log made this request, it has two histories.
+    #[error("the last checkpoint that was cosigned has as many entries, and another root")]
+    OtherRoot,
     /// The proof does not lead from the last one that was cosigned to this one. If the log made this request, it has two
     /// histories.
     #[error("{0}")]
@@ -83,7 +86,7 @@ impl WitnessRefusal {
         match self {
             Self::NotTheLogs(_) => 403,
             Self::OldIsLarger { .. } => 400,
-            Self::OtherSize(_) => 409,
+            Self::OtherSize(_) | Self::OtherRoot => 409,
             Self::Inconsistent(_) => 422,
         }
     }
@@ -154,6 +157,9 @@ impl AddCheckpoint {
         }
         if self.old != latest.size {
             return Err(WitnessRefusal::OtherSize(latest.size));
+        }
+        if checkpoint.head().size == latest.size && checkpoint.head().root != latest.root {
+            return Err(WitnessRefusal::OtherRoot);
         }
         verify_consistency(latest, checkpoint.head(), &self.proof)?;
         Ok(checkpoint)

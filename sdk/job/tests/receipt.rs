@@ -246,7 +246,7 @@ fn a_host_that_lies_in_its_receipt_is_found_out() {
     let early = issued(&usual_log(), |parts| parts.checkpoint = invented.checkpoint(), &host());
     assert!(matches!(says(&early), Err(ReceiptError::Proof { .. })));
 
-    // It signs a statement in another spelling, or about another input than it has: both are its word, and only one is ours.
+    // It signs a statement in another spelling.
     let mut spaced = file(&receipt(true));
     let text = base64_decode(&spaced.statement.payload);
     let text = String::from_utf8(text).unwrap().replacen("\":", "\": ", 1);

@@ -20,9 +20,9 @@ use strongroom_runtime::{
     Allocation, ByteSize, CancelToken, Engine, EngineConfig, Fuel, Metering, OutputSink, Sandbox, Stdio,
 };
 
-use super::{TrustedArgs, summary};
+use super::{TrustedArgs, line, summary};
 use crate::admission::replay as grant_for;
-use crate::blobs::Blobs;
+use crate::blobs::{self, Blobs};
 use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Common, with_runtime};
@@ -86,8 +86,7 @@ impl ReplayArgs {
         let path = match named {
             Some(path) => path.to_owned(),
             None => {
-                let hex = digest.to_hex();
-                let path = common.directory()?.join("blobs").join(&hex[..2]).join(&hex);
+                let path = blobs::place(&common.directory()?.join("blobs"), digest);
                 if !path.is_file() {
                     let text = format_args!(
                         "the {what} {digest} is not in the data directory: name a file with --{what}"
@@ -230,7 +229,7 @@ fn tell(proven: &Verified, again: &Again, console: &Console) -> Result<Exit, Fai
         if !agrees && proven.version != ours {
             text.push_str(&format!(
                 "\nIt ran under version {}, and this is {ours}: fuel may be counted otherwise.",
-                proven.version
+                line(&proven.version)
             ));
         }
         console.print(text)?;

@@ -107,7 +107,7 @@ pub struct Parts<'a> {
     pub input: Option<OutputSummary>,
     /// The checkpoint that both proofs lead to.
     pub checkpoint: SignedCheckpoint,
-    /// The envelope that the job came in, byte for byte, and who signed it.
+    /// The envelope that the job came in.
     pub envelope: Option<&'a [u8]>,
 }
 

@@ -113,6 +113,11 @@ pub enum ReceiptError {
     /// The envelope is not the one that the record names.
     #[error("the envelope is not the one that the admitted record names")]
     OtherEnvelope,
+    /// The envelope is for another host, or signs another module, tenant, grant or limits than the record has.
+    #[error(
+        "the envelope signs something else than the admitted record says: another host, tenant, module, grant or limits"
+    )]
+    OtherTask,
     /// The envelope is none.
     #[error("the envelope: {0}")]
     Envelope(#[from] EnvelopeError),
@@ -164,7 +169,7 @@ impl Receipt {
         self.finished.check("finished", &checkpoint)?;
         let Facts { admitted, finished, .. } = facts;
         let body = match &self.envelope {
-            Some(dsse) => envelope::body_of(dsse, &admitted.says)?.map(Box::new),
+            Some(dsse) => envelope::body_of(dsse, &admitted.says, host)?.map(Box::new),
             None => None,
         };
         Ok(Verified {
