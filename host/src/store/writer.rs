@@ -127,12 +127,13 @@ impl Writer {
 
     pub(super) fn run(
         mut self,
-        mut requests: mpsc::Receiver<Request>,
+        requests: mpsc::Receiver<Request>,
         failed: &watch::Sender<Option<String>>,
         nudge: Nudge,
     ) {
-        while let Some(first) = requests.blocking_recv() {
-            let waiting = gather(first, &mut requests);
+        let mut requests = Requests(requests);
+        while let Some(first) = requests.0.blocking_recv() {
+            let waiting = gather(first, &mut requests.0);
             if let Err(Broken { reason, waiting }) = nudge.during(|| self.commit(waiting)) {
                 tracing::error!(%reason, "the store failed; the host stops");
                 // First the fact, then the answers: whoever is told can already see why.
@@ -144,6 +145,7 @@ impl Writer {
                 break;
             }
         }
+        drop(requests);
         // What sled would write when it is dropped, while somebody still watches.
         let _ = nudge.during(|| self.db.flush());
         nudge.stop();
@@ -176,6 +178,18 @@ impl Writer {
         // While those who were answered go on.
         garbage::free(rows);
         Ok(())
+    }
+}
+
+/// What waits for the writer. However the writer ends, also by a panic of sled's, nobody waits for it any longer.
+struct Requests(mpsc::Receiver<Request>);
+
+impl Drop for Requests {
+    /// Drops every request, and its answer with it. The receiver's own drop misses one whose sender already had its place in the
+    /// channel and filled it a moment later: it would stay there, and who sent it would wait, for as long as anybody can send.
+    fn drop(&mut self) {
+        self.0.close();
+        while self.0.blocking_recv().is_some() {}
     }
 }
 
@@ -216,12 +230,29 @@ fn make_durable(db: &sled::Db, sync: &File, fault: &mut dyn Fault, batch: sled::
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::time::Duration;
+
     use strongroom_job::JobId;
 
     use super::*;
 
     fn request(transition: Transition) -> Request {
         Request { transition, answer: oneshot::channel().0 }
+    }
+
+    // Red without the loop in `Requests::drop`: the answer never comes.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_had_a_place_when_the_writer_ended_is_not_kept_waiting() {
+        let (sender, receiver) = mpsc::channel(4);
+        let place = sender.reserve().await.unwrap();
+        let (answer, result) = oneshot::channel();
+        let writer = std::thread::spawn(move || drop(Requests(receiver)));
+        sender.closed().await;
+        let head = PublishedHead { size: 0, root: [0; 32] };
+        place.send(Request { transition: Transition::Published { head, forget_below: 0 }, answer });
+        let answered = tokio::time::timeout(Duration::from_secs(60), result).await;
+        assert!(answered.expect("no answer").is_err(), "nobody committed it");
+        writer.join().unwrap();
     }
 
     // Red without `jobs` in `gather`: 512 series that make up for 100 runs each, of 64 KiB, would be one batch of 3 GiB.
