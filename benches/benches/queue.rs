@@ -77,7 +77,7 @@ struct Queue {
 
 impl Queue {
     fn open(state: &Path) -> Result<Self> {
-        let opened = Store::open(state)?;
+        let mut opened = Store::open(state)?;
         let clock = Arc::new(Clock::not_before(opened.latest()));
         let schedule = Schedule::new(Default::default(), Default::default(), clock.now());
         let schedule = Arc::new(Mutex::new(schedule));
@@ -92,11 +92,11 @@ impl Queue {
                 }
             }
         };
+        let active = opened.take_active();
         let (store, closing) =
             opened.start_telling(Arc::clone(&clock), Box::new(NoFault), Box::new(listener))?;
-        for active in store.active() {
-            let entry = active?.entry;
-            let _ = schedule.lock().map(|mut schedule| schedule.add(entry));
+        for active in active {
+            let _ = schedule.lock().map(|mut schedule| schedule.add(active.entry));
         }
         Ok(Self { store, closing, schedule, clock })
     }

@@ -38,7 +38,9 @@ use crate::lifecycle;
 use crate::log_server;
 use crate::mend::{self, MendError};
 use crate::publisher::{JoinError, Publisher};
-use crate::store::{Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition};
+use crate::store::{
+    ActiveJobs, Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition,
+};
 
 use keeper::Keeper;
 use receipts::Receipts;
@@ -188,13 +190,14 @@ impl Host {
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
         let verifier = VerifierKey::new(name.clone(), log_public);
-        let (opened, log) = mend::open(&home, &config, &name)?;
+        let (mut opened, log) = mend::open(&home, &config, &name)?;
         let evidence = Evidence::open(&home.evidence(), log.size().get())?;
         let log_server = serve_log(&home, &verifier, &config).await?;
         let clock = Arc::new(Clock::not_before(opened.latest()));
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
         let heard = Arc::clone(&board);
         let listener = Box::new(move |effects| heard.hear(effects));
+        let active = opened.take_active();
         let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
         let publisher =
             Publisher::start(&home.audit(), log, evidence, store.clone()).map_err(StartError::Threads)?;
@@ -222,7 +225,7 @@ impl Host {
             loader,
             threads.handles(),
         );
-        recover(&store, &board).await?;
+        recover(&store, active, &board).await?;
 
         let keeper = Keeper {
             store: store.clone(),
@@ -387,12 +390,11 @@ async fn wait_for_reason(failed: &mut watch::Receiver<Option<String>>) -> String
 }
 
 /// Puts every queue and every job that is not over onto the board, and judges those that were running when the host went down.
-async fn recover(store: &Store, board: &Board) -> Result<(), StartError> {
+async fn recover(store: &Store, jobs: ActiveJobs, board: &Board) -> Result<(), StartError> {
     let modes = store.queue_modes()?;
     board.hear(modes.into_iter().map(|(queue, mode)| Effect::Queue(queue, mode)).collect());
     let mut cut_off = Vec::new();
-    for active in store.active() {
-        let active = active?;
+    for active in jobs {
         if active.running {
             cut_off.push(active.entry.job);
         } else {

@@ -92,7 +92,7 @@ impl Simulated {
     /// As [`Simulated::commit`].
     pub fn crash(&mut self) -> Result<(), ReadError> {
         self.pending = None;
-        self.counts = Counts::read(&self.rows)?;
+        self.counts = Counts::read(&self.rows, drop)?;
         let damaged = || ReadError::Damaged("the number of records");
         let size =
             self.rows.value(keys::LOG_SIZE)?.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes));

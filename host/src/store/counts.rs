@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use strongroom_job::{BlobKind, Name, Timestamp};
 
+use super::active::Active;
 use super::past::PastJob;
 use super::rows::Rows;
 use super::{ReadError, keys, read};
@@ -55,11 +56,13 @@ pub(super) struct Computed {
 }
 
 impl Counts {
-    /// Of rows that are opened.
-    pub(super) fn read(rows: &dyn Rows) -> Result<Self, ReadError> {
+    /// Of rows that are opened. Each job that is not over is shown on the way: reading them twice would be half of a long start.
+    pub(super) fn read(rows: &dyn Rows, mut each: impl FnMut(Active)) -> Result<Self, ReadError> {
         let counts = Self::default();
         for job in read::active(rows) {
-            counts.add(&job?.entry.tenant);
+            let job = job?;
+            counts.add(&job.entry.tenant);
+            each(job);
         }
         for (kind, prefix) in [(BlobKind::Module, keys::MODULES), (BlobKind::Input, keys::INPUTS)] {
             for row in rows.under(prefix) {

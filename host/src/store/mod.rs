@@ -47,7 +47,7 @@ use strongroom_job::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use active::Active;
+pub use active::{Active, ActiveJobs};
 pub use core::{Answers, Simulated};
 pub use evidence::Source;
 pub use fault::{Fault, NoFault, Step};
@@ -395,6 +395,12 @@ impl Opened {
     #[must_use]
     pub const fn latest(&self) -> Timestamp {
         self.start.latest
+    }
+
+    /// The jobs that are not over: whoever schedules takes them, once.
+    #[must_use]
+    pub fn take_active(&mut self) -> ActiveJobs {
+        std::mem::take(&mut self.start.active)
     }
 
     /// The leaves from `from` on that are kept here, in order; stops at the first that is not.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use strongroom_job::{MAX_MISSED, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::active::ActiveJobs;
 use super::core::{self, Judged};
 use super::counts::Counts;
 use super::fault::{Fault, Step};
@@ -51,6 +52,7 @@ pub(super) struct Start {
     pub(super) latest: Timestamp,
     pub(super) published: Option<PublishedHead>,
     pub(super) counts: Counts,
+    pub(super) active: ActiveJobs,
 }
 
 impl Start {
@@ -68,13 +70,14 @@ impl Start {
             _ => return Err(LayoutError::Version),
         }
         migrate::clean(db)?;
-        let counts = Counts::read(db)?;
+        let mut active = ActiveJobs::default();
+        let counts = Counts::read(db, |job| active.push(job))?;
         let latest = Timestamp::from_millis(number(keys::LATEST)?);
         let published = match db.get(keys::PUBLISHED)? {
             Some(bytes) => Some(PublishedHead::from_bytes(&bytes).ok_or(LayoutError::Number)?),
             None => None,
         };
-        Ok(Self { log_size: number(keys::LOG_SIZE)?, latest, published, counts })
+        Ok(Self { log_size: number(keys::LOG_SIZE)?, latest, published, counts, active })
     }
 }
 
