@@ -3,6 +3,8 @@
 //! The writer makes durable what comes out and then tells everybody; a simulation ([`Simulated`]) keeps it in a map, and may forget
 //! it, as a crash would.
 
+use std::collections::BTreeSet;
+
 use strongroom_job::{JobId, Record, Timestamp};
 
 use super::active::Active;
@@ -21,6 +23,8 @@ pub(super) struct Judged {
     pub(super) batch: Option<Batch>,
     pub(super) effects: Vec<Effect>,
     pub(super) log_size: u64,
+    /// The log's size behind each transition, in their order.
+    pub(super) sizes: Vec<u64>,
 }
 
 /// Judges transitions one after the other, each in the light of those before it.
@@ -35,18 +39,19 @@ pub(super) fn judge(
     transitions: impl IntoIterator<Item = Transition>,
 ) -> Result<Judged, ReadError> {
     let mut group = Group::new(rows, now, log_size, counts);
-    let mut answers = Vec::new();
+    let (mut answers, mut sizes) = (Vec::new(), Vec::new());
     for transition in transitions {
         answers.push(match group.take(transition) {
             Ok(done) => Ok(done),
             Err(Refused::Asker(refusal)) => Err(refusal),
             Err(Refused::Store(error)) => return Err(error),
         });
+        sizes.push(group.log_size);
     }
     let log_size = group.log_size;
     let changed = answers.iter().any(Result::is_ok);
     let (batch, effects) = group.finish();
-    Ok(Judged { answers, batch: changed.then_some(batch), effects, log_size })
+    Ok(Judged { answers, batch: changed.then_some(batch), effects, log_size, sizes })
 }
 
 /// A store that never touches a disk, for simulations: what was committed and not synced is gone after a crash.
@@ -57,11 +62,18 @@ pub struct Simulated {
     counts: Counts,
     /// The group that is not durable yet.
     pending: Option<Batch>,
+    /// Sizes of the log at which no transition is half told.
+    whole: BTreeSet<u64>,
 }
 
 impl Simulated {
     pub(super) const fn rows(&self) -> &Memory {
         &self.rows
+    }
+
+    /// The log's size behind the transition in which a log of `size` records ends.
+    pub(super) fn whole(&self, size: u64) -> u64 {
+        self.whole.range(size..).next().copied().unwrap_or(size)
     }
 
     /// Commits a group at `now`, and those before it for good.
@@ -75,6 +87,8 @@ impl Simulated {
     ) -> Result<(Answers, Vec<Effect>), ReadError> {
         self.sync();
         let judged = judge(&self.rows, &self.counts, self.log_size, now, transitions)?;
+        self.whole.insert(self.log_size);
+        self.whole.extend(&judged.sizes);
         (self.pending, self.log_size) = (judged.batch, judged.log_size);
         Ok((judged.answers, judged.effects))
     }
@@ -97,6 +111,7 @@ impl Simulated {
         let size =
             self.rows.value(keys::LOG_SIZE)?.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes));
         self.log_size = size.unwrap_or(Ok(0)).map_err(|_| damaged())?;
+        self.whole.retain(|size| *size <= self.log_size);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Logs of which the host has forgotten a part: what is known still is made anew, and what is not bars what it must.
+//! Logs of which the host has forgotten a part, or the end: what is known still is made anew, and what is not bars what it must.
 
 use std::collections::HashMap;
 use std::io;
@@ -353,6 +353,28 @@ async fn the_id_of_a_job_that_is_gone_is_barred_as_long_as_it_could_be_submitted
     assert!(store.merged_before(Timestamp::from_millis(u64::MAX), 9).unwrap().len() <= 1);
     drop(store);
     closing.wait();
+}
+
+// A checkpoint may stand between the two records. Red when `Replay::verdicts` does not ask who has the key where the log ends: then both
+// would run.
+#[tokio::test]
+async fn a_log_that_ends_before_it_says_who_was_replaced_is_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, closing) = open(dir.path());
+    let sent = [1, 2].map(|number| Sent::one(&keyed(number, Taken::Replace, 0)));
+    for sent in &sent {
+        take(&store, sent).await.unwrap();
+    }
+    drop(store);
+    closing.wait();
+    let mut site = Site::after(dir, &[&sent[0], &sent[1]]);
+    let replaced = site.leaves.pop().map(|leaf| Record::from_leaf(&leaf).unwrap());
+    assert_eq!(replaced.and_then(|record| record.job().copied()), Some(id(1)));
+    let (rebuilt, new) = site.rebuild(Duration::ZERO).unwrap();
+    assert_eq!((rebuilt.records, rebuilt.jobs), (3, 2));
+    for number in [1, 2] {
+        assert_eq!(row(new.path(), id(number)).await, site.was(id(number)).await, "job {number}");
+    }
 }
 
 // Red when `Records::take` does not compare.

@@ -73,7 +73,6 @@ pub(crate) fn judge(
     }
 }
 
-/// Whether a policy names this end; said here once more, so that what is judged does not judge itself.
 /// No attempt may begin: it has expired, or is older than its plan allows.
 fn has_expired(plan: &Plan, accepted: Timestamp, time: Timestamp) -> bool {
     let most = plan.retry.as_ref().and_then(|policy| policy.max_age_ms);
@@ -81,6 +80,7 @@ fn has_expired(plan: &Plan, accepted: Timestamp, time: Timestamp) -> bool {
         || most.is_some_and(|most| time.since(accepted).as_millis() > u128::from(most))
 }
 
+/// Whether a policy names this end; said here once more, so that what is judged does not judge itself.
 fn names(policy: &RetryPolicy, outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Exited { code } => *code != 0 && policy.on.contains(&RetryOn::Failed),

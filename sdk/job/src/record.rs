@@ -339,13 +339,25 @@ impl Record {
     /// # Errors
     /// When the leaf is not a record of this format and version, or is not written the one way in which hosts write it.
     pub fn from_leaf(leaf: &[u8]) -> Result<Self, RecordError> {
-        // The version alone first: a newer record should be called newer, not malformed.
-        let Versioned { v } = strict::parse(leaf, MAX_RECORD_BYTES)?;
-        if v != u64::from(VERSION) {
-            return Err(RecordError::Version(v));
+        match strict::parse::<Self>(leaf, MAX_RECORD_BYTES) {
+            Ok(record) if record.v == VERSION => {
+                if record.to_leaf() == leaf {
+                    Ok(record)
+                } else {
+                    Err(RecordError::NotAsWritten)
+                }
+            }
+            not_ours => Err(Self::problem(leaf, not_ours.err())),
         }
-        let record: Self = strict::parse(leaf, MAX_RECORD_BYTES)?;
-        if record.to_leaf() == leaf { Ok(record) } else { Err(RecordError::NotAsWritten) }
+    }
+
+    /// Why a leaf is no record. Of its version alone first: a newer record should be called newer, not malformed.
+    fn problem(leaf: &[u8], malformed: Option<StrictError>) -> RecordError {
+        match (strict::parse(leaf, MAX_RECORD_BYTES), malformed) {
+            (Ok(Versioned { v }), _) if v != u64::from(VERSION) => RecordError::Version(v),
+            (Ok(_), None) => RecordError::NotAsWritten,
+            (Err(error), _) | (Ok(_), Some(error)) => error.into(),
+        }
     }
 
     /// The job that the record is about, if it is about one.

@@ -121,7 +121,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// What each job of an envelope came to, as the log says. Where it ends before it does, what they come to now.
+    /// What each job of an envelope came to, as the log says. Where it ends before it has said all of it, what they come to now.
     fn verdicts(
         &mut self,
         group: &Group<'_>,
@@ -132,22 +132,23 @@ impl Replay<'_> {
         let mut index = at;
         for job in jobs {
             verdicts.push(loop {
-                let Some(record) = self.records.at(index)? else {
-                    break match refused(at, group.claim(job))? {
-                        Claim::Takes(from) => Verdict::New(from),
-                        Claim::Existing(holder) => Verdict::Existing(holder),
-                    };
-                };
+                let Some(record) = self.records.at(index)? else { break comes_to(group, at, job)? };
                 index += 1;
-                match &record.event {
-                    Event::Admitted { job: id, .. } if *id == job.id() => break Verdict::New(None),
-                    Event::Merged { job: id, into, .. } if *id == job.id() => break Verdict::Existing(*into),
+                let into = match &record.event {
+                    Event::Admitted { job: id, .. } if *id == job.id() => None,
+                    Event::Merged { job: id, into, .. } if *id == job.id() => Some(*into),
                     // Somebody gave his key to one of them.
-                    Event::Finished { .. } | Event::Released { .. } => {}
+                    Event::Finished { .. } | Event::Released { .. } => continue,
                     _ => {
                         return Err(illegal(index - 1, "the jobs of an envelope before it are not complete"));
                     }
-                }
+                };
+                break match into {
+                    Some(into) => Verdict::Existing(into),
+                    // Who gave it his key, the next record says.
+                    None if self.records.at(index)?.is_some() => Verdict::New(None),
+                    None => comes_to(group, at, job)?,
+                };
             });
         }
         Ok(verdicts)
@@ -178,6 +179,14 @@ impl Replay<'_> {
             (_, _) => refused(at, group.replace(replaced, by)),
         }
     }
+}
+
+/// What a job comes to, by the rows: the log ended too early to say it.
+fn comes_to(group: &Group<'_>, at: u64, job: &AdmittedJob) -> Result<Verdict, RebuildError> {
+    Ok(match refused(at, group.claim(job))? {
+        Claim::Takes(from) => Verdict::New(from),
+        Claim::Existing(holder) => Verdict::Existing(holder),
+    })
 }
 
 /// What was taken then was there: the inputs that jobs name have no record of their own.

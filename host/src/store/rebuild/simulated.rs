@@ -31,7 +31,8 @@ impl Source for Own<'_> {
 
 impl Simulated {
     /// Replays the first `size` records of a store that forgot nothing. The records that come out must be those that are there, also
-    /// beyond `size`; and with all of them, so must every row. Registrations of blobs, which a simulation does not have, are left out.
+    /// beyond `size`, up to the end of the transition that is cut in two; and with all of them, so must every row. Registrations of
+    /// blobs, which a simulation does not have, are left out.
     ///
     /// # Errors
     /// In words, what differs.
@@ -54,12 +55,14 @@ impl Simulated {
         };
         let replayed = replay(&mut rows, history, &mut Own(self.rows()), &terms);
         let (rebuilt, _, completed) = replayed.map_err(|error| error.to_string())?;
-        let beyond = read::leaves(&rows, size, completed, usize::MAX).map_err(|error| error.to_string())?;
-        let expected =
-            leaves.get(leaves.len().min(usize::try_from(size).unwrap_or(usize::MAX))..).unwrap_or_default();
-        if !expected.starts_with(&beyond) || beyond.len() as u64 != completed - size || rebuilt.forgotten > 0
-        {
-            return Err(format!("{} records beyond {size}, and other ones than there are", beyond.len()));
+        let at = |size: u64| leaves.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+        let was = &leaves[at(size)..at(self.whole(size))];
+        let is = read::leaves(&rows, size, completed, usize::MAX).map_err(|error| error.to_string())?;
+        if is != was || rebuilt.forgotten > 0 {
+            let text = |leaves: &[Vec<u8>]| -> Vec<String> {
+                leaves.iter().map(|leaf| String::from_utf8_lossy(leaf).into_owned()).collect()
+            };
+            return Err(format!("a log that ends at {size} goes on {:#?}, not {:#?}", text(&is), text(was)));
         }
         if size < self.log_size() {
             return Ok(());
