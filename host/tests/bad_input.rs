@@ -149,6 +149,24 @@ fn a_configuration_with_a_typo() {
     }
 }
 
+// Red without `apart_from` in `config check`; without the one of `directory::config` it is no fault of usage.
+#[test]
+fn a_volume_around_the_data_directory() {
+    let place = Place::new();
+    place.module("guest.wasm", &exit(0));
+    place.run(&["init"]).exits(0);
+    let file = place.data().join("strongroom.toml");
+    let dir = place.path().canonicalize().unwrap();
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str(&format!("\n[volumes.all]\npath = {dir:?}\n"));
+    std::fs::write(&file, text).unwrap();
+    let replaced = [(dir.to_str().unwrap(), "DIR")];
+    let by_name = ["config", "check", file.to_str().unwrap()];
+    for command in [&["run", "guest.wasm"][..], &["serve"], &["config", "check"], &by_name] {
+        check("volume around the data directory", &place.run(command), &replaced);
+    }
+}
+
 // Red without `try_lock` in `Home::lock`.
 #[test]
 fn a_second_host_on_one_directory() {

@@ -595,3 +595,37 @@ fn where_the_log_goes_is_read_shown_and_refused() {
         .collect();
     assert!(fault(&format!("{ORIGIN}{many}")).contains("at most 16 destinations"));
 }
+
+// Red without either half of the comparison of volumes in `apart_from`, and without that of files.
+#[test]
+fn the_data_directory_is_nobodys_volume_and_no_place_for_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().canonicalize().unwrap();
+    let home = place.join("home");
+    for directory in ["home/keys", "beside"] {
+        std::fs::create_dir_all(place.join(directory)).unwrap();
+    }
+    std::os::unix::fs::symlink(home.join("keys"), place.join("link")).unwrap();
+    let volume = |path: &str| format!("{ORIGIN}[volumes.data]\npath = {:?}\n", place.join(path));
+    let copy = |path: &str| {
+        format!("{ORIGIN}[[forward]]\nname = \"copy\"\nto = \"file://{}/{path}\"\n", place.display())
+    };
+    for (text, says) in [
+        (volume(""), "[volumes.data]: "),
+        (volume("home"), "[volumes.data]: "),
+        (volume("home/keys"), "[volumes.data]: "),
+        (volume("link"), "[volumes.data]: "),
+        (copy("home/audit.jsonl"), "[[forward]] copy: "),
+        (copy("home/not/there/yet.jsonl"), "[[forward]] copy: "),
+        (copy("link/host.key"), "[[forward]] copy: "),
+        (copy("beside/../home/strongroom.toml"), "[[forward]] copy: "),
+    ] {
+        let error = parse(&text).apart_from(&home).expect_err(&text).to_string();
+        assert!(error.starts_with(says) && error.contains("data directory"), "{text}: {error}");
+    }
+    for text in
+        [volume("beside"), copy("beside/audit.jsonl"), copy("home.jsonl"), copy("nowhere/audit.jsonl")]
+    {
+        assert_eq!(parse(&text).apart_from(&home), Ok(()), "{text}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::home::Home;
 
 use super::Common;
@@ -23,7 +23,10 @@ impl Common {
     }
 }
 
-/// The directory's configuration.
+/// The directory's configuration, which is apart from the directory.
 pub(super) fn config(home: &Home) -> Result<Config, Failure> {
-    Ok(Config::load(&home.config())?)
+    let path = home.config();
+    let config = Config::load(&path)?;
+    config.apart_from(home.dir()).map_err(|error| ConfigError::Overlap { path, error })?;
+    Ok(config)
 }
