@@ -238,11 +238,12 @@ impl Course {
 }
 
 impl Progress {
-    /// A sink that remembers what it has may be further than its cursor.
+    /// A sink that remembers what it has may be further than its cursor, or less far when it has lost some.
     fn resume(&mut self, log: &LogReader) -> Result<(), Trouble> {
         if let Sink::File(sink) = &mut self.sink {
             self.sent = sink.resume(log, self.sent)?;
             self.settled = self.sent;
+            self.saved = self.saved.min(self.sent);
         }
         Ok(())
     }
