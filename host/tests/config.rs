@@ -585,6 +585,11 @@ fn where_the_log_goes_is_read_shown_and_refused() {
             "name = \"a\"\nto = \"file:///x\"\n[[forward]]\nname = \"a\"\nto = \"file:///y\"\n",
             "6: forward[1].name: an earlier destination is called a too",
         ),
+        // Red without `is_one_file`.
+        (
+            "name = \"a\"\nto = \"file:///x/y\"\n[[forward]]\nname = \"b\"\nto = \"file:///x//y\"\n",
+            "7: forward[1].to: a writes to this file, and each destination needs its own",
+        ),
     ] {
         let fault = line(rest);
         assert!(fault.contains(says), "{rest}: {fault}");
