@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Common;
 use super::console::Console;
+use super::directory::trusts;
 use super::exit::{Exit, Failure};
 use crate::config::{Config, ConfigError, Setting};
 use crate::home::Home;
@@ -64,6 +65,7 @@ pub(super) fn config(common: &Common, command: &ConfigCommand, console: &Console
                 let inside = |error| ConfigError::Overlap { path: file.clone(), error };
                 config.apart_from(home.dir()).map_err(inside)?;
             }
+            trusts(&file, &config)?;
             check(&file, &config, console)?;
         }
         ConfigCommand::Show(_) => show(&file, Config::settings(&text).map_err(wrong)?, console)?,

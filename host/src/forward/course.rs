@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::cursor::Cursor;
 use super::entry::{self, Entry};
+use super::tls::Tls;
 use super::{Source, Trouble, datagram, file, json, otlp, stream, syslog};
 use crate::audit::read::LogReader;
 use crate::config::{Begin, Forward, ForwardTo};
@@ -40,6 +41,8 @@ enum Sink {
 /// One destination's work.
 pub(super) struct Course {
     forward: Forward,
+    /// There when the destination has TLS.
+    tls: Option<Tls>,
     source: Source,
     stop: watch::Receiver<bool>,
     /// Whether there was trouble that nobody has been told the end of.
@@ -59,8 +62,13 @@ struct Progress {
 }
 
 impl Course {
-    pub(super) const fn new(forward: Forward, source: Source, stop: watch::Receiver<bool>) -> Self {
-        Self { forward, source, stop, down: false, pause: FIRST_PAUSE }
+    pub(super) const fn new(
+        forward: Forward,
+        tls: Option<Tls>,
+        source: Source,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self { forward, tls, source, stop, down: false, pause: FIRST_PAUSE }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -197,19 +205,15 @@ impl Course {
         let (hostname, pid) = (syslog::hostname(), std::process::id());
         let sender = syslog::Sender::new(&hostname, pid, origin.clone());
         Ok(match &self.forward.to {
-            ForwardTo::Tcp(server) => Sink::Stream(stream::StreamSink::new(server.clone(), None, sender)),
-            ForwardTo::Tls(server) => {
-                let tls = super::tls::Tls::new(&self.forward.roots).map_err(Trouble::Stuck)?;
-                Sink::Stream(stream::StreamSink::new(server.clone(), Some(tls), sender))
+            ForwardTo::Tcp(server) | ForwardTo::Tls(server) => {
+                Sink::Stream(stream::StreamSink::new(server.clone(), self.tls.clone(), sender))
             }
             ForwardTo::Udp(server) => Sink::Datagram(datagram::DatagramSink::udp(server.clone(), sender)),
             ForwardTo::Unix(path) => Sink::Datagram(datagram::DatagramSink::unix(path.clone(), sender)),
             ForwardTo::File(rules) => Sink::File(file::FileSink::new(rules.clone())),
-            ForwardTo::Otlp { tls, server, path } => {
-                let tls = tls.then(|| super::tls::Tls::new(&self.forward.roots)).transpose();
+            ForwardTo::Otlp { server, path, .. } => {
                 let resource = json::Resource { hostname, pid, log: origin };
-                let tls = tls.map_err(Trouble::Stuck)?;
-                Sink::Otlp(otlp::OtlpSink::new(server.clone(), path.clone(), tls, resource))
+                Sink::Otlp(otlp::OtlpSink::new(server.clone(), path.clone(), self.tls.clone(), resource))
             }
         })
     }
