@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 use super::cursor::Cursor;
 use super::entry::{self, Entry};
 use super::tls::Tls;
-use super::{Source, Trouble, datagram, file, json, otlp, stream, syslog};
+use super::{Source, Trouble, datagram, file, json, otlp, problem, stream, syslog};
 use crate::audit::read::LogReader;
 use crate::config::{Begin, Forward, ForwardTo};
 
@@ -91,6 +91,7 @@ impl Course {
 
     async fn work(&mut self) {
         let mut progress = None;
+        problem::clear(&self.source.home, &self.forward.name);
         loop {
             let trouble = match self.rounds(&mut progress).await {
                 Ok(()) => return,
@@ -98,6 +99,7 @@ impl Course {
             };
             let (name, to) = (self.name(), self.forward.to.to_string());
             if let Trouble::Stuck(problem) = trouble {
+                problem::save(&self.source.home, &self.forward.name, &problem);
                 tracing::error!(
                     destination = name,
                     to,

@@ -6,6 +6,7 @@ use strongroom_job::PublicKey;
 
 use super::Trouble;
 use super::cursor::Cursor;
+use super::problem;
 use crate::audit::read::{LogReader, ReadError};
 use crate::config::Forward;
 
@@ -20,7 +21,7 @@ pub struct Status {
     pub next: Option<u64>,
     /// Records that it may not have.
     pub behind: u64,
-    /// Why it cannot go on as things stand.
+    /// Why it cannot go on as things stand, or did not when a host last tried.
     pub problem: Option<String>,
 }
 
@@ -45,12 +46,13 @@ pub fn statuses(
             Ok(None) => (None, None),
             Err(trouble) => (None, Some(trouble)),
         };
+        let problem = problem.map(|trouble| trouble.to_string());
         Status {
             name: forward.name.to_string(),
             to: forward.to.to_string(),
             next,
             behind: size.saturating_sub(next.unwrap_or(0)),
-            problem: problem.map(|trouble| trouble.to_string()),
+            problem: problem.or_else(|| problem::load(home, &forward.name)),
         }
     };
     Ok(forwards.iter().zip(cursors).map(status).collect())

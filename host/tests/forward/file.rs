@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom::config::{Config, Forward, ForwardTo};
+use strongroom::forward::statuses;
 use strongroom::home::Home;
 use strongroom::host::{Host, StartError, Stop};
 
@@ -166,6 +167,27 @@ async fn a_file_that_is_behind_its_cursor_is_filled_up_and_another_logs_is_left_
         std::fs::write(&path, &other).unwrap();
         stop(again().await).await;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), other, "nothing was mixed into it");
+    })
+    .await;
+}
+
+// Red without `problem::save` in `Course::work`, and without `problem::clear`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_needs_somebody_says_so_until_a_host_starts_that_can_go_on() {
+    bounded(async {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("audit.jsonl");
+        std::fs::write(&path, "what somebody else wrote\n").unwrap();
+        let copy = forward(&path, None);
+        let live = Live::with(|config| config.forwards = vec![copy.clone()]).await;
+        let dir = live.stop().await;
+        let problem = || statuses(dir.path(), None, std::slice::from_ref(&copy)).unwrap().remove(0).problem;
+        let said = problem().expect("a problem, also when no host runs");
+        assert!(said.contains("holds something else than forwarded records"), "{said}");
+        std::fs::remove_file(&path).unwrap();
+        stop(start(dir.path(), |config| config.forwards = vec![copy.clone()]).await).await;
+        assert_eq!(problem(), None);
+        assert_once(&path, dir.path());
     })
     .await;
 }
