@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::cursor::Cursor;
 use super::entry::{self, Entry};
+use super::gaps::Rejected;
 use super::tls::Tls;
 use super::{Source, Trouble, datagram, file, json, otlp, problem, stream, syslog};
 use crate::audit::read::LogReader;
@@ -215,7 +216,14 @@ impl Course {
             ForwardTo::File(rules) => Sink::File(file::FileSink::new(rules.clone())),
             ForwardTo::Otlp { server, path, .. } => {
                 let resource = json::Resource { hostname, pid, log: origin };
-                Sink::Otlp(otlp::OtlpSink::new(server.clone(), path.clone(), self.tls.clone(), resource))
+                let gaps = Rejected::path(&self.source.home, &self.forward.name);
+                Sink::Otlp(otlp::OtlpSink::new(
+                    server.clone(),
+                    path.clone(),
+                    self.tls.clone(),
+                    resource,
+                    gaps,
+                )?)
             }
         })
     }

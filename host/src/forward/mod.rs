@@ -3,7 +3,7 @@
 //! A forwarder is a reader of the published log, as anybody could be. `course` has the one loop of each destination: read up
 //! to the checkpoint (`entry`), hand a batch to its sink, keep the place (`cursor`). Sinks: `stream` (syslog over TCP and, by `tls`, TLS),
 //! `datagram` (syslog over UDP and Unix sockets), `file` (JSON lines, rotated), `otlp` (HTTP, through `wire`). `syslog` and `json` make what is sent;
-//! both are pure. `status` tells how far each destination is, what is wrong with it (`problem`).
+//! both are pure. `status` tells how far each destination is, what is wrong with it (`problem`) and what it refused (`gaps`).
 //!
 //! *Owns:* a thread for each destination, `forward` in the data directory.
 //! *Never:* keeps a job, a submit or a publication waiting: nobody waits for a forwarder. Leaves a record out: what cannot be sent
@@ -15,6 +15,7 @@ mod cursor;
 mod datagram;
 mod entry;
 mod file;
+mod gaps;
 mod json;
 mod otlp;
 mod problem;
@@ -37,6 +38,7 @@ use crate::config::Forward;
 use course::{Course, LAST};
 use tls::Tls;
 
+pub use gaps::Rejected;
 pub use status::{Status, statuses};
 
 /// The directory of cursors, in the data directory.
