@@ -128,6 +128,7 @@ impl Course {
     /// Waits; whether a stop was asked for meanwhile.
     async fn stopped_within(&mut self, pause: Duration) -> bool {
         tokio::select! {
+            // A sender that is gone means the same as a sent word.
             _ = self.stop.wait_for(|stop| *stop) => true,
             () = sleep(pause) => false,
         }
@@ -142,7 +143,8 @@ impl Course {
         loop {
             // Before the log is opened: what is published meanwhile wakes up the next round.
             self.source.published.borrow_and_update();
-            let stopping = *self.stop.borrow();
+            // A host whose start failed drops the sender without a word.
+            let stopping = *self.stop.borrow() || self.stop.has_changed().is_err();
             let log = self.open()?;
             let size = log.checkpoint().size().get();
             while progress.sent < size {
@@ -267,9 +269,10 @@ impl Progress {
             return Err(Trouble::Later(format!("the log has no record {}", self.sent)));
         };
         debug_assert_eq!(first.index, self.sent, "batches follow each other");
+        let mut sent = last.index + 1;
         let after = match &mut self.sink {
             Sink::Stream(sink) => {
-                sink.send(batch).await?;
+                sent = first.index + sink.send(batch).await? as u64;
                 SETTLE
             }
             Sink::Datagram(sink) => {
@@ -285,7 +288,7 @@ impl Progress {
                 SAVE
             }
         };
-        self.sent = last.index + 1;
+        self.sent = sent;
         if !matches!(self.sink, Sink::Stream(_)) {
             self.settled = self.sent;
         }
@@ -314,7 +317,8 @@ impl Progress {
     }
 
     fn is_due(&self) -> bool {
-        self.due.as_ref().is_some_and(|due| due.is_elapsed())
+        let is_full = matches!(&self.sink, Sink::Stream(sink) if sink.is_full());
+        is_full || self.due.as_ref().is_some_and(|due| due.is_elapsed())
     }
 
     /// Ends when it is time to settle; never while there is nothing to.
