@@ -2,15 +2,16 @@
 
 use serde_json::Value;
 use strongroom::forward::{Rejected, statuses};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::common::patience::bounded;
 use crate::support::{Got, host, log, to, work};
+use crate::tls::{Pki, acceptor};
 
 /// Reads one request and gives its head and its body.
-async fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
         let mut piece = [0; 8192];
@@ -170,5 +171,45 @@ async fn a_collector_that_takes_only_short_requests_gets_everything() {
         assert_eq!(taken, (0..log(dir.path()).len() as u64).collect::<Vec<_>>(), "in order, once");
         task.abort();
     })
+    .await;
+}
+
+// Red without TLS in what `Course::sink` makes for OTLP; with another name than the destination's in `Tls::connect`.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_https_only_the_collector_that_is_meant_gets_everything() {
+    bounded(Box::pin(async {
+        let (pki, other) = (Pki::new("localhost"), Pki::new("localhost"));
+        let acceptor = acceptor(&pki);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let got = Got::default();
+        let all = got.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let Some((_, body)) = request(&mut stream).await else { continue };
+                all.push(body);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                let _ = stream.shutdown().await;
+            }
+        });
+        for forward in [
+            other.trusted_by(to(&format!("otlp+https://localhost:{port}"))),
+            pki.trusted_by(to(&format!("otlp+https://127.0.0.1:{port}"))),
+        ] {
+            let live = host(forward).await;
+            work(&live.client().await, 1).await;
+            live.stop().await;
+            assert_eq!(got.len(), 0);
+        }
+        let live = host(pki.trusted_by(to(&format!("otlp+https://localhost:{port}")))).await;
+        work(&live.client().await, 2).await;
+        got.at_least(1).await;
+        let dir = live.stop().await;
+        let taken: Vec<u64> = got.all().iter().flat_map(|body| indexes(body)).collect();
+        assert_eq!(taken, (0..log(dir.path()).len() as u64).collect::<Vec<_>>(), "in order, once");
+        task.abort();
+    }))
     .await;
 }

@@ -47,7 +47,8 @@ impl Pki {
     }
 }
 
-async fn receiver(pki: &Pki) -> (u16, Got, JoinHandle<()>) {
+/// The server that `pki` is of.
+pub(crate) fn acceptor(pki: &Pki) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::try_from(pki.key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(provider)
@@ -56,7 +57,11 @@ async fn receiver(pki: &Pki) -> (u16, Got, JoinHandle<()>) {
         .with_no_client_auth()
         .with_single_cert(vec![pki.server.der().clone()], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn receiver(pki: &Pki) -> (u16, Got, JoinHandle<()>) {
+    let acceptor = acceptor(pki);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let got = Got::default();
