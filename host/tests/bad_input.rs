@@ -149,6 +149,48 @@ fn a_configuration_with_a_typo() {
     }
 }
 
+// Red without `apart_from` in `config check`; without the one of `directory::config` it is no fault of usage.
+#[test]
+fn a_volume_around_the_data_directory() {
+    let place = Place::new();
+    place.module("guest.wasm", &exit(0));
+    place.run(&["init"]).exits(0);
+    let file = place.data().join("strongroom.toml");
+    let dir = place.path().canonicalize().unwrap();
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str(&format!("\n[volumes.all]\npath = {dir:?}\n"));
+    std::fs::write(&file, text).unwrap();
+    let replaced = [(dir.to_str().unwrap(), "DIR")];
+    let by_name = ["config", "check", file.to_str().unwrap()];
+    for command in [&["run", "guest.wasm"][..], &["serve"], &["config", "check"], &by_name] {
+        check("volume around the data directory", &place.run(command), &replaced);
+    }
+}
+
+// Red without `trusts` in `config check`; without the one of `directory::config` it is no fault of usage.
+#[test]
+fn an_authority_of_receivers_that_is_none() {
+    let place = Place::new();
+    place.module("guest.wasm", &exit(0));
+    place.run(&["init"]).exits(0);
+    // An empty sequence, which begins as a certificate does.
+    let authority = place
+        .file("ca.pem", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n")
+        .canonicalize()
+        .unwrap();
+    let file = place.data().join("strongroom.toml");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str(&format!(
+        "\n[[forward]]\nname = \"siem\"\nto = \"syslog+tls://localhost:6514\"\nca_file = {authority:?}\n"
+    ));
+    std::fs::write(&file, text).unwrap();
+    let dir = place.path().canonicalize().unwrap();
+    let replaced = [(dir.to_str().unwrap(), "DIR")];
+    for command in [&["run", "guest.wasm"][..], &["serve"], &["config", "check"]] {
+        check("authority of receivers that is none", &place.run(command), &replaced);
+    }
+}
+
 // Red without `try_lock` in `Home::lock`.
 #[test]
 fn a_second_host_on_one_directory() {

@@ -585,6 +585,11 @@ fn where_the_log_goes_is_read_shown_and_refused() {
             "name = \"a\"\nto = \"file:///x\"\n[[forward]]\nname = \"a\"\nto = \"file:///y\"\n",
             "6: forward[1].name: an earlier destination is called a too",
         ),
+        // Red without `is_one_file`.
+        (
+            "name = \"a\"\nto = \"file:///x/y\"\n[[forward]]\nname = \"b\"\nto = \"file:///x//y\"\n",
+            "7: forward[1].to: a writes to this file, and each destination needs its own",
+        ),
     ] {
         let fault = line(rest);
         assert!(fault.contains(says), "{rest}: {fault}");
@@ -594,4 +599,38 @@ fn where_the_log_goes_is_read_shown_and_refused() {
         .map(|n| format!("[[forward]]\nname = \"a{n}\"\nto = \"file:///x{n}\"\n"))
         .collect();
     assert!(fault(&format!("{ORIGIN}{many}")).contains("at most 16 destinations"));
+}
+
+// Red without either half of the comparison of volumes in `apart_from`, and without that of files.
+#[test]
+fn the_data_directory_is_nobodys_volume_and_no_place_for_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().canonicalize().unwrap();
+    let home = place.join("home");
+    for directory in ["home/keys", "beside"] {
+        std::fs::create_dir_all(place.join(directory)).unwrap();
+    }
+    std::os::unix::fs::symlink(home.join("keys"), place.join("link")).unwrap();
+    let volume = |path: &str| format!("{ORIGIN}[volumes.data]\npath = {:?}\n", place.join(path));
+    let copy = |path: &str| {
+        format!("{ORIGIN}[[forward]]\nname = \"copy\"\nto = \"file://{}/{path}\"\n", place.display())
+    };
+    for (text, says) in [
+        (volume(""), "[volumes.data]: "),
+        (volume("home"), "[volumes.data]: "),
+        (volume("home/keys"), "[volumes.data]: "),
+        (volume("link"), "[volumes.data]: "),
+        (copy("home/audit.jsonl"), "[[forward]] copy: "),
+        (copy("home/not/there/yet.jsonl"), "[[forward]] copy: "),
+        (copy("link/host.key"), "[[forward]] copy: "),
+        (copy("beside/../home/strongroom.toml"), "[[forward]] copy: "),
+    ] {
+        let error = parse(&text).apart_from(&home).expect_err(&text).to_string();
+        assert!(error.starts_with(says) && error.contains("data directory"), "{text}: {error}");
+    }
+    for text in
+        [volume("beside"), copy("beside/audit.jsonl"), copy("home.jsonl"), copy("nowhere/audit.jsonl")]
+    {
+        assert_eq!(parse(&text).apart_from(&home), Ok(()), "{text}");
+    }
 }

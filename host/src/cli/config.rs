@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Common;
 use super::console::Console;
+use super::directory::trusts;
 use super::exit::{Exit, Failure};
 use crate::config::{Config, ConfigError, Setting};
 use crate::home::Home;
@@ -58,10 +59,24 @@ pub(super) fn config(common: &Common, command: &ConfigCommand, console: &Console
     let text = Config::read(&file)?;
     let wrong = |fault| ConfigError::Wrong { path: file.clone(), fault };
     match command {
-        ConfigCommand::Check(_) => check(&file, &Config::parse(&text).map_err(wrong)?, console)?,
+        ConfigCommand::Check(_) => {
+            let config = Config::parse(&text).map_err(wrong)?;
+            if let Some(home) = home_of(&file) {
+                let inside = |error| ConfigError::Overlap { path: file.clone(), error };
+                config.apart_from(home.dir()).map_err(inside)?;
+            }
+            trusts(&file, &config)?;
+            check(&file, &config, console)?;
+        }
         ConfigCommand::Show(_) => show(&file, Config::settings(&text).map_err(wrong)?, console)?,
     }
     Ok(Exit::Status(0))
+}
+
+/// The data directory that `file` is the configuration of, if it is in one.
+fn home_of(file: &Path) -> Option<Home> {
+    let directory = file.canonicalize().ok()?.parent()?.to_owned();
+    Home::open(&directory).ok().filter(|home| file.file_name() == home.config().file_name())
 }
 
 fn check(file: &Path, config: &Config, console: &Console) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
 //! Which data directory a command works in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::home::Home;
 
 use super::Common;
@@ -23,7 +23,17 @@ impl Common {
     }
 }
 
-/// The directory's configuration.
+/// The directory's configuration, which is apart from the directory and good for its destinations.
 pub(super) fn config(home: &Home) -> Result<Config, Failure> {
-    Ok(Config::load(&home.config())?)
+    let path = home.config();
+    let config = Config::load(&path)?;
+    let inside = |error| ConfigError::Overlap { path: path.clone(), error };
+    config.apart_from(home.dir()).map_err(inside)?;
+    trusts(&path, &config)?;
+    Ok(config)
+}
+
+/// Whether a host could trust a receiver at each of the configuration's destinations with TLS.
+pub(super) fn trusts(path: &Path, config: &Config) -> Result<(), Failure> {
+    crate::forward::check(&config.forwards).map_err(|error| Failure::from(error).about(path.display()))
 }

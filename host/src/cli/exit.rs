@@ -8,6 +8,7 @@ use serde::Serialize;
 use strongroom_job::{Limit, Outcome, Refusal, RefusalCode};
 
 use crate::config::ConfigError;
+use crate::forward::TrustError;
 use crate::home::HomeError;
 use crate::host::StartError;
 
@@ -147,6 +148,12 @@ impl From<HomeError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Usage, "config", error)
+    }
+}
+
+impl From<TrustError> for Failure {
+    fn from(error: TrustError) -> Self {
         Self::new(Exit::Usage, "config", error)
     }
 }

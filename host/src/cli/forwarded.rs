@@ -6,7 +6,7 @@ use serde::Serialize;
 use strongroom_job::PublicKey;
 
 use crate::config::Config;
-use crate::forward::{Status, statuses};
+use crate::forward::{Rejected, Status, statuses};
 
 use super::console::Console;
 use super::escape::line;
@@ -21,6 +21,7 @@ struct Told<'a> {
     next: Option<u64>,
     behind: u64,
     problem: Option<&'a str>,
+    rejected: Option<&'a Rejected>,
 }
 
 /// Status 1 when a destination needs somebody.
@@ -32,7 +33,7 @@ pub(super) fn forwarded(home: &Path, key: Option<&PublicKey>, console: &Console)
         console.print("the configuration has no [[forward]]: the log is on this machine only")?;
     }
     for status in &statuses {
-        let Status { name, to, next, behind, problem } = status;
+        let Status { name, to, next, behind, problem, rejected } = status;
         if console.json() {
             console.document(&Told {
                 name,
@@ -40,6 +41,7 @@ pub(super) fn forwarded(home: &Path, key: Option<&PublicKey>, console: &Console)
                 next: *next,
                 behind: *behind,
                 problem: problem.as_deref(),
+                rejected: rejected.as_ref(),
             })?;
             continue;
         }
@@ -48,8 +50,18 @@ pub(super) fn forwarded(home: &Path, key: Option<&PublicKey>, console: &Console)
             None => format!("not begun, {behind} behind"),
         };
         let problem = problem.as_ref().map_or_else(String::new, |problem| format!("\n  {}", line(problem)));
-        console.print(format_args!("{name}  {}  {place}{problem}", line(to)))?;
+        let rejected = rejected.as_ref().map_or_else(String::new, refused);
+        console.print(format_args!("{name}  {}  {place}{rejected}{problem}", line(to)))?;
     }
     let stuck = statuses.iter().any(|status| status.problem.is_some());
     Ok(Exit::Status(u8::from(stuck)))
+}
+
+fn refused(rejected: &Rejected) -> String {
+    let Rejected { records, maybe, first, last, why } = rejected;
+    let why = if why.is_empty() { "no reason given" } else { why };
+    format!(
+        "\n  rejected {records}, and perhaps {maybe} more, of the records {first} to {last}; the last for: {}",
+        line(why)
+    )
 }

@@ -130,15 +130,20 @@ pub(super) fn check(top: &mut Section<'_>) -> Result<Vec<Forward>, Fault> {
         if !names.insert(name.clone()) {
             return Err(name_value.fault(format_args!("an earlier destination is called {name} too")));
         }
-        forwards.push(one(section, name)?);
+        let forward = one(section, name, &forwards)?;
+        forwards.push(forward);
     }
     Ok(forwards)
 }
 
-fn one(mut section: Section<'_>, name: Name) -> Result<Forward, Fault> {
-    let mut to: ForwardTo = section
-        .require("to", "where records go, such as \"syslog+tls://logs.example.com:6514\"")?
-        .parsed()?;
+fn one(mut section: Section<'_>, name: Name, earlier: &[Forward]) -> Result<Forward, Fault> {
+    let to_value =
+        section.require("to", "where records go, such as \"syslog+tls://logs.example.com:6514\"")?;
+    let mut to: ForwardTo = to_value.parsed()?;
+    if let Some(other) = earlier.iter().find(|other| is_one_file(&other.to, &to)) {
+        return Err(to_value
+            .fault(format_args!("{} writes to this file, and each destination needs its own", other.name)));
+    }
     let from = section.take("from").map_or(Ok(Begin::default()), |value| begin(&value))?;
     let roots = match section.take("ca_file") {
         Some(value) if !to.is_tls() => {
@@ -162,6 +167,11 @@ fn one(mut section: Section<'_>, name: Name) -> Result<Forward, Fault> {
     }
     section.finish()?;
     Ok(Forward { name, to, from, roots })
+}
+
+/// Each destination takes the file's last line for its own place.
+fn is_one_file(one: &ForwardTo, other: &ForwardTo) -> bool {
+    matches!((one, other), (ForwardTo::File(one), ForwardTo::File(other)) if one.path == other.path)
 }
 
 fn begin(value: &Value<'_>) -> Result<Begin, Fault> {

@@ -2,13 +2,14 @@
 //!
 //! The road of a file: `raw` turns bytes into tables whose keys and values know their line; `checked` asks those
 //! tables for each key that exists, refuses what is left over, and builds a [`Config`]; `sharing` does the same for what
-//! queues and tenants share by, `forward` for where the audit log goes. `knobs` has every number: default, range, unit, worst case. `settings` tells a whole
+//! queues and tenants share by, `forward` for where the audit log goes. `apart` holds its paths against the data directory. `knobs` has every number: default, range, unit, worst case. `settings` tells a whole
 //! configuration back, for `strongroom config show`.
 //!
 //! *Owns:* `strongroom.toml`, its keys and its error texts.
 //! *Never:* the environment. A variable that could widen a grant would be a grant that nobody wrote down.
 //! *Spec:* `docs/reference/config.md`.
 
+mod apart;
 mod checked;
 mod example;
 mod forward;
@@ -30,6 +31,7 @@ use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Na
 use strongroom_runtime::TlsRoots;
 
 pub use crate::http::{ParsePrefixError, Prefix};
+pub use apart::OverlapError;
 pub use forward::{Begin, FileRules, Forward, ForwardTo, MAX_FORWARDS, ParseDestinationError, Server};
 pub use knobs::{KNOBS, Knob, RULES};
 pub use raw::Fault;
@@ -202,6 +204,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// The line, and what is wrong there.
         fault: Fault,
+    },
+    /// Read, and not for a host in that directory.
+    #[error("{path}: {error}")]
+    Overlap {
+        /// The file.
+        path: PathBuf,
+        /// What is not apart.
+        error: OverlapError,
     },
 }
 

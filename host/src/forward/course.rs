@@ -14,7 +14,9 @@ use tokio::time::{Sleep, sleep};
 
 use super::cursor::Cursor;
 use super::entry::{self, Entry};
-use super::{Source, Trouble, datagram, file, json, otlp, stream, syslog};
+use super::gaps::Rejected;
+use super::tls::Tls;
+use super::{Source, Trouble, datagram, file, json, otlp, problem, stream, syslog};
 use crate::audit::read::LogReader;
 use crate::config::{Begin, Forward, ForwardTo};
 
@@ -40,6 +42,8 @@ enum Sink {
 /// One destination's work.
 pub(super) struct Course {
     forward: Forward,
+    /// There when the destination has TLS.
+    tls: Option<Tls>,
     source: Source,
     stop: watch::Receiver<bool>,
     /// Whether there was trouble that nobody has been told the end of.
@@ -59,8 +63,13 @@ struct Progress {
 }
 
 impl Course {
-    pub(super) const fn new(forward: Forward, source: Source, stop: watch::Receiver<bool>) -> Self {
-        Self { forward, source, stop, down: false, pause: FIRST_PAUSE }
+    pub(super) const fn new(
+        forward: Forward,
+        tls: Option<Tls>,
+        source: Source,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self { forward, tls, source, stop, down: false, pause: FIRST_PAUSE }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -83,6 +92,7 @@ impl Course {
 
     async fn work(&mut self) {
         let mut progress = None;
+        problem::clear(&self.source.home, &self.forward.name);
         loop {
             let trouble = match self.rounds(&mut progress).await {
                 Ok(()) => return,
@@ -90,6 +100,7 @@ impl Course {
             };
             let (name, to) = (self.name(), self.forward.to.to_string());
             if let Trouble::Stuck(problem) = trouble {
+                problem::save(&self.source.home, &self.forward.name, &problem);
                 tracing::error!(
                     destination = name,
                     to,
@@ -117,6 +128,7 @@ impl Course {
     /// Waits; whether a stop was asked for meanwhile.
     async fn stopped_within(&mut self, pause: Duration) -> bool {
         tokio::select! {
+            // A sender that is gone means the same as a sent word.
             _ = self.stop.wait_for(|stop| *stop) => true,
             () = sleep(pause) => false,
         }
@@ -131,7 +143,8 @@ impl Course {
         loop {
             // Before the log is opened: what is published meanwhile wakes up the next round.
             self.source.published.borrow_and_update();
-            let stopping = *self.stop.borrow();
+            // A host whose start failed drops the sender without a word.
+            let stopping = *self.stop.borrow() || self.stop.has_changed().is_err();
             let log = self.open()?;
             let size = log.checkpoint().size().get();
             while progress.sent < size {
@@ -197,19 +210,22 @@ impl Course {
         let (hostname, pid) = (syslog::hostname(), std::process::id());
         let sender = syslog::Sender::new(&hostname, pid, origin.clone());
         Ok(match &self.forward.to {
-            ForwardTo::Tcp(server) => Sink::Stream(stream::StreamSink::new(server.clone(), None, sender)),
-            ForwardTo::Tls(server) => {
-                let tls = super::tls::Tls::new(&self.forward.roots).map_err(Trouble::Stuck)?;
-                Sink::Stream(stream::StreamSink::new(server.clone(), Some(tls), sender))
+            ForwardTo::Tcp(server) | ForwardTo::Tls(server) => {
+                Sink::Stream(stream::StreamSink::new(server.clone(), self.tls.clone(), sender))
             }
             ForwardTo::Udp(server) => Sink::Datagram(datagram::DatagramSink::udp(server.clone(), sender)),
             ForwardTo::Unix(path) => Sink::Datagram(datagram::DatagramSink::unix(path.clone(), sender)),
             ForwardTo::File(rules) => Sink::File(file::FileSink::new(rules.clone())),
-            ForwardTo::Otlp { tls, server, path } => {
-                let tls = tls.then(|| super::tls::Tls::new(&self.forward.roots)).transpose();
+            ForwardTo::Otlp { server, path, .. } => {
                 let resource = json::Resource { hostname, pid, log: origin };
-                let tls = tls.map_err(Trouble::Stuck)?;
-                Sink::Otlp(otlp::OtlpSink::new(server.clone(), path.clone(), tls, resource))
+                let gaps = Rejected::path(&self.source.home, &self.forward.name);
+                Sink::Otlp(otlp::OtlpSink::new(
+                    server.clone(),
+                    path.clone(),
+                    self.tls.clone(),
+                    resource,
+                    gaps,
+                )?)
             }
         })
     }
@@ -238,11 +254,12 @@ impl Course {
 }
 
 impl Progress {
-    /// A sink that remembers what it has may be further than its cursor.
+    /// A sink that remembers what it has may be further than its cursor, or less far when it has lost some.
     fn resume(&mut self, log: &LogReader) -> Result<(), Trouble> {
         if let Sink::File(sink) = &mut self.sink {
             self.sent = sink.resume(log, self.sent)?;
             self.settled = self.sent;
+            self.saved = self.saved.min(self.sent);
         }
         Ok(())
     }
@@ -252,9 +269,10 @@ impl Progress {
             return Err(Trouble::Later(format!("the log has no record {}", self.sent)));
         };
         debug_assert_eq!(first.index, self.sent, "batches follow each other");
+        let mut sent = last.index + 1;
         let after = match &mut self.sink {
             Sink::Stream(sink) => {
-                sink.send(batch).await?;
+                sent = first.index + sink.send(batch).await? as u64;
                 SETTLE
             }
             Sink::Datagram(sink) => {
@@ -270,7 +288,7 @@ impl Progress {
                 SAVE
             }
         };
-        self.sent = last.index + 1;
+        self.sent = sent;
         if !matches!(self.sink, Sink::Stream(_)) {
             self.settled = self.sent;
         }
@@ -299,7 +317,8 @@ impl Progress {
     }
 
     fn is_due(&self) -> bool {
-        self.due.as_ref().is_some_and(|due| due.is_elapsed())
+        let is_full = matches!(&self.sink, Sink::Stream(sink) if sink.is_full());
+        is_full || self.due.as_ref().is_some_and(|due| due.is_elapsed())
     }
 
     /// Ends when it is time to settle; never while there is nothing to.

@@ -36,14 +36,17 @@ impl FileSink {
         Self { rules }
     }
 
-    /// The record to go on with: `next`, or a later one when the file has more than the cursor says.
+    /// The record to go on with: the one behind the file's last line, whatever the cursor says; without such a line, `next`.
     pub(super) fn resume(&self, log: &LogReader, next: u64) -> Result<u64, Trouble> {
-        let last = match self.mended()? {
-            Some(last) => Some(last),
+        let (last, is_there) = match self.mended()? {
+            Some(last) => (Some(last), true),
             // Just rotated: the last line is in the newest of the others.
             None => match self.rotated().map_err(|error| self.failed(&error))?.pop() {
-                Some(newest) => last_line(&newest, &mut open(&newest).map_err(|error| self.failed(&error))?)?,
-                None => None,
+                Some(newest) => {
+                    let last = last_line(&newest, &mut open(&newest).map_err(|error| self.failed(&error))?)?;
+                    (last, false)
+                }
+                None => (None, false),
             },
         };
         let Some(last) = last else { return Ok(next) };
@@ -53,15 +56,15 @@ impl FileSink {
                 "{path}: holds something else than forwarded records. Name another file, or move it away"
             ))
         })?;
-        if index < next {
-            return Ok(next);
-        }
         let entry = log.entries(LeafIndex::new(index), LeafIndex::new(index + 1)).next().transpose();
         let same = entry
             .map_err(Trouble::later)?
             .is_some_and(|(_, leaf)| json::line(&Entry::new(index, leaf)) == last);
-        if same {
+        if same && is_there {
             Ok(index + 1)
+        } else if same {
+            // Somebody who took the file away has what was in it.
+            Ok(next.max(index + 1))
         } else {
             Err(Trouble::Stuck(format!(
                 "{path}: record {index} in it is not that of this log: it is of another log, or this one was rolled back. \

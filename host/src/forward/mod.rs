@@ -3,9 +3,9 @@
 //! A forwarder is a reader of the published log, as anybody could be. `course` has the one loop of each destination: read up
 //! to the checkpoint (`entry`), hand a batch to its sink, keep the place (`cursor`). Sinks: `stream` (syslog over TCP and, by `tls`, TLS),
 //! `datagram` (syslog over UDP and Unix sockets), `file` (JSON lines, rotated), `otlp` (HTTP, through `wire`). `syslog` and `json` make what is sent;
-//! both are pure. `status` tells how far each destination is.
+//! both are pure. `status` tells how far each destination is, what is wrong with it (`problem`) and what it refused (`gaps`).
 //!
-//! *Owns:* a thread for each destination, `forward/*.cursor` in the data directory.
+//! *Owns:* a thread for each destination, `forward` in the data directory.
 //! *Never:* keeps a job, a submit or a publication waiting: nobody waits for a forwarder. Leaves a record out: what cannot be sent
 //! stays in the log, which is kept for ever, and is sent later. Only UDP loses without anybody's knowing.
 //! *Crash:* records since the last cursor are sent again; each carries its index. *Spec:* `docs/formats/forwarding.md`.
@@ -15,8 +15,10 @@ mod cursor;
 mod datagram;
 mod entry;
 mod file;
+mod gaps;
 mod json;
 mod otlp;
+mod problem;
 mod status;
 mod stream;
 mod syslog;
@@ -28,13 +30,15 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use strongroom_job::PublicKey;
+use strongroom_job::{Name, PublicKey};
 use tokio::sync::watch;
 
 use crate::config::Forward;
 
 use course::{Course, LAST};
+use tls::Tls;
 
+pub use gaps::Rejected;
 pub use status::{Status, statuses};
 
 /// The directory of cursors, in the data directory.
@@ -63,15 +67,17 @@ impl Forwarders {
     /// Starts one thread for each destination.
     ///
     /// # Errors
-    /// When the directory of cursors cannot be made, or a thread cannot be had.
+    /// When a destination's `ca_file` is of no use, the directory of cursors cannot be made, or a thread cannot be had. The first
+    /// comes before any thread.
     pub(crate) fn start(forwards: &[Forward], source: &Source) -> io::Result<Self> {
+        let tls: Vec<_> = forwards.iter().map(tls).collect::<Result<_, _>>().map_err(io::Error::other)?;
         let (stop, stopped) = watch::channel(false);
         let (alive, ended) = channel();
         if !forwards.is_empty() {
             make_directory(&source.home)?;
         }
-        for forward in forwards {
-            let course = Course::new(forward.clone(), source.clone(), stopped.clone());
+        for (forward, tls) in forwards.iter().zip(tls) {
+            let course = Course::new(forward.clone(), tls, source.clone(), stopped.clone());
             spawn(course, alive.clone())?;
         }
         Ok(Self { stop, ended })
@@ -88,6 +94,29 @@ impl Forwarders {
             );
         }
     }
+}
+
+/// A `ca_file` with which no receiver can be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("[[forward]] {name}: {problem}")]
+pub struct TrustError {
+    /// The destination.
+    pub name: Name,
+    /// What is wrong with which certificate.
+    pub problem: String,
+}
+
+/// Whether a host could trust a receiver at every destination of `forwards` that has TLS. Opens no connection.
+///
+/// # Errors
+/// The first that would keep a host from starting.
+pub fn check(forwards: &[Forward]) -> Result<(), TrustError> {
+    forwards.iter().try_for_each(|forward| tls(forward).map(drop))
+}
+
+fn tls(forward: &Forward) -> Result<Option<Tls>, TrustError> {
+    let tls = forward.to.is_tls().then(|| Tls::new(&forward.roots)).transpose();
+    tls.map_err(|problem| TrustError { name: forward.name.clone(), problem })
 }
 
 fn spawn(course: Course, alive: Sender<()>) -> io::Result<()> {

@@ -6,6 +6,8 @@ use strongroom_job::PublicKey;
 
 use super::Trouble;
 use super::cursor::Cursor;
+use super::gaps::Rejected;
+use super::problem;
 use crate::audit::read::{LogReader, ReadError};
 use crate::config::Forward;
 
@@ -20,8 +22,10 @@ pub struct Status {
     pub next: Option<u64>,
     /// Records that it may not have.
     pub behind: u64,
-    /// Why it cannot go on as things stand.
+    /// Why it cannot go on as things stand, or did not when a host last tried.
     pub problem: Option<String>,
+    /// What it has refused for good, if anything.
+    pub rejected: Option<Rejected>,
 }
 
 /// Every destination of `forwards`, for the host in the data directory `home`. Works beside a running host, whose cursors are some
@@ -45,12 +49,18 @@ pub fn statuses(
             Ok(None) => (None, None),
             Err(trouble) => (None, Some(trouble)),
         };
+        let (rejected, uncounted) = match Rejected::load(&Rejected::path(home, &forward.name)) {
+            Ok(rejected) => (rejected, None),
+            Err(trouble) => (None, Some(trouble)),
+        };
+        let problem = problem.or(uncounted).map(|trouble| trouble.to_string());
         Status {
             name: forward.name.to_string(),
             to: forward.to.to_string(),
             next,
             behind: size.saturating_sub(next.unwrap_or(0)),
-            problem: problem.map(|trouble| trouble.to_string()),
+            problem: problem.or_else(|| problem::load(home, &forward.name)),
+            rejected,
         }
     };
     Ok(forwards.iter().zip(cursors).map(status).collect())

@@ -13,6 +13,8 @@ use super::Trouble;
 use super::tls::{Tls, TlsStream};
 use crate::config::Server;
 
+/// Bytes that may wait in the kernel, which doubles them for what it keeps beside them. More would only hide how little a slow receiver reads.
+const SEND_BUFFER: usize = 256 << 10;
 /// Longest wait for a name, a connection and a handshake together.
 const CONNECT: Duration = Duration::from_secs(15);
 
@@ -27,6 +29,7 @@ pub(super) async fn connect(server: &Server, tls: Option<&Tls>) -> Result<Wire, 
     let connecting = async {
         let tcp = TcpStream::connect((server.host.as_str(), server.port)).await?;
         tcp.set_nodelay(true)?;
+        rustix::net::sockopt::set_socket_send_buffer_size(&tcp, SEND_BUFFER)?;
         match tls {
             Some(tls) => Ok(Wire::Tls(Box::new(tls.connect(&server.host, tcp).await?))),
             None => Ok(Wire::Plain(tcp)),

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::compile::{Cache, Compiler, Loader};
-use crate::config::Config;
+use crate::config::{Config, OverlapError};
 use crate::cosigning::Cosigning;
 use crate::dispatch::{Board, Dispatcher, OwnPolicy, Places};
 use crate::evidence::{Evidence, EvidenceError, Sweeper};
@@ -90,6 +90,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// A volume, or a copy of the log, in the data directory.
+    #[error(transparent)]
+    Overlap(#[from] OverlapError),
     /// The sandbox.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -178,6 +181,7 @@ impl Host {
         compiler: Compiler,
         fault: Box<dyn Fault>,
     ) -> Result<Self, StartError> {
+        config.apart_from(home.dir())?;
         let host_key = home.host_key()?;
         let (key, log_public) = (host_key.public(), home.log_key()?.public());
         let engine = Engine::new(engine_config(&config))?;

@@ -1,14 +1,17 @@
 //! OTLP logs over HTTP: a collector that is busy, then takes everything.
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use strongroom::forward::{Rejected, statuses};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::common::patience::bounded;
 use crate::support::{Got, host, log, to, work};
+use crate::tls::{Pki, acceptor};
 
 /// Reads one request and gives its head and its body.
-async fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
         let mut piece = [0; 8192];
@@ -78,5 +81,135 @@ async fn a_collector_that_is_busy_gets_everything_later() {
         assert_eq!(taken, log(dir.path()));
         task.abort();
     })
+    .await;
+}
+
+/// A collector that answers the n-th request with the n-th answer, and those after them with `{}`.
+async fn collector(answers: Vec<(&'static str, String)>) -> (String, Got, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let got = Got::default();
+    let all = got.clone();
+    let task = tokio::spawn(async move {
+        let mut answers = answers.into_iter();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let Some((_, body)) = request(&mut stream).await else { continue };
+            all.push(body);
+            let (status, body) = answers.next().unwrap_or_else(|| ("200 OK", "{}".to_owned()));
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+            // One that has heard enough does not read to the end.
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (format!("otlp+http://{address}"), got, task)
+}
+
+/// The indexes of the records of a request.
+fn indexes(body: &[u8]) -> Vec<u64> {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let records = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
+    let index =
+        |record: &Value| record["attributes"][0]["value"]["intValue"].as_str().unwrap().parse().unwrap();
+    records.iter().map(index).collect()
+}
+
+// Red without `note` in `OtlpSink::send`: the place moves on, and nobody learns what is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_collector_rejects_is_kept_and_told() {
+    bounded(async {
+        let partial = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"too old"}}"#;
+        let long = format!("{{\"partialSuccess\":{{}}}}{}", " ".repeat(65 << 10));
+        let answers = vec![("200 OK", partial.to_owned()), ("200 OK", long)];
+        let (address, got, task) = collector(answers).await;
+        let forward = to(&address);
+        let live = host(forward.clone()).await;
+        got.at_least(1).await;
+        work(&live.client().await, 1).await;
+        got.at_least(2).await;
+        let dir = live.stop().await;
+        let status = || statuses(dir.path(), None, std::slice::from_ref(&forward)).unwrap().remove(0);
+        let (first, second) = (indexes(&got.all()[0]), indexes(&got.all()[1]));
+        let expected = Rejected {
+            records: 1,
+            maybe: second.len() as u64,
+            first: first[0],
+            last: second[second.len() - 1],
+            why: "the collector sends more than 65536 bytes".into(),
+        };
+        assert_eq!((status().behind, status().problem, status().rejected), (0, None, Some(expected.clone())));
+        // It stays over starts.
+        let again =
+            crate::common::live::start(dir.path(), |config| config.forwards = vec![forward.clone()]).await;
+        Box::pin(again.stop(strongroom::host::Stop::Everything(std::time::Duration::from_secs(60)))).await;
+        assert_eq!(status().rejected, Some(expected));
+        task.abort();
+    })
+    .await;
+}
+
+// Red without the halves of `OtlpSink::send`: the same request for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_takes_only_short_requests_gets_everything() {
+    bounded(async {
+        // Somewhere to be behind: nobody takes anything yet.
+        let live = host(to("otlp+http://127.0.0.1:9")).await;
+        work(&live.client().await, 3).await;
+        let dir = live.stop().await;
+        let too_long = || ("413 Content Too Large", String::new());
+        let (address, got, task) = collector(vec![too_long(), too_long()]).await;
+        let forward = to(&address);
+        let again =
+            crate::common::live::start(dir.path(), |config| config.forwards = vec![forward.clone()]).await;
+        got.at_least(4).await;
+        Box::pin(again.stop(strongroom::host::Stop::Everything(std::time::Duration::from_secs(60)))).await;
+        let requests: Vec<_> = got.all().iter().map(|body| indexes(body)).collect();
+        let whole = requests[0].len();
+        assert_eq!((requests[1].len(), requests[2].len()), (whole / 2, whole / 4));
+        let taken: Vec<u64> = requests[2..].concat();
+        assert_eq!(taken, (0..log(dir.path()).len() as u64).collect::<Vec<_>>(), "in order, once");
+        task.abort();
+    })
+    .await;
+}
+
+// Red without TLS in what `Course::sink` makes for OTLP; with another name than the destination's in `Tls::connect`.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_https_only_the_collector_that_is_meant_gets_everything() {
+    bounded(Box::pin(async {
+        let (pki, other) = (Pki::new("localhost"), Pki::new("localhost"));
+        let acceptor = acceptor(&pki);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let got = Got::default();
+        let all = got.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let Some((_, body)) = request(&mut stream).await else { continue };
+                all.push(body);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                let _ = stream.shutdown().await;
+            }
+        });
+        for forward in [
+            other.trusted_by(to(&format!("otlp+https://localhost:{port}"))),
+            pki.trusted_by(to(&format!("otlp+https://127.0.0.1:{port}"))),
+        ] {
+            let live = host(forward).await;
+            work(&live.client().await, 1).await;
+            live.stop().await;
+            assert_eq!(got.len(), 0);
+        }
+        let live = host(pki.trusted_by(to(&format!("otlp+https://localhost:{port}")))).await;
+        work(&live.client().await, 2).await;
+        got.at_least(1).await;
+        let dir = live.stop().await;
+        let taken: Vec<u64> = got.all().iter().flat_map(|body| indexes(body)).collect();
+        assert_eq!(taken, (0..log(dir.path()).len() as u64).collect::<Vec<_>>(), "in order, once");
+        task.abort();
+    }))
     .await;
 }

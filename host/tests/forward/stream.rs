@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use strongroom::forward::statuses;
 use strongroom_sdk::Job;
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
 
 use crate::common::guests::traps_in;
 use crate::common::live::{Live, push_wat, run, says};
@@ -72,31 +74,48 @@ async fn a_receiver_that_is_down_gets_everything_once_it_is_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_takes_nothing_keeps_no_job_and_no_publication_waiting() {
     bounded(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(16).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let held = tokio::spawn(async move {
-            let mut open = Vec::new();
+        let (open, mut held) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
             loop {
-                open.push(listener.accept().await.unwrap());
+                open.send(listener.accept().await.unwrap().0).unwrap();
             }
         });
         let live = host(to(&format!("syslog+tcp://{address}"))).await;
         let client = live.client().await;
         let module = push_wat(&client, &says("on", 0)).await;
-        for _ in 0..40 {
-            assert_eq!(run(&client, &Job::new(module)).await.stdout, b"on");
+        // Long records, of which the kernel's buffers cannot hold all.
+        let host = ["a"; 4].map(|label| label.repeat(60)).join(".");
+        let job = (1..=30).fold(Job::new(module), |job, port| job.connect(format!("{host}:{port}")));
+        for _ in 0..120 {
+            assert_eq!(run(&client, &job).await.stdout, b"on");
         }
         // All of it is published, whoever takes it.
-        while log(live.dir.path()).len() < 122 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        published(live.dir.path(), 120).await;
         drop(client);
         // It also stops, within seconds.
         let dir = live.stop().await;
         let forward = to(&format!("syslog+tcp://{address}"));
         let status = statuses(dir.path(), None, &[forward]).unwrap().remove(0);
         assert_eq!(status.next, Some(0), "nothing was read, so nothing counts as sent");
-        held.abort();
+        let whole: usize = log(dir.path()).iter().map(Vec::len).sum();
+        task.abort();
+        let mut connections = 0;
+        while let Some(mut stream) = held.recv().await {
+            let mut buffered = Vec::new();
+            let _ = stream.read_to_end(&mut buffered).await;
+            assert!(
+                !buffered.is_empty() && buffered.len() < whole,
+                "{} of {whole} bytes: a write had to wait",
+                buffered.len()
+            );
+            connections += 1;
+        }
+        assert!(connections > 0);
     })
     .await;
 }

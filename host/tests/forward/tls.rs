@@ -5,12 +5,15 @@ use std::sync::Arc;
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
-use strongroom::config::Forward;
+use strongroom::config::{Config, Forward};
+use strongroom::home::Home;
+use strongroom::host::{Host, StartError};
 use strongroom_runtime::TlsRoots;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::common::live::compiler;
 use crate::common::patience::bounded;
 use crate::receiver::frames;
 use crate::support::{Got, assert_whole, host, log, to, work};
@@ -44,7 +47,8 @@ impl Pki {
     }
 }
 
-async fn receiver(pki: &Pki) -> (u16, Got, JoinHandle<()>) {
+/// The server that `pki` is of.
+pub(crate) fn acceptor(pki: &Pki) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::try_from(pki.key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(provider)
@@ -53,7 +57,11 @@ async fn receiver(pki: &Pki) -> (u16, Got, JoinHandle<()>) {
         .with_no_client_auth()
         .with_single_cert(vec![pki.server.der().clone()], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn receiver(pki: &Pki) -> (u16, Got, JoinHandle<()>) {
+    let acceptor = acceptor(pki);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let got = Got::default();
@@ -82,6 +90,23 @@ async fn every_record_arrives_over_tls() {
         }
     })
     .await;
+}
+
+// Red without the making of `tls` in `Forwarders::start`: the host ran, and forwarded nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_host_starts_with_authorities_that_are_of_no_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::create(dir.path()).unwrap().lock().unwrap();
+    let mut config = Config::load(&home.config()).unwrap();
+    config.listen = ([127, 0, 0, 1], 0).into();
+    let mut forward = to("otlp+https://localhost:1");
+    forward.roots = TlsRoots::Only(vec![vec![0x30, 0x00]]);
+    config.forwards = vec![forward];
+    let started = Box::pin(Host::start(home, config, compiler())).await;
+    let Err(StartError::Forward(error)) = started else { panic!("it started, or says something else") };
+    assert!(
+        error.to_string().starts_with("[[forward]] a: ca_file: certificate 1 in it cannot be an authority")
+    );
 }
 
 // Red with another name than the destination's in `Tls::connect`.

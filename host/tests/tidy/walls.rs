@@ -122,8 +122,15 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         inside: &["host/src"],
-        except: &["host/src/http", "host/src/forward"],
-        banned: &["tokio::net::TcpListener", "tokio::net::TcpStream"],
+        // The tests of confine.rs see that a compiler cannot connect.
+        except: &["host/src/http", "host/src/forward", "host/src/compile/confine.rs"],
+        banned: &[
+            "tokio::net::TcpListener",
+            "tokio::net::TcpStream",
+            "tokio::net::TcpSocket",
+            "std::net::TcpListener",
+            "std::net::TcpStream",
+        ],
         why: "only http and forward have TCP",
     },
     Wall {
@@ -322,10 +329,9 @@ pub(crate) fn modules(repo: &Repo) -> Vec<String> {
             continue;
         }
         for named in rust::paths(&rust::code(source)) {
-            for wall in
-                walls.iter().filter(|wall| wall.banned.iter().any(|banned| leads_to(&named.path, banned)))
-            {
-                wrong.push(format!("{path}:{}: {}: {}", named.line, named.path, wall.why));
+            let full = resolved(path, &named.path);
+            for wall in walls.iter().filter(|wall| wall.banned.iter().any(|banned| leads_to(&full, banned))) {
+                wrong.push(format!("{path}:{}: {full}: {}", named.line, wall.why));
             }
         }
     }
@@ -335,7 +341,44 @@ pub(crate) fn modules(repo: &Repo) -> Vec<String> {
 fn leads_to(path: &str, banned: &str) -> bool {
     match banned.strip_prefix("::") {
         Some(name) => path.split("::").any(|part| part == name),
-        None => path.strip_prefix(banned).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")),
+        None => {
+            path.strip_prefix(banned).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+                || is_parent(path, banned)
+        }
+    }
+}
+
+/// Whether `path` brings in the module that `banned` is in, by its name or with all that it has: what it names then is named in
+/// other words. A type is no such module, nor is a whole crate.
+fn is_parent(path: &str, banned: &str) -> bool {
+    let path = path.strip_suffix("::*").or_else(|| path.strip_suffix("::self")).unwrap_or(path);
+    banned.rsplit_once("::").is_some_and(|(parent, _)| {
+        let last = parent.rsplit("::").next().unwrap_or_default();
+        path == parent && parent.contains("::") && last.starts_with(|first: char| first.is_ascii_lowercase())
+    })
+}
+
+/// `named` in the file `file`, without `self` and `super`: those lead from the file's own module. In a module within a file they
+/// lead less far than this says; only its tests are one.
+fn resolved(file: &str, named: &str) -> String {
+    if !named.starts_with("self::") && !named.starts_with("super::") {
+        return named.to_owned();
+    }
+    let inside = file.split_once("/src/").map_or(file, |(_, inside)| inside).trim_end_matches(".rs");
+    let mut at: Vec<&str> = std::iter::once("crate").chain(inside.split('/')).collect();
+    at.pop_if(|last| ["mod", "lib", "main"].contains(last));
+    let mut rest = named;
+    loop {
+        if let Some(after) = rest.strip_prefix("self::") {
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("super::") {
+            if at.len() > 1 {
+                at.pop();
+            }
+            rest = after;
+        } else {
+            return format!("{}::{rest}", at.join("::"));
+        }
     }
 }
 
@@ -357,7 +400,17 @@ pub(crate) const PLANTED: &[(&str, &str, &str)] = &[
     ("host/src/witness/planted.rs", "use hyper::Request;", "HTTP"),
     ("host/src/forward/planted.rs", "use hyper::Request;", "HTTP"),
     ("host/src/cosigning/planted.rs", "use tokio::net::TcpStream;", "TCP"),
+    ("host/src/cosigning/planted.rs", "use tokio::net;\nfn f(s: net::TcpStream) {}", "TCP"),
+    ("host/src/cosigning/planted.rs", "use tokio::net::{self, UdpSocket};", "TCP"),
+    ("host/src/cosigning/planted.rs", "use tokio::net::*;", "TCP"),
+    ("host/src/cosigning/planted.rs", "use tokio::net::TcpSocket;", "TCP"),
+    ("host/src/cosigning/planted.rs", "fn f() { std::net::TcpStream::connect(a); }", "TCP"),
     ("host/src/witness/planted.rs", "use crate::store::Store;", "strangers"),
+    ("host/src/witness/planted.rs", "use super::super::store::Store;", "strangers"),
+    ("host/src/witness/mod.rs", "use super::store::Store;", "strangers"),
+    ("host/src/http/planted.rs", "use super::super::{dispatch::Board};", "strangers"),
+    ("host/src/forward/planted.rs", "fn f(s: super::super::store::Store) {}", "as anybody could"),
+    ("host/src/retention.rs", "use self::super::store::Store;", "crate::store"),
     ("host/src/http/planted.rs", "use crate::host::Host;", "strangers"),
     ("host/src/forward/planted.rs", "use tokio_rustls::TlsConnector;", "trusted"),
     ("host/src/forward/planted.rs", "use crate::store::Store;", "as anybody could"),
