@@ -54,7 +54,7 @@ impl AskError {
     /// Whether it may mean that this host, or the witness, is not what it was: for people to look into at once.
     pub(super) const fn is_alarm(&self) -> bool {
         match self {
-            // 409 that says no size: the same size, and another root.
+            // 409 that says no size: the same size and another root, as witnesses said before July 2026; 422 since.
             Self::Refused { status, .. } => matches!(status, 409 | 422),
             Self::Ahead { .. } | Self::Unsigned(_) => true,
             Self::Late(_) | Self::Post(_) | Self::Read(_) | Self::Stopping | Self::Restless => false,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -178,6 +178,14 @@ async fn told(stop: &mut watch::Receiver<bool>) {
 #[derive(Debug, Default)]
 struct Places(Mutex<BTreeMap<IpAddr, usize>>);
 
+/// What counts as one address: an IPv4 address, in either form, or an IPv6 network of 64 bits, as one customer has at least that.
+fn one(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(peer) => Ipv6Addr::from_bits(peer.to_bits() & (u128::MAX << 64)).into(),
+        peer => peer,
+    }
+}
+
 /// One connection's place; given back when it is dropped.
 #[derive(Debug)]
 struct Place {
@@ -187,6 +195,7 @@ struct Place {
 
 impl Place {
     fn take(places: &Arc<Places>, peer: IpAddr) -> Option<Self> {
+        let peer = one(peer);
         let mut taken = places.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = taken.values().sum();
         let own = taken.get(&peer).copied().unwrap_or(0);
@@ -296,5 +305,27 @@ fn sent(body: Body) -> Sent {
             let pieces = ReaderStream::with_capacity(file.take(length), CHUNK_BYTES);
             StreamBody::new(pieces.map_ok(Frame::data)).boxed_unsync()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Red without `one` in `Place::take`.
+    #[test]
+    fn one_network_has_one_share_however_many_addresses_it_has() {
+        let places = Arc::new(Places::default());
+        let take = |peer: String| Place::take(&places, peer.parse().unwrap());
+        let held: Vec<_> =
+            (0..MAX_OF_ONE).map(|host| take(format!("2001:db8:0:1::{host:x}")).unwrap()).collect();
+        assert!(take("2001:db8:0:1:ffff::1".into()).is_none());
+        let other = take("2001:db8:0:2::1".into()).unwrap();
+        drop((held, other));
+        assert!(places.0.lock().unwrap().is_empty(), "every place is given back");
+        let held: Vec<_> = (0..MAX_OF_ONE).map(|_| take("::ffff:192.0.2.1".into()).unwrap()).collect();
+        assert!(take("192.0.2.1".into()).is_none());
+        assert!(take("192.0.2.2".into()).is_some());
+        drop(held);
     }
 }

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use strongroom_job::SecretKey;
 use strongroom_job::Timestamp;
 use strongroom_job::checkpoint::{CheckpointError, SignedCheckpoint};
-use strongroom_job::cosignature::{CosignerKey, attach, cosign};
+use strongroom_job::cosignature::{CosignerKey, cosign};
 use strongroom_job::merkle::TreeHead;
 use strongroom_job::note::{KeyName, MAX_NOTE_BYTES, NoteError, VerifierKey};
 use strongroom_job::witness::{AddCheckpoint, WitnessRefusal, never_seen};
@@ -158,7 +158,8 @@ impl Memory {
         }
         let checkpoint = request.judge(&known.log, &known.latest)?;
         let cosignature = cosign(&checkpoint, &self.name, &self.key, self.clock.now());
-        let text = attach(&checkpoint, std::slice::from_ref(&cosignature))?.to_string();
+        // Anybody can add lines to what a log signed, also bad ones in our name: only the log's own and ours are kept.
+        let text = checkpoint.signed().only_by(&known.log)?.with_signatures(cosignature.line())?.to_string();
         known.broken = true;
         // A crash behind this leaves the new file or the old one, and nobody was told either way.
         replace(&known.file, text.as_bytes()).map_err(|error| NotCosigned::Disk(error.to_string()))?;

@@ -8,6 +8,7 @@ use strongroom::witness::{Memory, MemoryError, NotCosigned};
 use strongroom_job::SecretKey;
 use strongroom_job::checkpoint::SignedCheckpoint;
 use strongroom_job::note::VerifierKey;
+use strongroom_job::witness::AddCheckpoint;
 use zeroize::Zeroizing;
 
 use crate::support::{Witness, log_key, log_verifier, origin, request, tell};
@@ -148,4 +149,27 @@ fn a_damaged_memory_is_not_forgotten() {
     let second = VerifierKey::new(origin(), key().public());
     let both = Memory::open(dir.path(), "w".parse().unwrap(), key(), vec![second, log_verifier()]);
     assert!(both.is_err());
+}
+
+// Red when all lines of a request are kept.
+#[test]
+fn lines_that_a_stranger_adds_are_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("a");
+    tell(&log, "a", 3);
+    let memory = open(dir.path()).unwrap();
+    memory.cosign(request(&log, 0)).unwrap();
+    let path = dir.path().join(file());
+    // What anybody can read, with a bad line in the witness's name.
+    let good = std::fs::read_to_string(&path).unwrap();
+    let (rest, signature) = good.trim_end().rsplit_once(' ').unwrap();
+    let digit = if &signature[40..41] == "A" { "B" } else { "A" };
+    let bad = format!("{rest} {}{digit}{}\n", &signature[..40], &signature[41..]);
+    let replayed = AddCheckpoint::parse(format!("old 3\n\n{bad}").as_bytes()).unwrap();
+    memory.cosign(replayed).unwrap();
+    drop(memory);
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(!kept.contains(&bad), "{kept}");
+    assert_eq!(kept.lines().count(), good.lines().count(), "{kept}");
+    open(dir.path()).unwrap().cosign(request(&log, 3)).unwrap();
 }

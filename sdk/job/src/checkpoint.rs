@@ -103,6 +103,14 @@ impl SignedCheckpoint {
         Self::from_note(self.note.with_signatures(lines)?)
     }
 
+    /// The same checkpoint with the first line by `log`, and without all others: what strangers added to it is gone.
+    ///
+    /// # Errors
+    /// When there is no line by `log`. It is not checked here.
+    pub fn only_by(&self, log: &VerifierKey) -> Result<Self, CheckpointError> {
+        Self::from_note(self.note.only_by(log)?)
+    }
+
     /// The note, byte for byte as it was read or made.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -282,6 +282,17 @@ impl SignedNote {
         if note.text_len == self.text_len { Ok(note) } else { Err(NoteError::NoSignatures) }
     }
 
+    /// The same text with one line by `verifier`, the first, and no other.
+    ///
+    /// # Errors
+    /// When no signature carries the verifier's name and id. It is not checked here.
+    pub(crate) fn only_by(&self, verifier: &VerifierKey) -> Result<Self, NoteError> {
+        let first = self.signatures_by(&verifier.name, verifier.id()).next();
+        let first = first.ok_or_else(|| NoteError::NotSigned { name: verifier.name.clone() })?;
+        let line = write_signature(&verifier.name, verifier.id(), first);
+        Self::parse(format!("{}\n{line}", self.unverified_text()).as_bytes())
+    }
+
     /// What stands behind the id in the lines that carry this name and id.
     pub(crate) fn signatures_by(&self, name: &KeyName, id: KeyIdBytes) -> impl Iterator<Item = &[u8]> {
         let own = self.signatures.iter().filter(move |line| line.name == *name && line.id == id);

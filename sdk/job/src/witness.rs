@@ -86,8 +86,8 @@ impl WitnessRefusal {
         match self {
             Self::NotTheLogs(_) => 403,
             Self::OldIsLarger { .. } => 400,
-            Self::OtherSize(_) | Self::OtherRoot => 409,
-            Self::Inconsistent(_) => 422,
+            Self::OtherSize(_) => 409,
+            Self::OtherRoot | Self::Inconsistent(_) => 422,
         }
     }
 }

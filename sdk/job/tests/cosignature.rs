@@ -282,7 +282,7 @@ fn a_witness_signs_one_history_only() {
     // Another story from before the size that was seen: a longer, an equal and a shorter one.
     assert_eq!(status(request(5, 9, 1, 3), &seen), 422);
     assert_eq!(request(5, 5, 1, 3).judge(&log(), &seen), Err(WitnessRefusal::OtherRoot));
-    assert_eq!(status(request(5, 5, 1, 3), &seen), 409);
+    assert_eq!(status(request(5, 5, 1, 3), &seen), 422);
     assert_eq!(status(request(4, 4, 1, 3), &seen), 409);
     // It may fork where nobody has looked yet; then that is the one history.
     assert_eq!(status(request(5, 9, 1, 5), &seen), 200);
