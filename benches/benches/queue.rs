@@ -3,14 +3,15 @@
 //! `cargo bench -p strongroom-benches --bench queue [-- JOBS]`, 1,000,000 jobs in the long queue unless said. Prints two parts:
 //!
 //! * `depth`: the store with its one writer and the schedule, no guests: jobs from admission over start to end, each durable, while so many
-//!   others wait. Memory and disk for each job that waits, disk for each that is over, and the time from opening the state until every
-//!   job is on the schedule again;
+//!   others wait. Memory and disk for each job that waits, disk for each that is over, and the time that a new process takes from
+//!   opening the state until every job is on the schedule again;
 //! * `flood`: a whole host over QUIC on loopback: one tenant's jobs, one after the other, alone and while another tenant has as many
 //!   waiting as fit before they run out. From the signature to the known, durable end.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,11 @@ const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, state] = &args[..]
+        && word == "--restart"
+    {
+        return restart(Path::new(state));
+    }
     // `cargo test` builds and starts benches too; they have nothing to prove there.
     if !args.iter().any(|arg| arg == "--bench") {
         return Ok(());
@@ -173,16 +179,25 @@ async fn depth_of(depth: usize) -> Result<()> {
     let over = each(machine::disk_bytes(&state)?, before, LIVES);
     Arc::into_inner(queue).context("nobody else has it")?.close();
 
+    // As a host does it: with the heap of a process that has just begun.
+    let restarted = Command::new(std::env::current_exe()?).arg("--restart").arg(&state).output()?;
+    ensure!(restarted.status.success(), "{}", String::from_utf8_lossy(&restarted.stderr));
+    let said = String::from_utf8(restarted.stdout)?;
+    let (waiting, restart) = said.trim().split_once(' ').context("two numbers")?;
+    ensure!(waiting.parse() == Ok(depth), "{waiting} of {depth} jobs came back");
+    let restart: f64 = restart.parse()?;
+    println!("{depth:>10} {rate:>9.0} {in_memory:>14.0} {on_disk:>14.0} {over:>16.0} {restart:>10.2} s");
+    Ok(())
+}
+
+/// Opens a state, and says how many jobs wait and how many seconds it took to have them on the schedule.
+fn restart(state: &Path) -> Result<()> {
     let begun = Instant::now();
-    let queue = Queue::open(&state)?;
-    let restart = begun.elapsed();
+    let queue = Queue::open(state)?;
+    let seconds = begun.elapsed().as_secs_f64();
     let waiting = queue.schedule.lock().map(|schedule| schedule.waiting()).unwrap_or(0);
-    ensure!(waiting == depth, "{waiting} of {depth} jobs came back");
+    println!("{waiting} {seconds}");
     queue.close();
-    println!(
-        "{depth:>10} {rate:>9.0} {in_memory:>14.0} {on_disk:>14.0} {over:>16.0} {:>10.2} s",
-        restart.as_secs_f64()
-    );
     Ok(())
 }
 
