@@ -1,11 +1,15 @@
 //! The log that the host writes, checked by three crates that nobody here wrote: `signed_note` reads the signature,
-//! `tlog_tiles` the tiles and proofs, `ct-merkle` the tree. They pass the good log and refuse altered ones (hostile
-//! 33 and 34). Nothing of Strongroom takes part in the checking.
+//! `tlog_tiles` the tiles and proofs, `ct-merkle` the tree; and by `aics-tlog`, a Python package that does all of it. They pass the
+//! good log and refuse altered ones (hostile 33 and 34). Nothing of Strongroom takes part in the checking.
+//!
+//! The Python package is looked for behind the `python3` in the path. Where it is not there, its test says so and passes.
+#![allow(clippy::disallowed_methods, reason = "a variable says whether the package must be there")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{InclusionProof, RootHash};
@@ -166,8 +170,8 @@ fn our_proof_files_satisfy_other_verifiers() {
     }
 }
 
-#[test]
-fn altered_logs_fail_the_independent_check_too() {
+/// Alters each file of the log in each way, shows it, and puts it back.
+fn each_alteration(dir: &Path, mut show: impl FnMut(&str)) {
     let files = [
         "checkpoint",
         "log.pub",
@@ -179,21 +183,73 @@ fn altered_logs_fail_the_independent_check_too() {
         "tile/entries/001",
         "tile/entries/002.p/88",
     ];
-    let dir = log();
     for file in files {
-        let path = dir.path().join(file);
+        let path = dir.join(file);
         let good = fs::read(&path).unwrap();
         for place in [0, 1, good.len() / 3, good.len() / 2, good.len() - 2] {
             let mut bad = good.clone();
             bad[place] ^= 1;
             fs::write(&path, &bad).unwrap();
-            assert!(!passes(dir.path()), "{file}, byte {place}");
+            show(&format!("{file}, byte {place}"));
         }
         fs::write(&path, &good[..good.len() - 2]).unwrap();
-        assert!(!passes(dir.path()), "{file}, cut");
+        show(&format!("{file}, cut"));
         fs::remove_file(&path).unwrap();
-        assert!(!passes(dir.path()), "{file}, deleted");
+        show(&format!("{file}, deleted"));
         fs::write(&path, &good).unwrap();
     }
+    // Two entries in each other's place: as long as before, and each of them whole.
+    let path = dir.join("tile/entries/001");
+    let good = fs::read(&path).unwrap();
+    let (length, entry) = (good[1] as usize + 2, &good[..]);
+    let swapped = [&entry[length..2 * length], &entry[..length], &entry[2 * length..]].concat();
+    assert_eq!(good[1], good[length + 1], "the two are as long");
+    fs::write(&path, swapped).unwrap();
+    show("tile/entries/001, swapped");
+    fs::write(&path, &good).unwrap();
+}
+
+#[test]
+fn altered_logs_fail_the_independent_check_too() {
+    let dir = log();
+    each_alteration(dir.path(), |what| assert!(!passes(dir.path()), "{what}"));
     assert!(passes(dir.path()));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_python_package_passes_the_good_log_and_refuses_each_altered_one() {
+    let there = Command::new("python3").args(["-c", "import aics_tlog"]).output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        assert!(std::env::var_os("STRONGROOM_TLOG").is_none(), "installed, and cannot be used");
+        println!("skipped: no python3 with aics-tlog");
+        return;
+    }
+    let (dir, logs) = (log(), tempfile::tempdir().unwrap());
+    let keep = |name: &str| copy(dir.path(), &logs.path().join(name.replace('/', "-")));
+    let mut altered = 0;
+    keep("good");
+    each_alteration(dir.path(), |what| {
+        altered += 1;
+        keep(what);
+    });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/audit_interop.py");
+    let output = Command::new("python3").arg(script).arg(logs.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let passed: Vec<_> = said.lines().filter(|line| !line.contains(": refused: ")).collect();
+    assert_eq!(passed, ["good: passes"], "{said}");
+    assert_eq!(said.lines().count(), altered + 1, "{said}");
 }
