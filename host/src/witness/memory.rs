@@ -1,6 +1,6 @@
 //! What a witness remembers: of each log, the last checkpoint that it cosigned.
 //!
-//! *Owns:* the files below `DIR/logs`, the witness's key, and the order of things: judge, write, sync, answer, one request at a time.
+//! *Owns:* the files below `DIR/logs` and `DIR/evidence`, the witness's key, and the order of things: judge, write, sync, answer, one request at a time.
 //! *Crash:* a file is the old one or the new one, whole. If it is the new one and nobody was told, the log asks again, is told the size
 //! (409), and gets the same head cosigned. After a failed write it is not known which one a power cut would leave, so nothing
 //! more is cosigned of that log until the file is read again, at the next start.
@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use strongroom_job::SecretKey;
@@ -26,6 +27,11 @@ use crate::home::place::{private_directory, replace};
 
 use super::MAX_LOGS;
 
+/// The same question so soon again gets the same answer, and nothing is written: anybody can read the last checkpoint and ask with it.
+const FRESH: Duration = Duration::from_secs(60);
+/// Files of evidence, two for each proof that a log has two histories. Whoever signs that many is not believed less for one more.
+const MAX_EVIDENCE: usize = 200;
+
 /// The memory, and the key that speaks for it.
 #[derive(Debug)]
 pub struct Memory {
@@ -34,6 +40,10 @@ pub struct Memory {
     clock: Clock,
     /// By the SHA-256 of their origins, in hex. One lock for all: between a judgement and the end of its write, nothing else is judged.
     logs: Mutex<BTreeMap<String, Known>>,
+    /// What anybody may read: the files' content. A lock of its own, so that no reader waits for a disk.
+    shown: RwLock<BTreeMap<String, String>>,
+    /// Where checkpoints of a second history are kept.
+    evidence: PathBuf,
 }
 
 /// One log.
@@ -42,8 +52,8 @@ struct Known {
     log: VerifierKey,
     file: PathBuf,
     latest: TreeHead,
-    /// The file's content, if there is one.
-    cosigned: Option<String>,
+    /// What was signed last, and when.
+    last: Option<(String, Timestamp)>,
     /// Set while file and `latest` may differ: until the next start, when a write failed.
     broken: bool,
 }
@@ -115,26 +125,30 @@ impl Memory {
         if logs.len() > MAX_LOGS {
             return Err(MemoryError::TooMany(logs.len()));
         }
-        let dir = dir.join("logs");
+        let (dir, evidence) = (dir.join("logs"), dir.join("evidence"));
         private_directory(&dir)?;
         let own = CosignerKey::new(name.clone(), key.public());
-        let mut known = BTreeMap::new();
+        let (mut known, mut shown) = (BTreeMap::new(), BTreeMap::new());
         let mut newest = Timestamp::from_millis(0);
         for log in logs {
             let hash = origin_hash(log.name());
             let file = dir.join(&hash);
-            let (latest, cosigned, time) = match read(&file, &log, &own)? {
-                Some((head, text, time)) => (head, Some(text), time),
-                None => (never_seen(), None, newest),
+            let (latest, last) = match read(&file, &log, &own)? {
+                Some((head, text, line, time)) => {
+                    newest = newest.max(time);
+                    shown.insert(hash.clone(), text);
+                    (head, Some((line, time)))
+                }
+                None => (never_seen(), None),
             };
-            newest = newest.max(time);
-            let one = Known { log: log.clone(), file, latest, cosigned, broken: false };
+            let one = Known { log: log.clone(), file, latest, last, broken: false };
             let earlier = known.insert(hash, one);
             if earlier.is_some_and(|earlier| earlier.log != log) {
                 return Err(MemoryError::Twice(log.name().clone()));
             }
         }
-        Ok(Self { name, key, clock: Clock::not_before(newest), logs: Mutex::new(known) })
+        let (logs, shown) = (Mutex::new(known), RwLock::new(shown));
+        Ok(Self { name, key, clock: Clock::not_before(newest), logs, shown, evidence })
     }
 
     /// The key that checks what this witness signs.
@@ -150,14 +164,29 @@ impl Memory {
     pub fn cosign(&self, request: AddCheckpoint) -> Result<String, NotCosigned> {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
         let origin = request.unverified().unverified_origin();
-        let Some(known) = logs.get_mut(&origin_hash(origin)) else {
+        let hash = origin_hash(origin);
+        let Some(known) = logs.get_mut(&hash) else {
             return Err(NotCosigned::UnknownLog(origin.clone()));
         };
         if known.broken {
             return Err(NotCosigned::Disk("an earlier write failed; it has to be started again".into()));
         }
-        let checkpoint = request.judge(&known.log, &known.latest)?;
-        let cosignature = cosign(&checkpoint, &self.name, &self.key, self.clock.now());
+        let asked = request.unverified().clone();
+        let checkpoint = match request.judge(&known.log, &known.latest) {
+            Err(WitnessRefusal::OtherRoot) => {
+                self.convict(&hash, &known.log, &known.latest, &asked);
+                return Err(WitnessRefusal::OtherRoot.into());
+            }
+            judged => judged?,
+        };
+        let now = self.clock.now();
+        if *checkpoint.head() == known.latest
+            && let Some((line, at)) = &known.last
+            && now.since(*at) < FRESH
+        {
+            return Ok(line.clone());
+        }
+        let cosignature = cosign(&checkpoint, &self.name, &self.key, now);
         // Anybody can add lines to what a log signed, also bad ones in our name: only the log's own and ours are kept.
         let text = checkpoint.signed().only_by(&known.log)?.with_signatures(cosignature.line())?.to_string();
         known.broken = true;
@@ -165,14 +194,38 @@ impl Memory {
         replace(&known.file, text.as_bytes()).map_err(|error| NotCosigned::Disk(error.to_string()))?;
         known.broken = false;
         known.latest = *checkpoint.head();
-        known.cosigned = Some(text);
+        known.last = Some((cosignature.line().to_owned(), now));
+        self.shown.write().unwrap_or_else(PoisonError::into_inner).insert(hash, text);
         Ok(cosignature.line().to_owned())
+    }
+
+    /// Keeps two checkpoints of one size that one key signed. Anybody who has the log's key is convinced by them, so they are not left
+    /// to a line in this witness's own log.
+    fn convict(&self, hash: &str, log: &VerifierKey, latest: &TreeHead, other: &SignedCheckpoint) {
+        // It was verified when it was judged.
+        let other = other.only_by(log).and_then(|other| other.verify(log.name(), log.key()));
+        let Ok(other) = other else { return };
+        let name = format!("{hash}-{}-{}", latest.size, hex::encode(&other.head().root.as_bytes()[..8]));
+        let keep = || -> Result<(), HomeError> {
+            private_directory(&self.evidence)?;
+            let kept = fs::read_dir(&self.evidence).map_or(MAX_EVIDENCE, Iterator::count);
+            let file = self.evidence.join(&name);
+            if file.exists() || kept >= MAX_EVIDENCE {
+                return Ok(());
+            }
+            if let Some(cosigned) = self.latest(hash) {
+                replace(&self.evidence.join(format!("{name}.cosigned")), cosigned.as_bytes())?;
+            }
+            replace(&file, other.signed().to_string().as_bytes())
+        };
+        if let Err(error) = keep() {
+            tracing::error!(log = %log.name(), %error, "the proof of two histories cannot be kept");
+        }
     }
 
     /// The last checkpoint that was cosigned of the log whose origin has this SHA-256, in lowercase hex.
     pub(super) fn latest(&self, hash: &str) -> Option<String> {
-        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.get(hash)?.cosigned.clone()
+        self.shown.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
     }
 }
 
@@ -185,7 +238,7 @@ fn read(
     file: &Path,
     log: &VerifierKey,
     own: &CosignerKey,
-) -> Result<Option<(TreeHead, String, Timestamp)>, MemoryError> {
+) -> Result<Option<(TreeHead, String, String, Timestamp)>, MemoryError> {
     let failed = |error| MemoryError::Read { path: file.into(), error };
     let length = match fs::metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -200,5 +253,6 @@ fn read(
     let signed = SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify(log.name(), log.key()));
     let checkpoint = signed.map_err(|error| damaged(error.to_string()))?;
     let cosignature = own.find(&checkpoint).map_err(|error: NoteError| damaged(error.to_string()))?;
-    Ok(Some((*checkpoint.head(), checkpoint.signed().to_string(), cosignature.time())))
+    let (line, time) = (cosignature.line().to_owned(), cosignature.time());
+    Ok(Some((*checkpoint.head(), checkpoint.signed().to_string(), line, time)))
 }

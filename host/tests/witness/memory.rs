@@ -8,7 +8,7 @@ use strongroom::witness::{Memory, MemoryError, NotCosigned};
 use strongroom_job::SecretKey;
 use strongroom_job::checkpoint::SignedCheckpoint;
 use strongroom_job::note::VerifierKey;
-use strongroom_job::witness::AddCheckpoint;
+use strongroom_job::witness::{AddCheckpoint, WitnessRefusal};
 use zeroize::Zeroizing;
 
 use crate::support::{Witness, log_key, log_verifier, origin, request, tell};
@@ -160,16 +160,60 @@ fn lines_that_a_stranger_adds_are_not_kept() {
     let memory = open(dir.path()).unwrap();
     memory.cosign(request(&log, 0)).unwrap();
     let path = dir.path().join(file());
-    // What anybody can read, with a bad line in the witness's name.
+    // What anybody can ask, with a bad line in the witness's name.
     let good = std::fs::read_to_string(&path).unwrap();
     let (rest, signature) = good.trim_end().rsplit_once(' ').unwrap();
+    let (_, ours) = rest.rsplit_once('\n').unwrap();
     let digit = if &signature[40..41] == "A" { "B" } else { "A" };
-    let bad = format!("{rest} {}{digit}{}\n", &signature[..40], &signature[41..]);
-    let replayed = AddCheckpoint::parse(format!("old 3\n\n{bad}").as_bytes()).unwrap();
-    memory.cosign(replayed).unwrap();
+    let bad = format!("{ours} {}{digit}{}\n", &signature[..40], &signature[41..]);
+    tell(&log, "a", 5);
+    let asked = format!("{}{bad}", request(&log, 3));
+    memory.cosign(AddCheckpoint::parse(asked.as_bytes()).unwrap()).unwrap();
     drop(memory);
     let kept = std::fs::read_to_string(&path).unwrap();
     assert!(!kept.contains(&bad), "{kept}");
     assert_eq!(kept.lines().count(), good.lines().count(), "{kept}");
-    open(dir.path()).unwrap().cosign(request(&log, 3)).unwrap();
+    open(dir.path()).unwrap().cosign(request(&log, 5)).unwrap();
+}
+
+// Red without the look at `FRESH`: whoever reads the last checkpoint could have it written again and again.
+#[test]
+fn the_same_question_at_once_is_answered_and_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("a");
+    tell(&log, "a", 3);
+    let memory = open(dir.path()).unwrap();
+    let line = memory.cosign(request(&log, 0)).unwrap();
+    let path = dir.path().join(file());
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(memory.cosign(request(&log, 3)).unwrap(), line);
+    assert!(!path.exists());
+    tell(&log, "a", 4);
+    assert_ne!(memory.cosign(request(&log, 3)).unwrap(), line);
+    assert!(path.exists());
+}
+
+// Red without `Memory::convict`.
+#[test]
+fn both_checkpoints_of_one_size_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, other) = (dir.path().join("a"), dir.path().join("b"));
+    tell(&log, "a", 9);
+    tell(&other, "b", 9);
+    let memory = open(dir.path()).unwrap();
+    memory.cosign(request(&log, 0)).unwrap();
+    for _ in 0..2 {
+        let refused = memory.cosign(request(&other, 9));
+        assert!(matches!(refused, Err(NotCosigned::Refused(WitnessRefusal::OtherRoot))), "{refused:?}");
+    }
+    let files = std::fs::read_dir(dir.path().join("evidence")).unwrap().map(|file| file.unwrap().path());
+    let signed = files.map(|file| SignedCheckpoint::parse(&std::fs::read(file).unwrap()).unwrap());
+    let heads: Vec<_> =
+        signed.map(|signed| *signed.verify(&origin(), &log_key().public()).unwrap().head()).collect();
+    assert_eq!(heads.len(), 2);
+    assert!(heads[0].size == heads[1].size && heads[0].root != heads[1].root, "{heads:?}");
+    // What anybody could ask for proves nothing, and is not kept.
+    tell(&other, "b", 12);
+    assert!(memory.cosign(request(&other, 9)).is_err());
+    assert_eq!(std::fs::read_dir(dir.path().join("evidence")).unwrap().count(), 2);
 }

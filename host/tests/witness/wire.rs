@@ -46,6 +46,9 @@ fn every_answer_has_its_status() {
     let other = dir.path().join("other");
     tell(&other, "b", 20);
     assert_eq!(witness.add(&request(&other, 9)).status, 422);
+    let same = dir.path().join("same");
+    tell(&same, "b", 9);
+    assert_eq!(witness.add(&request(&same, 9)).status, 422);
     // Not the log's.
     let good = request(&log, 9).to_string();
     let (text, signature) = good.rsplit_once(' ').unwrap();
@@ -83,7 +86,9 @@ fn every_answer_has_its_status() {
     // None of that changed what it knows.
     assert_eq!(witness.add(&request(&log, 9)).status, 200);
     let said = witness.0.stop();
-    assert!(said.contains("ALARM") && said.contains("two histories"), "{said}");
+    // The one that convicts, and none of what anybody could ask.
+    let alarms: Vec<_> = said.lines().filter(|line| line.contains("ALARM")).collect();
+    assert!(matches!(alarms[..], [alarm] if alarm.contains("two checkpoints of one size")), "{said}");
 }
 
 #[test]
