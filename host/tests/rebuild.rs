@@ -27,6 +27,7 @@ use strongroom::home::Home;
 use strongroom::host::StartError;
 use strongroom::mend::mend;
 use strongroom_job::{Event, JobState, QueueMode, StateFault};
+use strongroom_sdk::{Batch, BatchJob};
 
 /// Bit flips in a short and in a long run.
 const FLIPS: (u64, u64) = (6, 100);
@@ -208,6 +209,28 @@ async fn a_job_whose_evidence_is_gone_is_not_run_again() {
     let started =
         records_of(dir.path()).iter().filter(|record| matches!(record.event, Event::Started { .. })).count();
     assert_eq!(started, 1);
+}
+
+// Red without `has_envelope_of`: the envelope stands in a segment of its own for each of its jobs.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envelope_longer_than_a_segment_is_kept_once() {
+    let live = common::live::Live::new().await;
+    let client = live.client().await;
+    let module = common::live::push_wat(&client, &common::live::says("much", 0)).await;
+    let long = "x".repeat(50 << 10);
+    let jobs = (0..65).map(|number| BatchJob::new().args([number.to_string(), long.clone()]));
+    let signed = client.sign_batch(&Batch::new(strongroom_sdk::Job::new(module)).jobs(jobs)).await.unwrap();
+    let accepted = client.submit_signed(&signed).await.unwrap();
+    // With its receipt, so what it refers to is written.
+    client.wait(accepted.last().unwrap().job).await.unwrap();
+    client.close().await;
+    let dir = live.stop().await;
+    let files =
+        fs::read_dir(dir.path().join("evidence")).unwrap().map(|file| file.unwrap().metadata().unwrap());
+    let lengths: Vec<u64> = files.map(|file| file.len()).collect();
+    let longest = *lengths.iter().max().unwrap();
+    assert!(longest > 4 << 20, "as long as a segment: {lengths:?}");
+    assert!(lengths.iter().sum::<u64>() < 2 * longest, "{lengths:?}");
 }
 
 /// What `Seen` says of a host that works.

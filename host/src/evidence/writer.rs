@@ -127,7 +127,7 @@ impl Evidence {
         for leaf in leaves {
             let record = Record::from_leaf(leaf.as_ref());
             let record = record.map_err(|error| EvidenceError::Record { index: next, error })?;
-            if self.segment.length >= SEGMENT_BYTES {
+            if self.segment.length >= SEGMENT_BYTES && !self.has_envelope_of(&record.event) {
                 self.rotate(next).map_err(|error| self.failed(error))?;
             }
             let run = self.run.take();
@@ -170,6 +170,17 @@ impl Evidence {
 
     fn failed(&self, error: io::Error) -> EvidenceError {
         EvidenceError::Io { path: self.dir.clone(), error }
+    }
+
+    /// Whether the record is of an envelope that stands in the segment: an envelope as long as a segment would otherwise end the one
+    /// that it was just written to, at each of its jobs.
+    fn has_envelope_of(&self, event: &Event) -> bool {
+        match event {
+            Event::Admitted { envelope, .. } | Event::Merged { envelope, .. } => {
+                self.segment.held.contains(&(Kind::Envelope, Key::from(envelope)))
+            }
+            _ => false,
+        }
     }
 
     fn envelope(&mut self, digest: &Digest, state: &Store) -> Result<(), EvidenceError> {
