@@ -54,14 +54,16 @@ fn a_daemon_takes_jobs_from_a_second_terminal() {
 fn volumes_are_what_a_daemon_names_and_no_more() {
     let place = Place::new();
     let wordcount = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/prebuilt/wordcount.wasm");
-    std::fs::create_dir(place.path().join("docs")).unwrap();
+    for volume in ["docs", "other"] {
+        std::fs::create_dir(place.path().join(volume)).unwrap();
+    }
     place.file("docs/a.txt", "one two\nthree\n");
     let key = place.run(&["init", "--json"]).json()["client_key"].as_str().unwrap().to_owned();
     let config = format!(
         "log_origin = \"example.com/log\"\n[volumes.docs]\npath = {:?}\n[volumes.other]\npath = {:?}\n\
          [[principals]]\nname = \"alice\"\nkey = \"{key}\"\nvolumes = {{ docs = \"read\" }}\n",
         place.path().join("docs"),
-        place.path(),
+        place.path().join("other"),
     );
     std::fs::write(place.data().join("strongroom.toml"), config).unwrap();
     let _serving = place.serve();
