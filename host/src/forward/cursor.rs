@@ -6,19 +6,16 @@
 //! *Owns:* `forward/NAME.cursor`. *Crash:* the old file or the new one; records between the two are sent again.
 //! *Spec:* `docs/formats/forwarding.md`.
 
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use strongroom_job::Name;
 use strongroom_job::merkle::{HASH_BYTES, Hash, TreeHead, TreeSize};
 
-use super::{DIRECTORY, Trouble};
+use super::{Trouble, kept};
 use crate::audit::read::LogReader;
 use crate::home::place;
 
 const FIRST_LINE: &str = "strongroom cursor v1";
-/// Longest such file, bytes.
-const MAX_BYTES: u64 = 4096;
 
 /// A place in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +30,7 @@ pub(super) struct Cursor {
 
 impl Cursor {
     pub(super) fn path(home: &Path, name: &Name) -> PathBuf {
-        home.join(DIRECTORY).join(format!("{name}.cursor"))
+        kept::path(home, name, "cursor")
     }
 
     /// Before `next`, in the log as it is now.
@@ -43,14 +40,7 @@ impl Cursor {
 
     /// The cursor at `path`; none when there is no such file.
     pub(super) fn load(path: &Path) -> Result<Option<Self>, Trouble> {
-        let mut text = String::new();
-        match std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                return Err(Trouble::Later(format!("{}: {error}", path.display())));
-            }
-            _ => {}
-        }
+        let Some(text) = kept::read(path)? else { return Ok(None) };
         match Self::parse(&text) {
             Some(cursor) => Ok(Some(cursor)),
             None => Err(Trouble::Stuck(format!(

@@ -6,18 +6,15 @@
 //! *Owns:* `forward/NAME.gaps`. *Bound:* sums, not a list. *Crash:* the batch is sent again, and what is rejected of it then counts
 //! twice. *Spec:* `docs/formats/forwarding.md`.
 
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use strongroom_job::Name;
 
-use super::{DIRECTORY, Trouble};
+use super::{Trouble, kept};
 use crate::home::place;
 
 const FIRST_LINE: &str = "strongroom gaps v1";
-/// Longest such file, bytes.
-const MAX_BYTES: u64 = 4096;
 
 /// Records that a destination may lack for good.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,19 +33,12 @@ pub struct Rejected {
 
 impl Rejected {
     pub(super) fn path(home: &Path, name: &Name) -> PathBuf {
-        home.join(DIRECTORY).join(format!("{name}.gaps"))
+        kept::path(home, name, "gaps")
     }
 
     /// What was kept at `path`; none when nothing was ever rejected.
     pub(super) fn load(path: &Path) -> Result<Option<Self>, Trouble> {
-        let mut text = String::new();
-        match std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                return Err(Trouble::Later(format!("{}: {error}", path.display())));
-            }
-            _ => {}
-        }
+        let Some(text) = kept::read(path)? else { return Ok(None) };
         match Self::parse(&text) {
             Some(found) => Ok(Some(found)),
             None => Err(Trouble::Stuck(format!(

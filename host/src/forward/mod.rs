@@ -3,7 +3,8 @@
 //! A forwarder is a reader of the published log, as anybody could be. `course` has the one loop of each destination: read up
 //! to the checkpoint (`entry`), hand a batch to its sink, keep the place (`cursor`). Sinks: `stream` (syslog over TCP and, by `tls`, TLS),
 //! `datagram` (syslog over UDP and Unix sockets), `file` (JSON lines, rotated), `otlp` (HTTP, through `wire`). `syslog` and `json` make what is sent;
-//! both are pure. `status` tells how far each destination is, what is wrong with it (`problem`) and what it refused (`gaps`).
+//! both are pure. `status` tells how far each destination is, what is wrong with it (`problem`) and what it refused (`gaps`); `kept` reads
+//! their small files.
 //!
 //! *Owns:* a thread for each destination, `forward` in the data directory.
 //! *Never:* keeps a job, a submit or a publication waiting: nobody waits for a forwarder. Leaves a record out: what cannot be sent
@@ -17,6 +18,7 @@ mod entry;
 mod file;
 mod gaps;
 mod json;
+mod kept;
 mod otlp;
 mod problem;
 mod status;

@@ -3,20 +3,19 @@
 //! *Owns:* `forward/NAME.problem`. It is there from the moment at which a destination needs somebody to the next start.
 //! *Never:* decides anything: the next start tries again. *Spec:* `docs/formats/forwarding.md`.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use strongroom_job::Name;
 
-use super::DIRECTORY;
+use super::kept;
 use crate::home::place;
 
-/// Longest such file, bytes, and longest text in characters, each of which has at most four bytes.
-const MAX_BYTES: u64 = 4096;
+/// Longest text, in characters: each has at most four bytes, and all fit into [`kept::MAX_BYTES`].
 const MAX_CHARS: usize = 1000;
 
 fn path(home: &Path, name: &Name) -> PathBuf {
-    home.join(DIRECTORY).join(format!("{name}.problem"))
+    kept::path(home, name, "problem")
 }
 
 /// Keeps `problem`. The host's own log has it whatever becomes of this.
@@ -39,11 +38,8 @@ pub(super) fn clear(home: &Path, name: &Name) {
 
 /// What was kept; none when the destination goes on, or was never begun.
 pub(super) fn load(home: &Path, name: &Name) -> Option<String> {
-    let path = path(home, name);
-    let mut text = String::new();
-    match std::fs::File::open(&path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text)) {
-        Ok(_) => Some(text.trim_end().to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => Some(format!("{}: {error}", path.display())),
+    match kept::read(&path(home, name)) {
+        Ok(text) => text.map(|text| text.trim_end().to_owned()),
+        Err(trouble) => Some(trouble.to_string()),
     }
 }
