@@ -10,8 +10,8 @@ use strongroom_job::cosignature::CosignerKey;
 use strongroom_job::note::{KeyName, VerifierKey};
 use strongroom_sdk::Identity;
 
-use crate::home::place::{directory, link_new, sole_use, write_new};
-use crate::witness::Witness;
+use crate::home::place::{directory, link_new, private_directory, sole_use, write_new};
+use crate::witness::{MEMORY, Witness};
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
@@ -127,11 +127,27 @@ fn keys_of(named: &str, logs: &mut Vec<VerifierKey>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether the memory of the witness whose key is in `dir` is there. Without it, it would cosign any second history.
+fn is_remembered(dir: &Path) -> Result<(), Failure> {
+    let memory = dir.join(MEMORY);
+    if memory.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::fault(format_args!(
+        "{}: gone, and with it what this witness cosigned. Restore its newest state; or move witness.key and witness.pub away, and it begins          as another witness",
+        memory.display()
+    )))
+}
+
 /// The witness's name and key, made at the first start. Each file appears whole; a crash between the two leaves a key that gets its
 /// name at the next start.
 fn own_key(dir: &Path, wanted: Option<&KeyName>) -> Result<(KeyName, SecretKey), Failure> {
     let (file, public) = (dir.join("witness.key"), dir.join("witness.pub"));
-    if !file.exists() {
+    if file.exists() {
+        is_remembered(dir)?;
+    } else {
+        // Before the key: where that is and this is not, it was lost.
+        private_directory(&dir.join(MEMORY))?;
         let fresh = tempfile::tempdir_in(dir).map_err(|error| Failure::fault(format_args!("{error}")))?;
         let fresh = fresh.path().join("key");
         Identity::generate()?.save(&fresh)?;

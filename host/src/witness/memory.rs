@@ -1,6 +1,7 @@
 //! What a witness remembers: of each log, the last checkpoint that it cosigned.
 //!
-//! *Owns:* the files below `DIR/logs` and `DIR/evidence`, the witness's key, and the order of things: judge, write, sync, answer, one request at a time.
+//! *Owns:* the files below `DIR/logs` and `DIR/evidence`, the witness's key, and the order of things: judge, write, sync, answer, one
+//! request at a time.
 //! *Crash:* a file is the old one or the new one, whole. If it is the new one and nobody was told, the log asks again, is told the size
 //! (409), and gets the same head cosigned. After a failed write it is not known which one a power cut would leave, so nothing
 //! more is cosigned of that log until the file is read again, at the next start.
@@ -25,12 +26,10 @@ use crate::clock::Clock;
 use crate::home::HomeError;
 use crate::home::place::{private_directory, replace};
 
-use super::MAX_LOGS;
+use super::{MAX_LOGS, MEMORY};
 
 /// The same question so soon again gets the same answer, and nothing is written: anybody can read the last checkpoint and ask with it.
 const FRESH: Duration = Duration::from_secs(60);
-/// Files of evidence, two for each proof that a log has two histories. Whoever signs that many is not believed less for one more.
-const MAX_EVIDENCE: usize = 200;
 
 /// The memory, and the key that speaks for it.
 #[derive(Debug)]
@@ -125,7 +124,7 @@ impl Memory {
         if logs.len() > MAX_LOGS {
             return Err(MemoryError::TooMany(logs.len()));
         }
-        let (dir, evidence) = (dir.join("logs"), dir.join("evidence"));
+        let (dir, evidence) = (dir.join(MEMORY), dir.join("evidence"));
         private_directory(&dir)?;
         let own = CosignerKey::new(name.clone(), key.public());
         let (mut known, mut shown) = (BTreeMap::new(), BTreeMap::new());
@@ -174,7 +173,7 @@ impl Memory {
         let asked = request.unverified().clone();
         let checkpoint = match request.judge(&known.log, &known.latest) {
             Err(WitnessRefusal::OtherRoot) => {
-                self.convict(&hash, &known.log, &known.latest, &asked);
+                self.convict(&hash, &known.log, &asked);
                 return Err(WitnessRefusal::OtherRoot.into());
             }
             judged => judged?,
@@ -199,22 +198,21 @@ impl Memory {
         Ok(cosignature.line().to_owned())
     }
 
-    /// Keeps two checkpoints of one size that one key signed. Anybody who has the log's key is convinced by them, so they are not left
-    /// to a line in this witness's own log.
-    fn convict(&self, hash: &str, log: &VerifierKey, latest: &TreeHead, other: &SignedCheckpoint) {
+    /// Keeps two checkpoints of one size that one key signed, the first two of a log. Anybody who has the log's key is convinced by
+    /// them, so they are not left to a line in this witness's own log.
+    fn convict(&self, hash: &str, log: &VerifierKey, other: &SignedCheckpoint) {
         // It was verified when it was judged.
         let other = other.only_by(log).and_then(|other| other.verify(log.name(), log.key()));
         let Ok(other) = other else { return };
-        let name = format!("{hash}-{}-{}", latest.size, hex::encode(&other.head().root.as_bytes()[..8]));
         let keep = || -> Result<(), HomeError> {
             private_directory(&self.evidence)?;
-            let kept = fs::read_dir(&self.evidence).map_or(MAX_EVIDENCE, Iterator::count);
-            let file = self.evidence.join(&name);
-            if file.exists() || kept >= MAX_EVIDENCE {
+            let file = self.evidence.join(hash);
+            if file.exists() {
                 return Ok(());
             }
+            // The other one last: where it is, both are.
             if let Some(cosigned) = self.latest(hash) {
-                replace(&self.evidence.join(format!("{name}.cosigned")), cosigned.as_bytes())?;
+                replace(&self.evidence.join(format!("{hash}.cosigned")), cosigned.as_bytes())?;
             }
             replace(&file, other.signed().to_string().as_bytes())
         };

@@ -6,7 +6,7 @@
 //! POST /add-checkpoint ──► AddCheckpoint::judge ──► cosign ──► logs/<SHA-256 of the origin>, synced ──► the cosignature line
 //! ```
 //!
-//! *Owns:* `DIR/logs`. *Never:* answers before what it answers is durable; believes a request about what was cosigned before.
+//! *Owns:* `DIR/logs`, `DIR/evidence`. *Never:* answers before what it answers is durable; believes a request about what was cosigned before.
 //! *Cannot see:* that its own directory was set back to an older copy. It then cosigns a second history from there on, so a
 //! witness's disk is not to be restored from a backup.
 //! *Spec:* C2SP tlog-witness; `docs/formats/cosignature.md`.
@@ -27,6 +27,8 @@ use crate::http::Listening;
 
 pub use memory::{Memory, MemoryError, NotCosigned};
 
+/// The directory of what it cosigned, in its own.
+pub(crate) const MEMORY: &str = "logs";
 /// The most logs of one witness.
 pub const MAX_LOGS: usize = 10_000;
 

@@ -91,6 +91,21 @@ fn every_answer_has_its_status() {
     assert!(matches!(alarms[..], [alarm] if alarm.contains("two checkpoints of one size")), "{said}");
 }
 
+// Red without `is_remembered`.
+#[test]
+fn a_witness_that_lost_its_memory_does_not_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, log) = (dir.path().join("w"), log_verifier().to_string());
+    Witness::start(&home, &log).0.stop();
+    std::fs::rename(home.join("logs"), dir.path().join("logs")).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.args(["witness", "--dir", home.to_str().unwrap(), "--listen", "127.0.0.1:0", "--log", &log]);
+    let said = crate::cli_support::start(&mut command).finish().exits(125);
+    assert!(said.stderr.contains("what this witness cosigned"), "{said:?}");
+    std::fs::rename(dir.path().join("logs"), home.join("logs")).unwrap();
+    Witness::start(&home, &log).0.stop();
+}
+
 #[test]
 fn requests_are_bounded_before_they_are_read() {
     let dir = tempfile::tempdir().unwrap();
