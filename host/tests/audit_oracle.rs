@@ -6,6 +6,10 @@
 #![allow(clippy::disallowed_methods, reason = "a variable says whether the package must be there")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "common/trees.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod trees;
+
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
@@ -216,19 +220,6 @@ fn altered_logs_fail_the_independent_check_too() {
     assert!(passes(dir.path()));
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_python_package_passes_the_good_log_and_refuses_each_altered_one() {
     let there = Command::new("python3").args(["-c", "import aics_tlog"]).output();
@@ -238,7 +229,7 @@ fn a_python_package_passes_the_good_log_and_refuses_each_altered_one() {
         return;
     }
     let (dir, logs) = (log(), tempfile::tempdir().unwrap());
-    let keep = |name: &str| copy(dir.path(), &logs.path().join(name.replace('/', "-")));
+    let keep = |name: &str| trees::copy(dir.path(), &logs.path().join(name.replace('/', "-")));
     let mut altered = 0;
     keep("good");
     each_alteration(dir.path(), |what| {

@@ -3,7 +3,6 @@
 
 mod cli_support;
 #[path = "common/trees.rs"]
-#[allow(unreachable_pub, reason = "a module of several test crates")]
 mod trees;
 
 use std::fs;

@@ -3,12 +3,13 @@
 use serde_json::Value;
 use strongroom::forward::{Rejected, statuses};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::server::TlsStream;
 
 use crate::common::patience::bounded;
 use crate::support::{Got, host, log, to, work};
-use crate::tls::{Pki, acceptor};
+use crate::tls::{Pki, server};
 
 /// Reads one request and gives its head and its body.
 async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u8>)> {
@@ -179,21 +180,18 @@ async fn a_collector_that_takes_only_short_requests_gets_everything() {
 async fn over_https_only_the_collector_that_is_meant_gets_everything() {
     bounded(Box::pin(async {
         let (pki, other) = (Pki::new("localhost"), Pki::new("localhost"));
-        let acceptor = acceptor(&pki);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let got = Got::default();
         let all = got.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-                let Some((_, body)) = request(&mut stream).await else { continue };
+        let each = move |mut stream: TlsStream<TcpStream>| {
+            let all = all.clone();
+            async move {
+                let Some((_, body)) = request(&mut stream).await else { return };
                 all.push(body);
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
                 let _ = stream.shutdown().await;
             }
-        });
+        };
+        let (port, task) = server(&pki, each).await;
         for forward in [
             other.trusted_by(to(&format!("otlp+https://localhost:{port}"))),
             pki.trusted_by(to(&format!("otlp+https://127.0.0.1:{port}"))),

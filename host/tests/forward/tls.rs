@@ -9,9 +9,10 @@ use strongroom::config::{Config, Forward};
 use strongroom::home::Home;
 use strongroom::host::{Host, StartError};
 use strongroom_runtime::TlsRoots;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::common::live::compiler;
 use crate::common::patience::bounded;
@@ -47,8 +48,7 @@ impl Pki {
     }
 }
 
-/// The server that `pki` is of.
-pub(crate) fn acceptor(pki: &Pki) -> TlsAcceptor {
+fn acceptor(pki: &Pki) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::try_from(pki.key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(provider)
@@ -60,20 +60,36 @@ pub(crate) fn acceptor(pki: &Pki) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn receiver(pki: &Pki) -> (u16, Got, JoinHandle<()>) {
+/// The server that `pki` is of, on a port of its own: `each` has every connection, one after the other, that is trusted.
+pub(crate) async fn server<F>(
+    pki: &Pki,
+    each: impl Fn(TlsStream<TcpStream>) -> F + Send + 'static,
+) -> (u16, JoinHandle<()>)
+where
+    F: Future<Output = ()> + Send,
+{
     let acceptor = acceptor(pki);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let got = Got::default();
-    let all = got.clone();
     let task = tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            if let Ok(mut stream) = acceptor.accept(stream).await {
-                let _ = frames(&mut stream, &all, usize::MAX).await;
+            if let Ok(stream) = acceptor.accept(stream).await {
+                each(stream).await;
             }
         }
     });
+    (port, task)
+}
+
+async fn receiver(pki: &Pki) -> (u16, Got, JoinHandle<()>) {
+    let got = Got::default();
+    let all = got.clone();
+    let each = move |mut stream| {
+        let all = all.clone();
+        async move { drop(frames(&mut stream, &all, usize::MAX).await) }
+    };
+    let (port, task) = server(pki, each).await;
     (port, got, task)
 }
 
