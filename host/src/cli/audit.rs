@@ -349,6 +349,20 @@ fn words(entry: &Entry) -> String {
                 time(*last)
             )
         }
+        Event::ClockStepped { from, to, steps } => {
+            let more = if *steps > 1 { format!(", in {steps} steps") } else { String::new() };
+            format!("clock stepped: from {} to {}{more}", time(*from), time(*to))
+        }
+        Event::ConfigurationChanged { configuration, principals, policy } => {
+            let parts = [("configuration", configuration), ("principals", principals), ("policy", policy)];
+            let changed = parts.iter().filter(|(_, change)| change.is_one());
+            let told: Vec<_> = changed.map(|(name, change)| format!("{name} {}", change.new)).collect();
+            format!("configuration changed: {}", told.join(", "))
+        }
+        Event::Checked { records, files, problems, first, .. } => {
+            let first = if first.is_empty() { String::new() } else { format!(", such as {first}") };
+            format!("checked: {records} records, {files} files, {problems} problems{first}")
+        }
         Event::Finished { job, outcome, denied, artifacts, dead, .. } => {
             let dead = dead.map_or_else(String::new, |why| format!("; dead: {why}"));
             let denied: String = denied.iter().map(|denial| format!("; {denial}")).collect();

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use strongroom_job::Digest;
 
 use super::Common;
 use super::console::Console;
 use super::directory::trusts;
 use super::exit::{Exit, Failure};
-use crate::config::{Config, ConfigError, Setting};
+use crate::config::{Config, ConfigError, Governs, Setting};
 use crate::home::Home;
 
 /// What to do with a configuration.
@@ -19,6 +20,8 @@ pub(super) enum ConfigCommand {
     Check(FileArgs),
     /// Show every value in force, and whether a line of the file or a default set it
     Show(FileArgs),
+    /// Print the digests of what governs a host, as the log records them when they change
+    Digest(FileArgs),
 }
 
 #[derive(Args, Debug)]
@@ -33,6 +36,14 @@ struct Good<'a> {
     file: &'a Path,
     principals: usize,
     volumes: usize,
+}
+
+#[derive(Serialize)]
+struct Digests<'a> {
+    file: &'a Path,
+    configuration: Digest,
+    principals: Digest,
+    policy: Digest,
 }
 
 #[derive(Serialize)]
@@ -51,7 +62,9 @@ struct One {
 }
 
 pub(super) fn config(common: &Common, command: &ConfigCommand, console: &Console) -> Result<Exit, Failure> {
-    let (ConfigCommand::Check(FileArgs { file }) | ConfigCommand::Show(FileArgs { file })) = command;
+    let (ConfigCommand::Check(FileArgs { file })
+    | ConfigCommand::Show(FileArgs { file })
+    | ConfigCommand::Digest(FileArgs { file })) = command;
     let file = match file {
         Some(file) => file.clone(),
         None => Home::open(&common.directory()?)?.config(),
@@ -68,6 +81,7 @@ pub(super) fn config(common: &Common, command: &ConfigCommand, console: &Console
             trusts(&file, &config)?;
             check(&file, &config, console)?;
         }
+        ConfigCommand::Digest(_) => digest(&file, Config::parse(&text).map_err(wrong)?.governs, console)?,
         ConfigCommand::Show(_) => show(&file, Config::settings(&text).map_err(wrong)?, console)?,
     }
     Ok(Exit::Status(0))
@@ -87,6 +101,16 @@ fn check(file: &Path, config: &Config, console: &Console) -> Result<(), Failure>
     console.print(format_args!(
         "{}: a host starts with it ({principals} principals, {volumes} volumes)",
         file.display()
+    ))
+}
+
+fn digest(file: &Path, governs: Governs, console: &Console) -> Result<(), Failure> {
+    let Governs { configuration, principals, policy } = governs;
+    if console.json() {
+        return console.document(&Digests { file, configuration, principals, policy });
+    }
+    console.print(format_args!(
+        "configuration {configuration}\nprincipals    {principals}\npolicy        {policy}"
     ))
 }
 

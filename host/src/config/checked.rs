@@ -13,9 +13,10 @@ use super::forward;
 use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
 use super::roots;
+use super::settings;
 use super::sharing;
 use super::witnesses;
-use super::{Bounds, Config, Principal, Retention, Volume};
+use super::{Bounds, Config, Governs, Principal, Retention, Volume};
 
 /// Longest name of an audit log, in bytes.
 const MAX_ORIGIN_BYTES: usize = 200;
@@ -38,7 +39,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let tenants = sharing::tenants(&mut top, &principals)?;
     let forwards = forward::check(&mut top)?;
     top.finish()?;
-    Ok(Config {
+    let mut config = Config {
         listen,
         log_origin,
         principals,
@@ -55,7 +56,10 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         http_roots,
         forwards,
         digest: Digest::of(text),
-    })
+        governs: Governs::of(&[]),
+    };
+    config.governs = Governs::of(&settings::of(text, &config)?);
+    Ok(config)
 }
 
 fn http_roots(top: &mut Section<'_>) -> Result<TlsRoots, Fault> {

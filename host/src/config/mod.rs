@@ -13,6 +13,7 @@ mod apart;
 mod checked;
 mod example;
 mod forward;
+mod governs;
 mod knobs;
 mod raw;
 mod roots;
@@ -33,6 +34,7 @@ use strongroom_runtime::TlsRoots;
 pub use crate::http::{ParsePrefixError, Prefix};
 pub use apart::OverlapError;
 pub use forward::{Begin, FileRules, Forward, ForwardTo, MAX_FORWARDS, ParseDestinationError, Server};
+pub use governs::Governs;
 pub use knobs::{KNOBS, Knob, RULES};
 pub use raw::Fault;
 pub use rules::{QueueRules, Rate, TenantRules};
@@ -76,6 +78,8 @@ pub struct Config {
     pub forwards: Vec<Forward>,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
+    /// Digests of the values in force, which the audit log records when they change.
+    pub governs: Governs,
 }
 
 /// The holder of a key that the host knows.

@@ -61,7 +61,10 @@ fn severity(event: &Event) -> Severity {
         Event::HostStarted { .. }
         | Event::HostStopped {}
         | Event::QueueSet { .. }
+        | Event::ConfigurationChanged { .. }
         | Event::CancelRequested { .. } => Severity::Notice,
+        Event::ClockStepped { .. } => Severity::Warning,
+        Event::Checked { problems: 1.., .. } => Severity::Error,
         // Somebody should look at the disk, and at what the last moments before it were.
         Event::StateRebuilt { .. } => Severity::Error,
         _ => Severity::Info,

@@ -4,6 +4,7 @@
 //! *Crash:* a start after a crash is an ordinary start: jobs that were running are handed to `lifecycle` as `Recover`
 //! before the first connection is taken.
 
+mod hands;
 mod keeper;
 mod receipts;
 mod service;
@@ -18,13 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use strongroom_job::note::{KeyName, VerifierKey};
-use strongroom_job::{Event, PublicKey};
+use strongroom_job::{Change, Event, PublicKey};
 use strongroom_runtime::{ByteSize, Engine, EngineConfig, EngineError};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
-use crate::clock::Clock;
+use crate::clock::{Clock, Hands, Steps};
 use crate::compile::{Cache, Compiler, Loader};
 use crate::config::{Config, OverlapError};
 use crate::cosigning::Cosigning;
@@ -39,7 +40,7 @@ use crate::log_server;
 use crate::mend::{self, MendError};
 use crate::publisher::{JoinError, Publisher};
 use crate::store::{
-    ActiveJobs, Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition,
+    ActiveJobs, Closing, CommitError, Effect, Fault, Governed, NoFault, OpenError, ReadError, Store, Transition,
 };
 
 use keeper::Keeper;
@@ -67,6 +68,7 @@ pub struct Host {
     dispatching: JoinHandle<()>,
     serving: JoinHandle<()>,
     keeping: JoinHandle<()>,
+    watching: JoinHandle<()>,
     /// Sent: no new requests.
     drain: oneshot::Sender<()>,
     /// Sent: close what is left.
@@ -181,6 +183,20 @@ impl Host {
         compiler: Compiler,
         fault: Box<dyn Fault>,
     ) -> Result<Self, StartError> {
+        Self::start_at(home, config, compiler, fault, None).await
+    }
+
+    /// [`Host::start_with`] with a clock that is not the system's, for tests.
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub async fn start_at(
+        home: LockedHome,
+        config: Config,
+        compiler: Compiler,
+        fault: Box<dyn Fault>,
+        hands: Option<Arc<dyn Hands>>,
+    ) -> Result<Self, StartError> {
         config.apart_from(home.dir())?;
         let host_key = home.host_key()?;
         let (key, log_public) = (host_key.public(), home.log_key()?.public());
@@ -197,7 +213,8 @@ impl Host {
         let (mut opened, log) = mend::open(&home, &config, &name)?;
         let evidence = Evidence::open(&home.evidence(), log.size().get())?;
         let log_server = serve_log(&home, &verifier, &config).await?;
-        let clock = Arc::new(Clock::not_before(opened.latest()));
+        let clock = Arc::new(Clock::with_hands(opened.latest(), hands));
+        let steps = Steps::since(opened.latest(), clock.reading());
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
         let heard = Arc::clone(&board);
         let listener = Box::new(move |effects| heard.hear(effects));
@@ -217,6 +234,9 @@ impl Host {
             config: config.digest,
         };
         store.commit(Transition::Log(started)).await?;
+        if let Some(changed) = changed(&config, store.governed()?) {
+            store.commit(Transition::Log(changed)).await?;
+        }
         let threads = Threads::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
         let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
@@ -239,6 +259,7 @@ impl Host {
             evidence: Sweeper::new(&home.evidence()),
         };
         let receipts = Receipts::new(host_key.clone(), verifier, home.audit(), publisher.published());
+        let watching = tokio::spawn(hands::watch(Arc::clone(&clock), store.clone(), steps));
         let service =
             HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
         let service = Arc::new(service);
@@ -270,6 +291,7 @@ impl Host {
             dispatching,
             serving,
             keeping,
+            watching,
             drain,
             close,
             home,
@@ -321,6 +343,7 @@ impl Host {
             dispatching,
             serving,
             keeping,
+            watching,
             drain,
             close,
             home,
@@ -349,8 +372,10 @@ impl Host {
             drop(serving.await);
         }
         keeping.abort();
-        // Its handles of the store are gone when it is.
+        watching.abort();
+        // Their handles of the store are gone when they are.
         drop(keeping.await);
+        drop(watching.await);
         if let Err(error) = service.store().commit(Transition::Log(Event::HostStopped {})).await {
             tracing::error!(%error, "the stop cannot be recorded");
         }
@@ -372,6 +397,19 @@ impl Host {
         }
         drop(home);
     }
+}
+
+/// What the log is told of what governs the host, if that is not what it said before.
+fn changed(config: &Config, before: Option<Governed>) -> Option<Event> {
+    let (now, before) = (config.governs, before.map(|before| before.by));
+    if before == Some(now) {
+        return None;
+    }
+    Some(Event::ConfigurationChanged {
+        configuration: Change { old: before.map(|before| before.configuration), new: now.configuration },
+        principals: Change { old: before.map(|before| before.principals), new: now.principals },
+        policy: Change { old: before.map(|before| before.policy), new: now.policy },
+    })
 }
 
 async fn serve_log(

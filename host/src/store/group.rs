@@ -17,6 +17,7 @@ use super::pack;
 use super::read;
 use super::row::{JobRow, Slot};
 use super::rows::{Batch, Rows};
+use super::said;
 use super::spec;
 use super::unique::{Claim, Keys, Merged};
 use super::{CommitError, Committed, Effect, ReadError, Transition};
@@ -152,6 +153,9 @@ impl<'a> Group<'a> {
             Transition::ForgetInputs { inputs } => self.let_inputs_go(&inputs),
             Transition::ForgetMerged { jobs } => self.let_merged_go(&jobs),
             Transition::Log(event) => {
+                if let Some((key, value)) = said::row(&event, self.now) {
+                    self.batch.insert(key, value);
+                }
                 self.log(event);
                 Ok(Committed::Done)
             }

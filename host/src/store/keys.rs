@@ -10,6 +10,10 @@ pub(super) const LOG_SIZE: &[u8] = b"m/log-size";
 pub(super) const LATEST: &[u8] = b"m/latest";
 /// Size and root of the published log, 8 and 32 bytes.
 pub(super) const PUBLISHED: &[u8] = b"m/published";
+/// What governed the host as the log last said, three digests and 8 bytes.
+pub(super) const GOVERNS: &[u8] = b"m/governs";
+/// The time of the latest `checked` record, 8 bytes.
+pub(super) const CHECKED: &[u8] = b"m/checked";
 /// The version of this layout, one byte.
 pub(super) const LAYOUT: &[u8] = b"m/layout";
 

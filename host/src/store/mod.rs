@@ -31,6 +31,7 @@ mod read;
 pub mod rebuild;
 mod row;
 mod rows;
+mod said;
 mod series;
 mod settings;
 mod spec;
@@ -57,6 +58,7 @@ pub use past::PastJob;
 pub use published::PublishedHead;
 pub use read::Cursor;
 pub use row::{JobRow, Slot};
+pub use said::Governed;
 pub use unique::Merged;
 
 use crate::admission::AdmittedJob;

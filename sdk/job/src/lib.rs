@@ -87,7 +87,9 @@ pub use plan::{
     After, MAX_AFTER, MAX_ATTEMPTS, MAX_KEY_BYTES, MAX_MISSED, MAX_PAUSE_MS, MAX_REPEAT_CRON_BYTES,
     MAX_ZONE_BYTES, Missed, On, Plan, Repeat, RetryOn, RetryPolicy, Taken, Unique,
 };
-pub use record::{Event, GrantRecord, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, RecordError, StateFault};
+pub use record::{
+    Change, Event, GrantRecord, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, RecordError, StateFault,
+};
 pub use refusal::{MAX_MESSAGE_BYTES, MAX_MISSING, Refusal, RefusalCode};
 pub use spki::SPKI_BYTES;
 pub use task::{

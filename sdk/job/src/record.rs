@@ -218,6 +218,45 @@ pub enum Event {
         /// The time of the last record that it was made from.
         last: Timestamp,
     },
+    /// The system's clock was set, or stood still with the machine.
+    ClockStepped {
+        /// What it would have shown by the time that has passed.
+        from: Timestamp,
+        /// What it shows.
+        to: Timestamp,
+        /// Steps that this record tells of: more than one when it was set again shortly after, which is told together.
+        steps: u64,
+    },
+    /// What governs the host is not what the log last said it was. Follows `host-started`.
+    ConfigurationChanged {
+        /// Addresses, bounds, witnesses, destinations of the log: all that is in neither of the other two.
+        configuration: Change,
+        /// Who may connect, and what each may ask for.
+        principals: Change,
+        /// What holds for all jobs: queues, tenants, limits, volumes, labels, retention.
+        policy: Change,
+    },
+    /// The running host has looked at its own log and files, and this is what came of it.
+    Checked {
+        /// How long it took, milliseconds.
+        took_ms: u64,
+        /// Records of the log that were verified, from the first one on; 0 when the log does not verify.
+        records: u64,
+        /// Files that the state names and that were read.
+        files: u64,
+        /// Their length, bytes.
+        bytes: u64,
+        /// What is wrong, counted.
+        problems: u64,
+        /// One problem in words; empty and left out when there is none. At most [`MAX_REASON_BYTES`], without control characters.
+        #[serde(
+            default,
+            skip_serializing_if = "String::is_empty",
+            serialize_with = "text::write::<MAX_REASON_BYTES, _>",
+            deserialize_with = "text::read::<'de, MAX_REASON_BYTES, _>"
+        )]
+        first: String,
+    },
     /// The job is over: it is in its one terminal state.
     Finished {
         /// Which job.
@@ -245,6 +284,24 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dead: Option<DeadReason>,
     },
+}
+
+/// What something was, and what it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its digest as the log last said; none when it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Digest>,
+    /// Its digest now.
+    pub new: Digest,
+}
+
+impl Change {
+    /// Whether it is another one now.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        self.old != Some(self.new)
+    }
 }
 
 /// What a host found in place of its state.
@@ -380,6 +437,9 @@ impl Record {
             | Event::ModuleRegistered { .. }
             | Event::QueueSet { .. }
             | Event::Forgotten { .. }
+            | Event::ClockStepped { .. }
+            | Event::ConfigurationChanged { .. }
+            | Event::Checked { .. }
             | Event::StateRebuilt { .. } => None,
         }
     }

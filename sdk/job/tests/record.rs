@@ -20,6 +20,9 @@ fn a_record_is_about_its_job() {
             | Event::ModuleRegistered { .. }
             | Event::QueueSet { .. }
             | Event::Forgotten { .. }
+            | Event::ClockStepped { .. }
+            | Event::ConfigurationChanged { .. }
+            | Event::Checked { .. }
             | Event::StateRebuilt { .. } => None,
             Event::Refused { job, .. } => job.as_ref(),
             Event::Admitted { .. }

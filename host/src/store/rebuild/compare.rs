@@ -14,7 +14,15 @@ use super::super::{Opened, PublishedHead, ReadError, keys, read, settings};
 use super::{History, RebuildError, Rebuilt, Terms, replay};
 
 /// Ranges of rows of jobs that are not over, and of what no job owns: nothing in them is ever forgotten.
-const WHOLE: [&[u8]; 5] = [keys::ACTIVE, keys::SOURCES, keys::FOLLOWERS, keys::COMPUTED, keys::QUEUE_MODES];
+const WHOLE: [&[u8]; 7] = [
+    keys::ACTIVE,
+    keys::SOURCES,
+    keys::FOLLOWERS,
+    keys::COMPUTED,
+    keys::QUEUE_MODES,
+    keys::GOVERNS,
+    keys::CHECKED,
+];
 
 /// What was held against what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

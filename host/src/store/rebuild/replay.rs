@@ -200,6 +200,9 @@ impl<'a> Replay<'a> {
             Event::Refused { .. }
             | Event::HostStarted { .. }
             | Event::HostStopped {}
+            | Event::ClockStepped { .. }
+            | Event::ConfigurationChanged { .. }
+            | Event::Checked { .. }
             | Event::StateRebuilt { .. } => Some(Transition::Log(record.event.clone())),
         };
         let transition = match transition {

@@ -1,0 +1,79 @@
+//! What the store remembers of records that are about the host itself: what governs it, and when it was last checked.
+//!
+//! *Never:* writes: the row is in the batch of the record that says it, so a replay brings both back.
+//! *Spec:* `docs/formats/state.md`.
+
+use strongroom_job::{Digest, Event, Timestamp};
+
+use super::rows::Rows;
+use super::{Opened, ReadError, Store, keys};
+use crate::config::Governs;
+
+/// What governed the host when the log last said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Governed {
+    /// What it was.
+    pub by: Governs,
+    /// The time of that record.
+    pub at: Timestamp,
+}
+
+/// The row that goes with a record, if one does.
+pub(super) fn row(event: &Event, now: Timestamp) -> Option<(&'static [u8], Vec<u8>)> {
+    let at = now.as_millis().to_be_bytes();
+    match event {
+        Event::ConfigurationChanged { configuration, principals, policy } => {
+            let digests = [configuration.new, principals.new, policy.new];
+            let mut value = digests.map(|digest| *digest.as_bytes()).concat();
+            value.extend(at);
+            Some((keys::GOVERNS, value))
+        }
+        Event::Checked { .. } => Some((keys::CHECKED, at.to_vec())),
+        _ => None,
+    }
+}
+
+fn governed(rows: &dyn Rows) -> Result<Option<Governed>, ReadError> {
+    let Some(bytes) = rows.value(keys::GOVERNS)? else { return Ok(None) };
+    let parts = bytes.as_chunks::<32>();
+    let ([configuration, principals, policy], Some(at)) = (parts.0, parts.1.first_chunk::<8>()) else {
+        return Err(ReadError::Damaged("what governs the host"));
+    };
+    let digest = |bytes: &[u8; 32]| Digest::from_bytes(*bytes);
+    let by = Governs {
+        configuration: digest(configuration),
+        principals: digest(principals),
+        policy: digest(policy),
+    };
+    Ok(Some(Governed { by, at: Timestamp::from_millis(u64::from_be_bytes(*at)) }))
+}
+
+impl Store {
+    /// What governed the host when the log last said it; none when it never did.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn governed(&self) -> Result<Option<Governed>, ReadError> {
+        governed(&self.db)
+    }
+
+    /// The time of the latest `checked` record; none when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn checked_at(&self) -> Result<Option<Timestamp>, ReadError> {
+        let Some(bytes) = self.db.value(keys::CHECKED)? else { return Ok(None) };
+        let at = bytes.as_ref().try_into().map_err(|_| ReadError::Damaged("the time of the latest check"))?;
+        Ok(Some(Timestamp::from_millis(u64::from_be_bytes(at))))
+    }
+}
+
+impl Opened {
+    /// As [`Store::governed`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn governed(&self) -> Result<Option<Governed>, ReadError> {
+        governed(&self.db)
+    }
+}
