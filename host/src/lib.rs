@@ -17,7 +17,7 @@
 //! [`retention`] says which jobs that are over go.
 //! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
 //! [`evidence`] keeps, beside the log, what its records refer to, so that [`mend`] can make the state anew
-//! (`store::rebuild`); [`fsck`] checks all of it.
+//! (`store::rebuild`); [`fsck`] checks all of it, and `checkup` from time to time what can be checked while a host serves.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 // One file has an exception, with the reason beside it.
@@ -26,6 +26,7 @@
 pub mod admission;
 pub mod audit;
 pub mod blobs;
+mod checkup;
 pub mod cli;
 pub mod clock;
 pub mod compile;

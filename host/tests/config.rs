@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use strongroom::config::{
-    Begin, Config, ForwardTo, KNOBS, Knob, MAX_FORWARDS, QueueRules, RULES, Rate, Retention, Setting,
+    Begin, Check, Config, ForwardTo, KNOBS, Knob, MAX_FORWARDS, QueueRules, RULES, Rate, Retention, Setting,
     TenantRules,
 };
 use strongroom_job::{Access, Limits, Name, PublicKey};
@@ -57,6 +57,8 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(bounds.max_schedule_ahead, day * 366);
     let retention = Retention { keep: day * 30, jobs_per_tenant: 1_000_000, bytes_per_tenant: None };
     assert_eq!(parse(ORIGIN).retention, retention);
+    assert_eq!(parse(ORIGIN).check, Check { every: Some(day), bytes_per_second: 32 << 20 });
+    assert_eq!(parse(&format!("{ORIGIN}check.every_ms = 0")).check.every, None);
     assert_eq!((bounds.max_connections, bounds.max_connections_per_key), (256, 64));
     assert_eq!(bounds.max_streams_per_connection, 1024);
     let limits = Limits {
@@ -95,7 +97,7 @@ fn every_knob_does_something() {
             if knob.default == Some(*knob.range.end()) { knob.range.start() } else { knob.range.end() };
         let mut changed = parse(&with(knob, &format!("{} = {other}", knob.key)));
         assert_ne!(changed.digest, default.digest);
-        changed.digest = default.digest;
+        (changed.digest, changed.governs) = (default.digest, default.governs);
         assert_ne!(changed, default, "{}.{}", knob.section, knob.key);
         for wrong in [knob.range.start().wrapping_sub(1), knob.range.end() + 1] {
             if knob.range.contains(&wrong) || wrong > i64::MAX as u64 {
@@ -148,6 +150,10 @@ environment = "production"
 keep_ms = 60_000
 keep_jobs_per_tenant = 7
 keep_bytes_per_tenant = 1_048_576
+
+[check]
+every_ms = 60_000
+bytes_per_second = 1_048_576
 
 [volumes.data]
 path = {path:?}

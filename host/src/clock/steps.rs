@@ -105,7 +105,7 @@ mod tests {
         Steps::since(Timestamp::from_millis(THEN), at(0, 0))
     }
 
-    // Red without `passed` in `off`, and without the sign.
+    // Red with `off_us` kept after a step: it is told again a minute later.
     #[test]
     fn a_clock_that_is_set_is_told_once_with_both_times() {
         for off in [-3_600_000, -1001, 1002, 86_400_000] {

@@ -16,7 +16,7 @@ use super::roots;
 use super::settings;
 use super::sharing;
 use super::witnesses;
-use super::{Bounds, Config, Governs, Principal, Retention, Volume};
+use super::{Bounds, Check, Config, Governs, Principal, Retention, Volume};
 
 /// Longest name of an audit log, in bytes.
 const MAX_ORIGIN_BYTES: usize = 200;
@@ -31,6 +31,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let labels = sharing::labels(&mut top)?;
     let bounds = bounds(&mut top)?;
     let retention = retention(&mut top)?;
+    let check = self_check(&mut top)?;
     let volumes = volumes(&mut top)?;
     let http_roots = http_roots(&mut top)?;
     let principals = principals(&mut top, &volumes)?;
@@ -50,6 +51,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         labels,
         bounds,
         retention,
+        check,
         serve_log,
         witnesses,
         witness_quorum,
@@ -162,6 +164,17 @@ fn retention(top: &mut Section<'_>) -> Result<Retention, Fault> {
     };
     section.finish()?;
     Ok(retention)
+}
+
+fn self_check(top: &mut Section<'_>) -> Result<Check, Fault> {
+    let mut section = top.section("check")?;
+    let every = time(&mut section, &knobs::CHECK_EVERY_MS)?;
+    let check = Check {
+        every: (!every.is_zero()).then_some(every),
+        bytes_per_second: number(&mut section, &knobs::CHECK_BYTES)?,
+    };
+    section.finish()?;
+    Ok(check)
 }
 
 pub(super) fn optional(section: &mut Section<'_>, knob: &Knob) -> Result<Option<u64>, Fault> {

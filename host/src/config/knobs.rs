@@ -138,6 +138,12 @@ knobs! {
     KEEP_BYTES: "retention" "keep_bytes_per_tenant" = None, MIB..=HUGE,
         "output and artifacts of jobs that are over, for each tenant; those of the oldest go first",
         "without it, all that keep_ms and keep_jobs_per_tenant let stand";
+    CHECK_EVERY_MS: "check" "every_ms" = Some(DAY), 0..=366 * DAY,
+        "time between two checks that the running host makes of its log and its files; 0: none. Less than 1 s counts as 1 s",
+        "damage that nobody comes across is noticed that much later; each check is a record";
+    CHECK_BYTES: "check" "bytes_per_second" = Some(32 * MIB), 64 * KIB..=HUGE,
+        "most that a check reads in one second",
+        "a lower one makes checks of much data long, and a stop of the host begins them again; a higher one takes the disk from jobs";
 }
 
 knobs! {

@@ -66,6 +66,8 @@ pub struct Config {
     pub bounds: Bounds,
     /// How long jobs that are over are kept.
     pub retention: Retention,
+    /// How the running host checks itself.
+    pub check: Check,
     /// Where the log is served for reading, TCP; none: nowhere.
     pub serve_log: Option<SocketAddr>,
     /// Who is asked to cosign the log. Each has a key of its own.
@@ -174,6 +176,15 @@ pub struct Retention {
     pub jobs_per_tenant: usize,
     /// Output and artifacts of one tenant's jobs, bytes; none: no bound.
     pub bytes_per_tenant: Option<u64>,
+}
+
+/// How a running host checks its log and its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// From one check to the next; none: never.
+    pub every: Option<Duration>,
+    /// Most that is read in a second.
+    pub bytes_per_second: u64,
 }
 
 /// Most memory (bytes) and time of a compilation where no configuration says anything.

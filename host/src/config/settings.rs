@@ -33,7 +33,7 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     say(&mut settings, &mut top, "serve_log", None);
     let quorum = (!config.witnesses.is_empty()).then(|| config.witness_quorum.to_string());
     say(&mut settings, &mut top, "witness_quorum", quorum);
-    for table in ["bounds", "max_limits", "retention"] {
+    for table in ["bounds", "max_limits", "retention", "check"] {
         numbers(&mut settings, &mut top.section(table)?, KNOBS, table);
     }
     shares(&mut settings, &mut top, config)?;

@@ -25,6 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::blobs::Blobs;
+use crate::checkup::{self, Checkup};
 use crate::clock::{Clock, Hands, Steps};
 use crate::compile::{Cache, Compiler, Loader};
 use crate::config::{Config, OverlapError};
@@ -69,6 +70,7 @@ pub struct Host {
     serving: JoinHandle<()>,
     keeping: JoinHandle<()>,
     watching: JoinHandle<()>,
+    checkup: Option<Checkup>,
     /// Sent: no new requests.
     drain: oneshot::Sender<()>,
     /// Sent: close what is left.
@@ -259,6 +261,14 @@ impl Host {
             evidence: Sweeper::new(&home.evidence()),
         };
         let receipts = Receipts::new(host_key.clone(), verifier, home.audit(), publisher.published());
+        let parts = checkup::Parts {
+            audit: home.audit(),
+            key: log_public,
+            blobs: home.blobs(),
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            rules: policy.config.check,
+        };
         let watching = tokio::spawn(hands::watch(Arc::clone(&clock), store.clone(), steps));
         let service =
             HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
@@ -276,6 +286,7 @@ impl Host {
         });
         let dispatcher = service.dispatcher().clone();
         let dispatching = tokio::spawn(async move { dispatcher.run().await });
+        let checkup = Checkup::start(parts).map_err(StartError::Threads)?;
         let keeping = tokio::spawn(keeper.run());
         home.announce(&Live { address, pid: std::process::id(), host: key })?;
         Ok(Self {
@@ -292,6 +303,7 @@ impl Host {
             serving,
             keeping,
             watching,
+            checkup,
             drain,
             close,
             home,
@@ -344,6 +356,7 @@ impl Host {
             serving,
             keeping,
             watching,
+            checkup,
             drain,
             close,
             home,
@@ -373,6 +386,9 @@ impl Host {
         }
         keeping.abort();
         watching.abort();
+        if let Some(checkup) = checkup {
+            drop(tokio::task::spawn_blocking(|| checkup.stop()).await);
+        }
         // Their handles of the store are gone when they are.
         drop(keeping.await);
         drop(watching.await);

@@ -10,7 +10,7 @@ use strongroom_job::{Digest, JobId, Name, OutputStream};
 use super::super::evidence::Source;
 use super::super::past::PastJob;
 use super::super::rows::Rows;
-use super::super::{Opened, PublishedHead, ReadError, keys, read, settings};
+use super::super::{Opened, PublishedHead, ReadError, Store, keys, read, settings};
 use super::{History, RebuildError, Rebuilt, Terms, replay};
 
 /// Ranges of rows of jobs that are not over, and of what no job owns: nothing in them is ever forgotten.
@@ -115,29 +115,52 @@ impl Opened {
     /// # Errors
     /// When a row cannot be read.
     pub fn named_files(&self, each: &mut dyn FnMut(Digest, String)) -> Result<(), ReadError> {
-        for (prefix, what) in [(keys::MODULES, "module"), (keys::INPUTS, "input")] {
-            for row in self.db.under(prefix) {
-                let (tenant, digest) = read::registered(&row?.0[prefix.len()..])?;
-                each(digest, format!("{what} of tenant {tenant}"));
-            }
-        }
-        for row in self.db.under(keys::PAST) {
-            let (key, value) = row?;
-            let past = PastJob::parse(&key[keys::PAST.len()..], &value)?.1;
-            let end = read::row(&self.db, &past.job)?.and_then(|row| row.life.end().cloned());
-            let Some(end) = end.filter(|_| past.bytes > 0) else { continue };
-            for (stream, summary) in [(OutputStream::Stdout, end.stdout), (OutputStream::Stderr, end.stderr)]
-            {
-                if summary.length > 0 && read::output(&self.db, &past.job, stream)?.is_none() {
-                    each(summary.digest, format!("output of job {}", past.job));
-                }
-            }
-            for artifact in &end.artifacts {
-                each(artifact.digest, format!("artifact of job {}", past.job));
-            }
-        }
-        Ok(())
+        named_files(&self.db, &mut |digest, what| {
+            each(digest, what);
+            true
+        })
     }
+}
+
+impl Store {
+    /// As [`Opened::named_files`], while the store is in use: rows that are written meanwhile may be among them. Ends when `each` says
+    /// false.
+    ///
+    /// # Errors
+    /// When a row cannot be read.
+    pub fn named_files(&self, each: &mut dyn FnMut(Digest, String) -> bool) -> Result<(), ReadError> {
+        named_files(&self.db, each)
+    }
+}
+
+fn named_files(rows: &dyn Rows, each: &mut dyn FnMut(Digest, String) -> bool) -> Result<(), ReadError> {
+    for (prefix, what) in [(keys::MODULES, "module"), (keys::INPUTS, "input")] {
+        for row in rows.under(prefix) {
+            let (tenant, digest) = read::registered(&row?.0[prefix.len()..])?;
+            if !each(digest, format!("{what} of tenant {tenant}")) {
+                return Ok(());
+            }
+        }
+    }
+    let mut goes_on = true;
+    for row in rows.under(keys::PAST) {
+        let (key, value) = row?;
+        let past = PastJob::parse(&key[keys::PAST.len()..], &value)?.1;
+        let end = read::row(rows, &past.job)?.and_then(|row| row.life.end().cloned());
+        let Some(end) = end.filter(|_| past.bytes > 0) else { continue };
+        for (stream, summary) in [(OutputStream::Stdout, end.stdout), (OutputStream::Stderr, end.stderr)] {
+            if summary.length > 0 && read::output(rows, &past.job, stream)?.is_none() {
+                goes_on = goes_on && each(summary.digest, format!("output of job {}", past.job));
+            }
+        }
+        for artifact in &end.artifacts {
+            goes_on = goes_on && each(artifact.digest, format!("artifact of job {}", past.job));
+        }
+        if !goes_on {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 fn jobs(
