@@ -176,6 +176,12 @@ impl Blobs {
         Ok(found)
     }
 
+    /// Whether there is such a blob.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        is_there(&self.root.blobs, digest)
+    }
+
     /// Removes those of these blobs that were not kept once more meanwhile; says how many. Blocks. Whoever reads one now reads it to its
     /// end.
     ///

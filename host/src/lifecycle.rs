@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use strongroom_job::{
-    Artifact, DeadReason, Denial, Event as Said, JobId, JobState, Outcome, OutputSummary, PublicKey, Repeat,
-    RetryPolicy, Task, Timestamp, Usage,
+    Artifact, DeadReason, Denial, Event as Said, JobId, JobState, LeftRecord, Opening, Outcome, OutputSalt,
+    OutputSummary, PublicKey, Repeat, RetryPolicy, Task, Timestamp, Usage,
 };
 
 /// Times that the host may go down under an idempotent job before it is not run again: it may be what brings the host down.
@@ -117,6 +117,9 @@ pub struct End {
     /// Why it is not tried again, when its plan tries such an outcome again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<DeadReason>,
+    /// What hides in the record what it left; none when nothing is hidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<OutputSalt>,
 }
 
 /// What happens to a job.
@@ -171,6 +174,8 @@ pub struct Finished {
     pub artifacts: Vec<Artifact>,
     /// What it gave as its result.
     pub result: Option<OutputSummary>,
+    /// What hides in the record what it left: random, and this attempt's own. Without it all is told in clear.
+    pub salt: Option<OutputSalt>,
 }
 
 /// An event that does not fit the state.
@@ -280,6 +285,19 @@ impl Life {
 }
 
 impl End {
+    /// What it left, and what hides that in the record.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        let Self { stdout, stderr, artifacts, result, salt, .. } = self;
+        Opening {
+            salt: *salt,
+            stdout: *stdout,
+            stderr: *stderr,
+            artifacts: artifacts.clone(),
+            result: *result,
+        }
+    }
+
     /// The terminal state.
     #[must_use]
     pub const fn state(&self) -> JobState {
@@ -410,7 +428,10 @@ fn finish(
     dead: Option<DeadReason>,
     now: Timestamp,
 ) -> (Life, Said) {
-    let Finished { outcome, usage, stdout, stderr, denied, artifacts, result } = finished;
+    let opening = finished.opening();
+    // Where nothing is hidden there is nothing to keep.
+    let salt = finished.salt.filter(|_| opening.told().is_hidden());
+    let Finished { outcome, usage, stdout, stderr, denied, artifacts, result, salt: _ } = finished;
     let end = End {
         at: now,
         outcome: outcome.clone(),
@@ -418,10 +439,12 @@ fn finish(
         stdout,
         stderr,
         denied: denied.clone(),
-        artifacts: artifacts.clone(),
+        artifacts,
         result,
         dead,
+        salt,
     };
+    let LeftRecord { stdout, stderr, artifacts, result } = opening.told();
     let attempt = life.attempt;
     let said =
         Said::Finished { job, attempt, outcome, usage, stdout, stderr, denied, artifacts, result, dead };
@@ -447,6 +470,18 @@ impl Finished {
         let nothing = OutputSummary::nothing();
         let (denied, artifacts) = (Vec::new(), Vec::new());
         let usage = Usage::default();
-        Self { outcome, usage, stdout: nothing, stderr: nothing, denied, artifacts, result: None }
+        let (result, salt) = (None, None);
+        Self { outcome, usage, stdout: nothing, stderr: nothing, denied, artifacts, result, salt }
+    }
+
+    fn opening(&self) -> Opening {
+        let Self { stdout, stderr, artifacts, result, salt, .. } = self;
+        Opening {
+            salt: *salt,
+            stdout: *stdout,
+            stderr: *stderr,
+            artifacts: artifacts.clone(),
+            result: *result,
+        }
     }
 }

@@ -129,7 +129,10 @@ fn help_names_what_there_is() {
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);
     assert_eq!(commands(&["config", "--help"]), ["check", "show"]);
-    assert_eq!(commands(&["job", "--help"]), ["list", "show", "logs", "result", "fetch", "cancel", "retry"]);
+    assert_eq!(
+        commands(&["job", "--help"]),
+        ["list", "show", "logs", "result", "fetch", "cancel", "retry", "erase"]
+    );
     assert_eq!(commands(&["flow", "--help"]), ["submit"]);
     assert_eq!(commands(&["queue", "--help"]), ["list", "pause", "drain", "resume"]);
     assert_eq!(commands(&["secret", "--help"]), ["set", "list", "remove"]);

@@ -176,6 +176,9 @@ fn what_cannot_be_repeated_is_not_replayed() {
 /// A host that says that a job wrote something else, in a receipt and a log without a flaw: only the replay finds it out.
 fn lie(path: &Path, receipt: &Path, key: &SecretKey, change: impl Fn(&mut Event)) {
     let file: serde_json::Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
+    let honest =
+        Receipt::parse(&std::fs::read(receipt).unwrap()).unwrap().verify(&key.public(), None).unwrap();
+    let truth = honest.finished.stdout;
     let leaf = |which: &str| {
         let bytes = serde_json::from_value(file[which]["leaf"].clone());
         let strongroom_job::Base64Bytes(bytes) = bytes.unwrap();
@@ -183,6 +186,10 @@ fn lie(path: &Path, receipt: &Path, key: &SecretKey, change: impl Fn(&mut Event)
     };
     let leaves = ["admitted", "finished"].map(|which| {
         let mut record = Record::from_leaf(&leaf(which)).unwrap();
+        // A lie in clear: what the log hides nobody could compare by eye.
+        if let Event::Finished { stdout, .. } = &mut record.event {
+            *stdout = truth.into();
+        }
         change(&mut record.event);
         record.to_leaf()
     });
@@ -200,6 +207,7 @@ fn lie(path: &Path, receipt: &Path, key: &SecretKey, change: impl Fn(&mut Event)
         log: strongroom_job::note::VerifierKey::new(origin, key.public()),
         admitted: Proven { index: 0, leaf: first, hashes: vec![hashes[1]] },
         finished: Proven { index: 1, leaf: second, hashes: vec![hashes[0]] },
+        opening: None,
         started_at: None,
         input: None,
         checkpoint,
@@ -221,7 +229,7 @@ fn a_host_that_lies_about_a_run_is_found_out_by_the_replay() {
     replay(0);
     lie(&lies, &receipt, &key, |event| {
         if let Event::Finished { stdout, .. } = event {
-            *stdout = OutputSummary { length: 11, digest: Digest::of(b"other words") };
+            *stdout = OutputSummary { length: 11, digest: Digest::of(b"other words") }.into();
         }
     });
     elsewhere(&place, &["receipt", "verify", "lies", "--host-key", &host]).exits(0);

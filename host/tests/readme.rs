@@ -120,6 +120,16 @@ fn the_other_how_tos_work_as_described() {
         "twice, and once that not: {said:?}"
     );
     assert!(said.out().contains("state rebuilt, since it was lost"), "{said:?}");
+    let said = run("docs/how-to/erase-a-value.md").exits(0);
+    assert_eq!(statuses(&said), ["120"], "{said:?}");
+    for told in [
+        ": erased, record ",
+        "erased: what was private of 1 jobs",
+        "everything is as it must be",
+        "the receipt is good",
+    ] {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
     let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -134,6 +144,7 @@ fn the_other_how_tos_work_as_described() {
     let run = [
         "after-a-damaged-disk",
         "check-the-log",
+        "erase-a-value",
         "forward-the-log",
         "learn-what-a-module-needs",
         "let-somebody-submit",

@@ -522,8 +522,21 @@ async fn jobs(book: &mut Book, live: &Live, visitor: &Bare, owner: &SecretKey) {
         "one job too many",
         bare.refused_job(|body| body.task.module = module).await,
     );
+    let erase = |job, batch| Request::Erase { job, batch };
+    let theirs = visitor.refused_request(&erase(done, false)).await;
+    book.note(RefusalCode::Forbidden, "to erase a job without being an operator", theirs);
+    let early = client.erase(spinning, false).await.map(drop);
+    book.note(RefusalCode::WrongState, "to erase a job that is running", refusal(early));
     client.cancel(spinning).await.unwrap();
     client.wait(spinning).await.unwrap();
+    let nowhere = client.erase(nobody, false).await.map(drop);
+    book.note(RefusalCode::UnknownJob, "to erase a job that does not exist", refusal(nowhere));
+    let erased = client.erase(done, false).await.unwrap().log_index;
+    let again = refusal(client.erase(done, false).await.map(drop));
+    let gone = refusal(client.show(done).await);
+    assert_eq!(again.message, gone.message);
+    // Where its records are depends on what else this host did.
+    assert!(gone.message.contains(&format!("as record {erased} of the log says")), "{gone:?}");
 }
 
 /// A queue that takes nothing, a key that is taken, labels that are not there, times that do not fit.

@@ -342,6 +342,10 @@ fn words(entry: &Entry) -> String {
             let (jobs, stripped) = (jobs.len(), stripped.len());
             format!("forgotten: {jobs} jobs of {tenant}, and what {stripped} others left")
         }
+        Event::Erased { tenant, jobs, principal, .. } => {
+            let (jobs, by) = (jobs.len(), principal.short());
+            format!("erased: what was private of {jobs} jobs of {tenant}, by {by}")
+        }
         Event::StateRebuilt { found, problem, records, jobs, forgotten, last } => {
             format!(
                 "state rebuilt, since it was {}: {problem}; {jobs} jobs from {records} records until {}, {forgotten} forgotten before",
@@ -366,7 +370,11 @@ fn words(entry: &Entry) -> String {
         Event::Finished { job, outcome, denied, artifacts, dead, .. } => {
             let dead = dead.map_or_else(String::new, |why| format!("; dead: {why}"));
             let denied: String = denied.iter().map(|denial| format!("; {denial}")).collect();
-            let artifacts: String = artifacts.iter().map(|left| format!("; left {}", left.name)).collect();
+            let artifacts = match artifacts.len() {
+                0 => String::new(),
+                1 => "; left 1 artifact".into(),
+                many => format!("; left {many} artifacts"),
+            };
             format!("finished: job {job} {outcome}{dead}{denied}{artifacts}")
         }
     };

@@ -9,6 +9,7 @@ use strongroom_sdk::{Client, ListFilter};
 
 use super::Common;
 use super::console::{Console, stdout_failed};
+use super::erase::{EraseArgs, erase};
 use super::escape::TerminalWriter;
 use super::exit::{Exit, Failure};
 use super::fetch::{FetchArgs, fetch};
@@ -34,6 +35,8 @@ pub(super) enum JobCommand {
     Cancel(OneArgs),
     /// Run a job that is over once more, as a new job, and print the new id
     Retry(RetryArgs),
+    /// Erase what is private of a job that is over, for good; for operators
+    Erase(EraseArgs),
 }
 
 #[derive(Args, Debug)]
@@ -107,6 +110,9 @@ pub(super) fn job(common: &Common, command: JobCommand, console: &Console) -> Re
         }
         JobCommand::Retry(args) => {
             with_client(common, &args.one.remote, console, async |client| retry(client, &args, console).await)
+        }
+        JobCommand::Erase(args) => {
+            with_client(common, &args.remote, console, async |client| erase(client, &args, console).await)
         }
         JobCommand::Cancel(args) => {
             with_client(common, &args.remote, console, async |client| cancel(client, args.job, console).await)

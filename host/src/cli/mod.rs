@@ -15,6 +15,7 @@ mod config;
 mod console;
 mod cosigned;
 mod directory;
+mod erase;
 mod escape;
 mod exit;
 mod fetch;

@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use strongroom_job::{
-    Denial, Digest, Input, Limit, MAX_DENIALS, Outcome, OutputSummary, SCRATCH_PATH, SECRETS_PATH, Usage,
+    Denial, Digest, Input, Limit, MAX_DENIALS, Outcome, OutputSalt, OutputSummary, SCRATCH_PATH,
+    SECRETS_PATH, Usage,
 };
 use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
@@ -100,6 +101,9 @@ async fn attempt(
     secrets.remove().await;
     let report = report?;
     let mut ended = ended(report, stdout_remains.keep().await?, stderr_remains.keep().await?);
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(io::Error::other)?;
+    ended.finished.salt = Some(OutputSalt::from_bytes(salt));
     if let Some(room) = scratch {
         let left = leave(&mut ended.finished, &room, &shared.blobs).await;
         // Before the end is told: whoever hears of it finds nothing behind.
@@ -183,6 +187,7 @@ fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
         denied: denials(&reached),
         artifacts: Vec::new(),
         result: result.as_deref().map(summary),
+        salt: None,
     };
     let inline = Inline { stdout: stdout.inline, stderr: stderr.inline, result };
     Ended { finished, inline }

@@ -9,6 +9,7 @@
 //! is cut off at the next start, and written again.
 //! *Spec:* `docs/formats/evidence.md`.
 
+mod erase;
 mod read;
 mod sweep;
 mod writer;
@@ -53,6 +54,10 @@ pub enum Kind {
     Tenants = 5,
     /// Nothing: all that the records below this index refer to stands before it.
     Covered = 6,
+    /// What a job left and what hides that in its record, by its id: the JSON of an [`Opening`](strongroom_job::Opening).
+    Opening = 7,
+    /// Zeros, in the place of an entry that was erased.
+    Erased = 8,
 }
 
 impl Kind {
@@ -64,6 +69,8 @@ impl Kind {
             4 => Self::Result,
             5 => Self::Tenants,
             6 => Self::Covered,
+            7 => Self::Opening,
+            8 => Self::Erased,
             _ => return None,
         })
     }

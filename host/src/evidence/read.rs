@@ -62,7 +62,7 @@ impl Reader {
         let mut entries = Entries::new(BufReader::new(File::open(path)?))?;
         let mut found = HashMap::new();
         while let Some(entry) = entries.read_next()? {
-            if entry.kind != Kind::Covered {
+            if !matches!(entry.kind, Kind::Covered | Kind::Erased) {
                 found.insert((entry.kind, entry.key), entry.value);
             }
         }
@@ -98,6 +98,10 @@ impl Source for Reader {
             OutputStream::Result => Kind::Result,
         };
         self.value(at, kind, Key::from(job))
+    }
+
+    fn opening(&mut self, at: u64, job: &JobId) -> io::Result<Option<Vec<u8>>> {
+        self.value(at, Kind::Opening, Key::from(job))
     }
 
     fn tenants(&mut self, at: u64) -> io::Result<Vec<Name>> {

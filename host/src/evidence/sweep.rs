@@ -83,6 +83,7 @@ fn is_remembered(entry: &Entry, state: &Store) -> Result<bool, ReadError> {
         Kind::Stdout => state.has_output(&entry.key.job(), OutputStream::Stdout),
         Kind::Stderr => state.has_output(&entry.key.job(), OutputStream::Stderr),
         Kind::Result => state.has_output(&entry.key.job(), OutputStream::Result),
-        Kind::Tenants | Kind::Covered => Ok(false),
+        Kind::Opening => Ok(state.opening(&entry.key.job())?.is_some()),
+        Kind::Tenants | Kind::Covered | Kind::Erased => Ok(false),
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use strongroom_job::{Digest, Event, JobId, OutputStream, Record, RecordError};
 
+use super::erase;
 use super::{Entries, Key, Kind, MAGIC, SEGMENT_BYTES, TENANTS, encode, segment, segments};
 use crate::store::{ReadError, Store};
 
@@ -51,9 +52,9 @@ pub enum EvidenceError {
 /// The evidence of one host, open for writing.
 #[derive(Debug)]
 pub struct Evidence {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// The last segment.
-    segment: Segment,
+    pub(super) segment: Segment,
     tenants: File,
     /// All that records below this index refer to is here, durably.
     covered: u64,
@@ -62,14 +63,14 @@ pub struct Evidence {
 }
 
 #[derive(Debug)]
-struct Segment {
-    file: File,
+pub(super) struct Segment {
+    pub(super) file: File,
     /// Entries that are not written yet; at most [`BUFFER_BYTES`] and the last of them.
     buffer: Vec<u8>,
     /// With those.
     length: u64,
     /// What it has: a batch's envelope stands in it once.
-    held: HashSet<(Kind, Key)>,
+    pub(super) held: HashSet<(Kind, Key)>,
 }
 
 impl Evidence {
@@ -88,6 +89,7 @@ impl Evidence {
             _ => {}
         }
         File::open(dir.parent().unwrap_or(dir))?.sync_all()?;
+        erase::clean(dir)?;
         let mut found = segments(dir)?;
         while found.last().is_some_and(|(first, _)| *first > published) {
             let (_, path) = found.pop().unwrap_or_default();
@@ -140,16 +142,20 @@ impl Evidence {
                     self.envelope(envelope, state)?;
                 }
                 Event::Finished { job, stdout, stderr, result, .. } => {
-                    let result = result.map_or(0, |result| result.length);
+                    self.opening(job, &record, state)?;
+                    let result = result.map_or(0, |result| result.length());
                     for (stream, kind, length) in [
-                        (OutputStream::Stdout, Kind::Stdout, stdout.length),
-                        (OutputStream::Stderr, Kind::Stderr, stderr.length),
+                        (OutputStream::Stdout, Kind::Stdout, stdout.length()),
+                        (OutputStream::Stderr, Kind::Stderr, stderr.length()),
                         (OutputStream::Result, Kind::Result, result),
                     ] {
                         if length > 0 {
                             self.output(job, stream, kind, state)?;
                         }
                     }
+                }
+                Event::Erased { envelope, jobs, .. } => {
+                    self.erase(envelope, jobs).map_err(|error| self.failed(error))?;
                 }
                 Event::ModuleRegistered { module, .. } => {
                     let names = state.module_tenants(&module.digest, record.time)?;
@@ -189,6 +195,17 @@ impl Evidence {
             && let Some(bytes) = state.envelope(digest)?
         {
             self.segment.write(Kind::Envelope, key, &bytes).map_err(|error| self.failed(error))?;
+        }
+        Ok(())
+    }
+
+    /// What opens a record that hides what its job left.
+    fn opening(&mut self, job: &JobId, record: &Record, state: &Store) -> Result<(), EvidenceError> {
+        if record.left().is_some_and(|left| left.is_hidden())
+            && let Some(opening) = state.opening(job)?
+        {
+            let json = serde_json::to_vec(&opening).map_err(ReadError::from)?;
+            self.segment.write(Kind::Opening, Key::from(job), &json).map_err(|error| self.failed(error))?;
         }
         Ok(())
     }
@@ -268,7 +285,7 @@ impl Segment {
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         self.file.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())

@@ -4,6 +4,7 @@
 //! *Crash:* a start after a crash is an ordinary start: jobs that were running are handed to `lifecycle` as `Recover`
 //! before the first connection is taken.
 
+mod erasure;
 mod hands;
 mod keeper;
 mod receipts;

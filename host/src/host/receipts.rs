@@ -39,6 +39,11 @@ impl Receipts {
         Self { key, log, audit, published, places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
+    /// Waits until a durable checkpoint covers this record; false when that takes too long.
+    pub(super) async fn are_made_of(&self, index: u64) -> bool {
+        self.published.covers(index).await
+    }
+
     /// Signs the answer to an envelope. The same answer always gets the same signature.
     pub(super) fn accept(
         &self,
@@ -57,7 +62,7 @@ impl Receipts {
         spec: &AdmittedJob,
         envelope: Option<Store>,
     ) -> Result<Vec<u8>, Refusal> {
-        let (Some(_), Some(finished)) = (row.life.end(), row.finished) else {
+        let (Some(end), Some(finished)) = (row.life.end(), row.finished) else {
             let text = format!("job {} is not over yet: its receipt is there when it is", row.job);
             return Err(Refusal::new(RefusalCode::WrongState, text));
         };
@@ -76,6 +81,7 @@ impl Receipts {
         let (key, log, audit) = (self.key.clone(), self.log.clone(), self.audit.clone());
         let (job, admitted, started_at) = (row.job, row.admitted, row.life.started_at);
         let digest = row.envelope;
+        let opening = end.opening();
         let made = tokio::task::spawn_blocking(move || {
             let _place = place;
             let envelope = match envelope {
@@ -94,6 +100,7 @@ impl Receipts {
                 version: env!("CARGO_PKG_VERSION"),
                 admitted: prove(admitted)?,
                 finished: prove(finished)?,
+                opening: Some(&opening),
                 log,
                 started_at,
                 input,

@@ -21,7 +21,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Principal, TenantRules};
 use crate::dispatch::{Dispatcher, OwnPolicy};
-use crate::intake::{Accepted, Page, Service};
+use crate::intake::{Accepted, Erased, Page, Service};
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
 use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition, unknown_input};
@@ -83,6 +83,14 @@ impl HostService {
         &self.store
     }
 
+    pub(super) fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    pub(super) async fn is_published(&self, index: u64) -> bool {
+        self.receipts.are_made_of(index).await
+    }
+
     pub(super) fn dispatcher(&self) -> &Dispatcher {
         &self.dispatcher
     }
@@ -136,7 +144,7 @@ impl HostService {
             Transition::Admit { jobs, envelope: envelope.into(), max_active, rules: self.rules(who) };
         match self.store.commit(transition).await.map_err(|error| refuse_commit(&error, first))? {
             Committed::Admitted { jobs, time } => Ok(signed(jobs, time)),
-            Committed::Stepped(_) | Committed::Done => {
+            Committed::Stepped(_) | Committed::Erased { .. } | Committed::Done => {
                 Err((Refusal::new(RefusalCode::HostFault, "a wrong answer of the store"), None))
             }
         }
@@ -222,7 +230,9 @@ impl HostService {
                 format!("tenant {} has no job {job} on this host: check the id and the host", who.tenant);
             Refusal::new(RefusalCode::UnknownJob, text)
         };
-        let row = self.store.row(&job).await.map_err(|error| refuse_read(&error))?.ok_or_else(unknown)?;
+        let Some(row) = self.store.row(&job).await.map_err(|error| refuse_read(&error))? else {
+            return Err(self.was_erased(&job, Some(who)).await?.unwrap_or_else(unknown));
+        };
         let spec = self.store.spec(&job).map_err(|error| refuse_read(&error))?.ok_or_else(unknown)?;
         if spec.context().tenant != who.tenant {
             return Err(unknown());
@@ -415,6 +425,10 @@ impl Service for HostService {
         Ok(Output::of_bytes(self.receipts.issue(&row, &spec, envelope).await?))
     }
 
+    async fn erase(&self, who: &Arc<Principal>, job: JobId, batch: bool) -> Result<Erased, Refusal> {
+        self.erase_job(who, job, batch).await
+    }
+
     fn queues(&self, who: &Arc<Principal>) -> Vec<QueueView> {
         self.dispatcher.board().queues(&who.tenant)
     }
@@ -458,7 +472,7 @@ fn refuse_envelope(error: &EnvelopeError) -> Refusal {
     }
 }
 
-fn refuse_commit(error: &CommitError, job: Option<JobId>) -> (Refusal, Option<JobId>) {
+pub(super) fn refuse_commit(error: &CommitError, job: Option<JobId>) -> (Refusal, Option<JobId>) {
     let (code, job) = match error {
         CommitError::Illegal(_) => (RefusalCode::WrongState, job),
         CommitError::UnknownJob => (RefusalCode::UnknownJob, job),

@@ -133,6 +133,14 @@ pub trait Service: Send + Sync + 'static {
         envelope: bool,
     ) -> impl Future<Output = Result<Self::Output, Refusal>> + Send;
 
+    /// Erases what is private of a job that is over, of any tenant; answers once that is recorded.
+    fn erase(
+        &self,
+        who: &Arc<Principal>,
+        job: JobId,
+        batch: bool,
+    ) -> impl Future<Output = Result<Erased, Refusal>> + Send;
+
     /// The queues, with the jobs of the principal's tenant. Must be quick.
     fn queues(&self, who: &Arc<Principal>) -> Vec<QueueView>;
 
@@ -146,6 +154,17 @@ pub trait Service: Send + Sync + 'static {
 
     /// The modules that the principal may run.
     fn modules(&self, who: &Arc<Principal>) -> impl Future<Output = Result<Vec<ModuleView>, Refusal>> + Send;
+}
+
+/// What was erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// How many jobs.
+    pub jobs: u32,
+    /// The index of the last record that says so.
+    pub log_index: u64,
+    /// Files that go a little later.
+    pub files_waiting: u32,
 }
 
 /// The answer to an envelope.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::body::{ReadFault, Reader};
 use super::keyring::Share;
-use super::service::{Accepted, OutputReader, Page, Service, Upload};
+use super::service::{Accepted, Erased, OutputReader, Page, Service, Upload};
 use super::{Shared, Stage};
 use crate::config::Principal;
 
@@ -127,6 +127,10 @@ impl<S: Service> InRequest<'_, S> {
                 let made = self.shared.service.receipt(self.who, job, envelope);
                 let receipt = self.while_heard(made).await?;
                 self.output(job, receipt).await
+            }
+            Request::Erase { job, batch } => {
+                let Erased { jobs, log_index, files_waiting } = service.erase(who, job, batch).await?;
+                self.reply(&Response::Erased { jobs, log_index, files_waiting }).await
             }
             Request::Queues {} => self.reply(&Response::Queues { queues: service.queues(who) }).await,
             Request::SetQueue { queue, mode } => {

@@ -146,7 +146,7 @@ impl Group<'_> {
         }
     }
 
-    fn set_came_in(&mut self, digest: &Digest, came: CameIn) {
+    pub(super) fn set_came_in(&mut self, digest: &Digest, came: CameIn) {
         self.batch.insert(keys::came_in(digest), came.value());
         self.envelopes.insert(*digest, Some(came));
     }

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use strongroom_job::{Digest, JobId, Name, OutputStream, Timestamp};
+use strongroom_job::{Digest, JobId, Name, Opening, OutputStream, Timestamp};
 
 use super::rows::Rows as _;
-use super::{ReadError, Store, fresh, keys, read};
+use super::{ReadError, Store, compact, fresh, keys, read};
+use crate::lifecycle::End;
 
 /// What records refer to and do not hold, as it was written down when they were published. `at` is the index of the record that
 /// refers to it, and never goes back.
@@ -23,6 +24,12 @@ pub trait Source {
     /// When it cannot be read.
     fn output(&mut self, at: u64, job: &JobId, stream: OutputStream) -> io::Result<Option<Vec<u8>>>;
 
+    /// What opens the record of a job's end, as the JSON of an [`Opening`].
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn opening(&mut self, at: u64, job: &JobId) -> io::Result<Option<Vec<u8>>>;
+
     /// The tenants that gave a module, by the index of its record.
     ///
     /// # Errors
@@ -36,7 +43,7 @@ impl Store {
     /// # Errors
     /// When the directory cannot be read.
     pub fn is_missing(path: &Path) -> io::Result<bool> {
-        fresh::is_empty(path)
+        Ok(fresh::is_empty(path)? && !compact::has_stale(path)?)
     }
 
     /// Whether sled's error is about what is in its files, and not about the operating system, or about who else has them open.
@@ -66,6 +73,14 @@ impl Store {
     /// When the store cannot be read.
     pub fn has_output(&self, job: &JobId, stream: OutputStream) -> Result<bool, ReadError> {
         Ok(read::output(&self.db, job, stream)?.is_some())
+    }
+
+    /// What opens the record of a job's end: what it left, and what hides that. None of a job that is not over, or not known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn opening(&self, job: &JobId) -> Result<Option<Opening>, ReadError> {
+        Ok(read::row(&self.db, job)?.and_then(|row| row.life.end().map(End::opening)))
     }
 
     /// The tenants that gave a module at this time, to the millisecond: as a rule one.

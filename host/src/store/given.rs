@@ -125,6 +125,26 @@ impl Group<'_> {
         }
     }
 
+    /// A tenant's input goes, unless a job that is not over reads it; says whether it went.
+    pub(super) fn take_input(&mut self, tenant: &Name, digest: &Digest) -> Result<bool, ReadError> {
+        let key = keys::blob(BlobKind::Input, tenant, digest);
+        // Named in this group: by a job that no row tells of yet.
+        if self.given.registered.contains(&key) || self.given.gone.contains(&key) {
+            return Ok(false);
+        }
+        let Some(value) = self.rows.value(&key)? else { return Ok(false) };
+        for row in read::active_rows(self.rows) {
+            let slot = row?.slot;
+            if slot.is_some_and(|slot| slot.tenant == *tenant && slot.input == Some(*digest)) {
+                return Ok(false);
+            }
+        }
+        self.counts.unregister(tenant, read::registered_value(&value)?.0);
+        self.batch.remove(key.clone());
+        self.given.gone.insert(key);
+        Ok(true)
+    }
+
     /// Inputs go, unless a job has named them since they were looked at.
     pub(super) fn let_inputs_go(&mut self, inputs: &[GivenInput]) -> Result<Committed, Refused> {
         for GivenInput { tenant, digest, length, named_at } in inputs {

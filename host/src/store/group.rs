@@ -152,6 +152,7 @@ impl<'a> Group<'a> {
             Transition::Forget { tenant, jobs } => self.let_past_go(&tenant, &jobs),
             Transition::ForgetInputs { inputs } => self.let_inputs_go(&inputs),
             Transition::ForgetMerged { jobs } => self.let_merged_go(&jobs),
+            Transition::Erase { job, all, by } => self.erase(job, all, by),
             Transition::Log(event) => {
                 if let Some((key, value)) = said::row(&event, self.now) {
                     self.batch.insert(key, value);

@@ -17,6 +17,9 @@ pub(super) const CHECKED: &[u8] = b"m/checked";
 /// The version of this layout, one byte.
 pub(super) const LAYOUT: &[u8] = b"m/layout";
 
+/// There when rows were erased whose bytes sled may still have in its file: one byte.
+pub(super) const STALE: &[u8] = b"m/stale";
+
 /// Every leaf that is kept.
 pub(super) const LEAVES: &[u8] = b"l/";
 /// Every queue that is not simply open.
@@ -37,6 +40,8 @@ pub(super) const SOURCES: &[u8] = b"p/";
 pub(super) const MODULES: &[u8] = b"b/module/";
 /// Every input that a tenant gave.
 pub(super) const INPUTS: &[u8] = b"b/input/";
+/// Every job that was erased.
+pub(super) const ERASED: &[u8] = b"er/";
 /// Every job that was not run, by the time when its signature expires.
 pub(super) const MERGED_UNTIL: &[u8] = b"g/";
 
@@ -48,6 +53,11 @@ pub(super) fn leaf(index: u64) -> Vec<u8> {
 /// Where a job's other rows are: the index of its `admitted` record.
 pub(super) fn place(job: &JobId) -> Vec<u8> {
     join(PLACES, &[job.as_bytes()])
+}
+
+/// A job that was erased.
+pub(super) fn erased(job: &JobId) -> Vec<u8> {
+    join(ERASED, &[job.as_bytes()])
 }
 
 /// How a job stands that is not over.

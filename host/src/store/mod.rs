@@ -10,9 +10,11 @@
 
 mod active;
 mod bytes;
+mod compact;
 mod core;
 mod counts;
 mod envelope;
+mod erase;
 mod evidence;
 mod fault;
 mod follow;
@@ -44,12 +46,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_job::{
-    AcceptedJob, BlobKind, Event, JobId, ModuleRef, Name, PublicKey, QueueMode, Refusal, Timestamp,
+    AcceptedJob, BlobKind, Digest, Event, JobId, ModuleRef, Name, PublicKey, QueueMode, Refusal, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use active::{Active, ActiveJobs};
 pub use core::{Answers, Simulated};
+pub use erase::Erased;
 pub use evidence::Source;
 pub use fault::{Fault, NoFault, Step};
 pub use given::GivenInput;
@@ -160,6 +163,15 @@ pub enum Transition {
         /// Who said so.
         by: PublicKey,
     },
+    /// What is private of a job that is over goes for good.
+    Erase {
+        /// Which.
+        job: JobId,
+        /// With all others that came in its envelope, without which it cannot go.
+        all: bool,
+        /// Who said so.
+        by: PublicKey,
+    },
     /// Nothing changes, but the log says it.
     Log(Event),
     /// The log was published up to here: remembered, so that a log that is put back to an earlier state is noticed.
@@ -210,6 +222,15 @@ pub enum Committed {
     },
     /// The job as it stands now.
     Stepped(Box<JobRow>),
+    /// What was erased.
+    Erased {
+        /// The jobs.
+        jobs: Vec<JobId>,
+        /// Index of the last `erased` record.
+        log_index: u64,
+        /// Files that these jobs left or read, if there are files of these names; others may still name them.
+        files: Vec<Digest>,
+    },
     /// Done.
     Done,
 }
@@ -328,9 +349,10 @@ impl Store {
     /// # Errors
     /// When sled refuses, or a row does not fit.
     pub fn open(path: &Path) -> Result<Opened, OpenError> {
-        leftovers::remove(path)
+        compact::mend(path)
+            .and_then(|()| leftovers::remove(path))
             .map_err(|error| OpenError::Sled { path: path.into(), error: sled::Error::Io(error) })?;
-        let opened = fresh::make(path, settings::of).and_then(|()| settings::open(&settings::of(path)));
+        let opened = fresh::make(path, settings::of).and_then(|()| compact::open(path));
         let db = opened.map_err(|error| OpenError::Sled { path: path.into(), error })?;
         let start = writer::Start::read(&db, path).map_err(|error| match error {
             writer::LayoutError::Version => {

@@ -6,7 +6,7 @@
 //! *Never:* which row is where (`keys`), nor what it means.
 //! *Spec:* `docs/formats/state.md`, "Rows of jobs".
 
-use strongroom_job::{DeadReason, JobId, Outcome, OutputSummary, PublicKey, Usage};
+use strongroom_job::{DeadReason, JobId, Outcome, OutputSalt, OutputSummary, PublicKey, Usage};
 
 use super::ReadError;
 use super::bytes::{DAMAGED, Packer, Unpacker};
@@ -15,11 +15,14 @@ use crate::lifecycle::{End, Life, Stage};
 
 /// First byte of a row.
 const VERSION: u8 = 1;
+/// First byte of the row of a job that is over, with the salt of its outputs behind all the rest.
+const SALTED: u8 = 2;
 
 /// A row's value. Its place among the jobs is its key.
 pub(super) fn row(row: &JobRow) -> Result<Vec<u8>, ReadError> {
     let mut to = Packer(Vec::with_capacity(256));
-    to.0.push(VERSION);
+    let salt = row.life.end().and_then(|end| end.salt.as_ref());
+    to.0.push(if salt.is_some() { SALTED } else { VERSION });
     to.0.extend_from_slice(row.job.as_bytes());
     to.0.extend_from_slice(row.signer.as_bytes());
     to.0.extend_from_slice(row.envelope.as_bytes());
@@ -28,16 +31,20 @@ pub(super) fn row(row: &JobRow) -> Result<Vec<u8>, ReadError> {
     to.maybe(row.finished, Packer::number);
     to.maybe(row.slot.as_deref(), Packer::slot);
     to.life(&row.life)?;
+    if let Some(salt) = salt {
+        to.0.extend_from_slice(salt.as_bytes());
+    }
     Ok(to.0)
 }
 
 /// The opposite of [`row`].
 pub(super) fn unpack_row(admitted: u64, bytes: &[u8]) -> Result<JobRow, ReadError> {
     let mut from = Unpacker(bytes);
-    if from.byte()? != VERSION {
+    let version = from.byte()?;
+    if !matches!(version, VERSION | SALTED) {
         return Err(DAMAGED);
     }
-    let row = JobRow {
+    let mut row = JobRow {
         job: JobId::from_bytes(*from.array()?),
         signer: PublicKey::from_bytes(from.array()?).map_err(|_| DAMAGED)?,
         envelope: from.digest()?,
@@ -48,6 +55,10 @@ pub(super) fn unpack_row(admitted: u64, bytes: &[u8]) -> Result<JobRow, ReadErro
         slot: from.maybe(Unpacker::slot)?.map(Box::new),
         life: from.life()?,
     };
+    if version == SALTED {
+        let Stage::Over(end) = &mut row.life.stage else { return Err(DAMAGED) };
+        end.salt = Some(OutputSalt::from_bytes(*from.array()?));
+    }
     from.end(row)
 }
 
@@ -106,7 +117,8 @@ impl Packer {
     }
 
     fn over(&mut self, end: &End) -> Result<(), ReadError> {
-        let End { at, outcome, usage, stdout, stderr, denied, artifacts, result, dead } = end;
+        // The salt stands behind the row.
+        let End { at, outcome, usage, stdout, stderr, denied, artifacts, result, dead, salt: _ } = end;
         self.time(*at);
         match outcome {
             Outcome::Exited { code } => {
@@ -214,6 +226,7 @@ impl Unpacker<'_> {
                 2 => Some(DeadReason::Age),
                 _ => return Err(DAMAGED),
             },
+            salt: None,
         })
     }
 
@@ -276,8 +289,9 @@ mod tests {
             digest().prop_map(|digest| format!(r#"[{{"name":"a/ü","length":7,"digest":"{digest}"}}]"#)),
         ];
         let streams = (output(), output(), proptest::option::of(output()));
-        (time(), outcome(), usage(), streams, denied, artifacts, dead).prop_map(
-            |(at, outcome, usage, (stdout, stderr, result), denied, artifacts, dead)| End {
+        let salt = proptest::option::of(any::<[u8; 32]>());
+        (time(), outcome(), usage(), streams, denied, artifacts, (dead, salt)).prop_map(
+            |(at, outcome, usage, (stdout, stderr, result), denied, artifacts, (dead, salt))| End {
                 at,
                 outcome,
                 usage,
@@ -287,6 +301,7 @@ mod tests {
                 artifacts: serde_json::from_str(&artifacts).unwrap(),
                 result,
                 dead,
+                salt: salt.map(OutputSalt::from_bytes),
             },
         )
     }

@@ -188,7 +188,8 @@ impl Group<'_> {
                 let free = !needed.contains(&past.job) && !self.edges.names(&past.job);
                 // What the index says is what the figures count: of a job that changed meanwhile nothing goes now.
                 let known = self.rows.value(&past.key(tenant))?.is_some_and(|value| *value == past.value());
-                if !free || !known {
+                // What was erased in this group is gone already.
+                if !free || !known || self.merged.contains_key(&past.job) {
                     continue;
                 }
                 match fate {

@@ -9,12 +9,14 @@ use strongroom_job::{
 
 use super::active::Active;
 use super::envelope::CameIn;
+use super::erase::Erased;
 use super::row::JobRow;
 use super::rows::Rows;
 use super::unique::Merged;
 use super::{PublishedHead, ReadError, Store, follow, keys, pack, spec};
 use crate::admission::AdmittedJob;
 use crate::admission::quota::TenantUse;
+use crate::lifecycle::End;
 
 /// A place in a tenant's list of jobs, which runs from the newest to the oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +174,19 @@ pub(super) fn output(
 ) -> Result<Option<sled::IVec>, ReadError> {
     let Some(admitted) = place(rows, job)? else { return Ok(None) };
     rows.value(&keys::output(admitted, stream))
+}
+
+/// What opens the record of a job's end, as JSON; nothing when there is no such end.
+pub(super) fn opening(rows: &dyn Rows, job: &JobId) -> Result<Vec<u8>, ReadError> {
+    let row = row(rows, job)?;
+    let opening = row.as_ref().and_then(|row| row.life.end()).map(End::opening);
+    Ok(opening.map(|opening| serde_json::to_vec(&opening)).transpose()?.unwrap_or_default())
+}
+
+/// What is known of a job that was erased.
+pub(super) fn erased(rows: &dyn Rows, job: &JobId) -> Result<Option<Erased>, ReadError> {
+    let bytes = rows.value(&keys::erased(job))?;
+    Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
 }
 
 /// Every job, run or not over.

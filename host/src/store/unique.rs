@@ -124,6 +124,16 @@ impl Group<'_> {
         }
     }
 
+    /// Takes a job's key away, whether or not its time is over: nothing is left that says what it was.
+    pub(super) fn take_key(&mut self, tenant: &Name, unique: &str, of: JobId) -> Result<(), ReadError> {
+        let key = keys::unique(tenant, unique);
+        if self.holder(&key)?.is_some_and(|holder| holder.job == of) {
+            self.batch.remove(key.clone());
+            self.keys.given.insert(key, None);
+        }
+        Ok(())
+    }
+
     /// Remembers a job that is not run.
     pub(super) fn merge(&mut self, job: &AdmittedJob, into: JobId) -> Result<u64, ReadError> {
         let (envelope, principal) = (*job.envelope(), *job.signer());

@@ -60,6 +60,10 @@ impl Source for Kept {
         Ok(self.outputs.get(job).filter(|_| stream == OutputStream::Stdout).cloned())
     }
 
+    fn opening(&mut self, _: u64, _: &JobId) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
     fn tenants(&mut self, _: u64) -> io::Result<Vec<Name>> {
         Ok(Vec::new())
     }

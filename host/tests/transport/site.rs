@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom::config::{Bounds, Principal};
-use strongroom::intake::{Accepted, Intake, OutputReader, Page, Service, Strangers, Upload};
+use strongroom::intake::{Accepted, Erased, Intake, OutputReader, Page, Service, Strangers, Upload};
 use strongroom_job::note::VerifierKey;
 use strongroom_job::{
     Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, HostView, JobEnd, JobId, JobState,
@@ -395,6 +395,11 @@ impl Service for Fake {
         _envelope: bool,
     ) -> Result<FakeOutput, Refusal> {
         self.output(who, job, OutputStream::Stdout, 0, false).await
+    }
+
+    async fn erase(&self, _who: &Arc<Principal>, _job: JobId, _batch: bool) -> Result<Erased, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Ok(Erased { jobs: 1, log_index: 7, files_waiting: 0 })
     }
 
     fn queues(&self, _who: &Arc<Principal>) -> Vec<QueueView> {

@@ -34,6 +34,7 @@ mod again;
 mod batch;
 mod client;
 mod clock;
+mod erase;
 mod error;
 mod exchange;
 mod flow;
@@ -56,6 +57,7 @@ mod watch;
 
 pub use batch::{Batch, BatchJob};
 pub use client::{Client, ConnectOptions, Finished, JobList, ListFilter, Timeouts};
+pub use erase::Erased;
 pub use error::Error;
 pub use flow::{Flow, FlowJob, Handle};
 pub use identity::Identity;

@@ -8,7 +8,7 @@
 //! 4. a [`Request`] frame carries it to the host, a [`Response`] comes back (`frame`, `message`, `refusal`);
 //! 5. [`Envelope::verify`] turns bytes into a [`VerifiedJob`], the only type that the host admits;
 //! 6. the host answers with a signed [`Acceptance`] (`acceptance`);
-//! 7. a [`Record`] of every step becomes a leaf of the audit log (`record`, `outcome`);
+//! 7. a [`Record`] of every step becomes a leaf of the audit log (`record`, `outcome`), an [`Opening`] says what it hides (`opening`);
 //! 8. a [`receipt`] proves to anybody how the job ended, without the host (`receipt`).
 //!
 //! *Never:* I/O, async, clocks, randomness. The caller passes them in as bytes and [`Timestamp`]s.
@@ -36,6 +36,7 @@ mod message;
 mod name;
 mod network;
 pub mod note;
+mod opening;
 mod outcome;
 mod plan;
 pub mod receipt;
@@ -79,6 +80,7 @@ pub use message::{
 };
 pub use name::{MAX_NAME_BYTES, Name, ParseNameError};
 pub use network::{Destination, Hosts, HttpRule, Listener, MAX_RULE_BYTES, ParseRuleError, Protocol};
+pub use opening::{ArtifactRecord, Committed, LeftRecord, Opening, OutputRecord, OutputSalt};
 pub use outcome::{
     Artifact, DeadReason, Denial, JobState, Limit, MAX_ARTIFACT_NAMES_BYTES, MAX_ARTIFACTS, MAX_DENIALS,
     MAX_REASON_BYTES, Outcome, OutputSummary, Usage,
@@ -88,7 +90,7 @@ pub use plan::{
     MAX_ZONE_BYTES, Missed, On, Plan, Repeat, RetryOn, RetryPolicy, Taken, Unique,
 };
 pub use record::{
-    Change, Event, GrantRecord, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, RecordError, StateFault,
+    Change, ErasedJob, Event, GrantRecord, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, RecordError, StateFault,
 };
 pub use refusal::{MAX_MESSAGE_BYTES, MAX_MISSING, Refusal, RefusalCode};
 pub use spki::SPKI_BYTES;

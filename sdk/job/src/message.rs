@@ -103,6 +103,13 @@ pub enum Request {
         /// With the envelope that it came in, and so with arguments, variables and input.
         envelope: bool,
     },
+    /// Erase what is private of a job that is over, for good; for operators. → [`Response::Erased`].
+    Erase {
+        /// Which, of any tenant.
+        job: JobId,
+        /// With all others that came in its envelope. Without this it is refused when there are any.
+        batch: bool,
+    },
     /// The queues, and how many jobs of my tenant are in each. → [`Response::Queues`].
     Queues {},
     /// Pause, drain or open a queue; for operators. → [`Response::Queues`], with this queue alone.
@@ -161,6 +168,16 @@ pub enum Response {
     Modules {
         /// In the order of their digests.
         modules: Vec<ModuleView>,
+    },
+    /// What was private of the job is erased.
+    Erased {
+        /// How many jobs, with those that came in its envelope.
+        jobs: u32,
+        /// The index of the last record that says so.
+        log_index: u64,
+        /// Files that were kept so short a time ago that the host cannot tell whether another job is about to name them: they go a
+        /// little later.
+        files_waiting: u32,
     },
     /// Queues.
     Queues {

@@ -1,8 +1,8 @@
 //! Audit records: what the log says happened, one strict JSON object per leaf.
 //!
-//! A record never holds an argument, a variable, an input or an output: those enter as digests. The envelope's digest is
-//! salted by the 128 random bits inside the signed body, which never enter the log; erase the envelope and the digest
-//! says nothing any more, while every proof still verifies.
+//! A record never holds an argument, a variable, an input or an output: those enter as salted hashes. The envelope's digest is
+//! salted by the 128 random bits inside the signed body, outputs by a salt of the job's own (`opening`); neither enters the log. Erase
+//! them, and the hashes say nothing any more, while every proof still verifies.
 //!
 //! *Spec:* `docs/formats/record.md`.
 
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::strict::{self, StrictError};
 use crate::text;
 use crate::{
-    Artifact, DeadReason, Denial, Destination, Digest, HttpRule, JobId, Limits, Listener, MAX_REASON_BYTES,
-    ModuleRef, Mount, Name, Outcome, OutputSummary, PublicKey, QueueMode, RefusalCode, SecretUse, Timestamp,
-    Usage,
+    ArtifactRecord, DeadReason, Denial, Destination, Digest, HttpRule, JobId, LeftRecord, Limits, Listener,
+    MAX_REASON_BYTES, ModuleRef, Mount, Name, Outcome, OutputRecord, PublicKey, QueueMode, RefusalCode,
+    SecretUse, Timestamp, Usage,
 };
 
 /// Longest leaf that a log entry bundle can hold, in bytes.
 pub const MAX_RECORD_BYTES: usize = 65_535;
 
-/// Most jobs that one `forgotten` record names.
+/// Most jobs that one `forgotten` record names, or one `erased` record.
 pub const MAX_FORGOTTEN: usize = 256;
 
 /// The version that every record of this format carries.
@@ -198,6 +198,17 @@ pub enum Event {
         /// Of these it keeps their end, and what they left no more. At most 256 in both lists.
         stripped: Vec<JobId>,
     },
+    /// What was private of jobs that are over was erased for good, because somebody said so. Their other records stay.
+    Erased {
+        /// Whose.
+        tenant: Name,
+        /// The digest of the body of the envelope that they came in.
+        envelope: Digest,
+        /// Of these the host keeps nothing more: no envelope, nothing that they left, no salt. At most 256.
+        jobs: Vec<ErasedJob>,
+        /// Who said so.
+        principal: PublicKey,
+    },
     /// The host's state was lost or damaged, and made anew from this log. What was acknowledged after the last checkpoint before it, at
     /// most the last moments, may be missing.
     StateRebuilt {
@@ -268,18 +279,18 @@ pub enum Event {
         /// What it used.
         usage: Usage,
         /// Standard output.
-        stdout: OutputSummary,
+        stdout: OutputRecord,
         /// Standard error.
-        stderr: OutputSummary,
+        stderr: OutputRecord,
         /// What the last attempt asked for and was not granted.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         denied: Vec<Denial>,
         /// Files that the last attempt left, by name.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        artifacts: Vec<Artifact>,
+        artifacts: Vec<ArtifactRecord>,
         /// What the last attempt gave as its result, when it gave one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        result: Option<OutputSummary>,
+        result: Option<OutputRecord>,
         /// Why it is not tried again, when its plan tries such an outcome again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dead: Option<DeadReason>,
@@ -302,6 +313,18 @@ impl Change {
     pub fn is_one(&self) -> bool {
         self.old != Some(self.new)
     }
+}
+
+/// A job that was erased, and where the log tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasedJob {
+    /// Which.
+    pub job: JobId,
+    /// Index of its `admitted` record.
+    pub admitted: u64,
+    /// Index of its `finished` record.
+    pub finished: u64,
 }
 
 /// What a host found in place of its state.
@@ -440,6 +463,7 @@ impl Record {
             | Event::ClockStepped { .. }
             | Event::ConfigurationChanged { .. }
             | Event::Checked { .. }
+            | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,
         }
     }
@@ -449,7 +473,20 @@ impl Record {
     pub fn concerns(&self, job: &JobId) -> bool {
         match &self.event {
             Event::Forgotten { jobs, stripped, .. } => jobs.contains(job) || stripped.contains(job),
+            Event::Erased { jobs, .. } => jobs.iter().any(|erased| erased.job == *job),
             _ => self.job() == Some(job),
+        }
+    }
+
+    /// What the job left, if it is the record of an end.
+    #[must_use]
+    pub fn left(&self) -> Option<LeftRecord> {
+        match &self.event {
+            Event::Finished { stdout, stderr, artifacts, result, .. } => {
+                let artifacts = artifacts.clone();
+                Some(LeftRecord { stdout: *stdout, stderr: *stderr, artifacts, result: *result })
+            }
+            _ => None,
         }
     }
 }

@@ -149,6 +149,7 @@ fn receipts_and_acceptances() {
         ("receipt.json", receipts::receipt(false)),
         ("with-envelope.json", receipts::receipt(true)),
         ("never-ran.json", receipts::bare_receipt()),
+        ("hidden.json", receipts::hidden_receipt()),
     ];
     for (file, receipt) in issued {
         let bytes = golden.holds(file, &receipt.to_bytes());

@@ -4,15 +4,18 @@
 mod fixtures;
 
 use fixtures::receipts::{
-    ADMITTED, FINISHED, Log, admitted, bare_receipt, envelope, finished, origin, receipt, usual_log, verifier,
+    ADMITTED, FINISHED, Log, admitted, bare_receipt, envelope, finished, hidden_receipt, origin, receipt,
+    usual_log, verifier,
 };
-use fixtures::{full_task, host, id, log, module, principal};
+use fixtures::{full_task, host, id, log, module, principal, records};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use strongroom_job::merkle::ProofError;
 use strongroom_job::note::VerifierKey;
-use strongroom_job::receipt::{MAX_RECEIPT_BYTES, Parts, Receipt, ReceiptError, Verified};
-use strongroom_job::{Acceptance, AcceptanceError, Digest, Outcome, SecretKey, SignedAcceptance, Timestamp};
+use strongroom_job::receipt::{IssueError, MAX_RECEIPT_BYTES, Parts, Receipt, ReceiptError, Verified};
+use strongroom_job::{
+    Acceptance, AcceptanceError, Digest, Event, Opening, Outcome, SecretKey, SignedAcceptance, Timestamp,
+};
 
 fn check(bytes: &[u8]) -> Result<Verified, ReceiptError> {
     Receipt::parse(bytes)?.verify(&host().public(), Some(&verifier()))
@@ -43,6 +46,53 @@ fn the_envelope_is_there_when_it_is_asked_for() {
     assert_eq!(batch.finished.outcome, Outcome::Expired);
 }
 
+// Red without the salt in the statement, and with `Some(opening)` alone in `Finished::of`: then what the host says now is believed.
+#[test]
+fn a_receipt_opens_what_the_log_hides() {
+    let hidden = hidden_receipt().to_bytes();
+    let proven = check(&hidden).unwrap();
+    assert_eq!(proven.finished.outputs(), outputs_of(&check(&receipt(false).to_bytes()).unwrap()));
+    let leaf = Log::with(&admitted(envelope().digest()), &records::finished_hidden());
+    let leaf = String::from_utf8(leaf.leaves[FINISHED as usize].clone()).unwrap();
+    for (name, left) in proven.finished.outputs().into_iter().filter(|(_, left)| left.length > 0) {
+        let file = name.strip_prefix("artifacts/").unwrap_or("report.txt");
+        assert!(!leaf.contains(&left.digest.to_string()) && !leaf.contains(file), "{leaf}");
+    }
+
+    // A host that says now that the job left something else cannot: its log holds it to what it was.
+    let mut other = records::opening();
+    other.stdout.digest = Digest::of(b"oot");
+    let log = Log::with(&admitted(envelope().digest()), &records::finished_hidden());
+    let lie = Receipt::issue(Parts { opening: Some(&other), ..log.parts(None) }, &host());
+    assert!(matches!(lie, Err(IssueError::OtherRecord(FINISHED))), "{lie:?}");
+    let untold = Receipt::issue(log.parts(None), &host());
+    assert!(matches!(untold, Err(IssueError::OtherRecord(FINISHED))), "{untold:?}");
+    let told = Log::with(&admitted(envelope().digest()), &told_as(&other));
+    let told = Receipt::issue(Parts { opening: Some(&other), ..told.parts(None) }, &host()).unwrap();
+    let mixed = problem_of(&hidden, |file| file.statement = self::file(&told).statement);
+    assert_eq!(mixed, ReceiptError::Differs("subject"));
+}
+
+fn outputs_of(proven: &Verified) -> Vec<(String, strongroom_job::OutputSummary)> {
+    let outputs = proven.finished.outputs();
+    // The one receipt's job wrote to stderr, the other's did not.
+    let nothing = strongroom_job::OutputSummary::nothing();
+    outputs
+        .into_iter()
+        .map(|(name, left)| if name == "stderr" { (name, nothing) } else { (name, left) })
+        .collect()
+}
+
+/// The end of a job that left this.
+fn told_as(opening: &Opening) -> Event {
+    let told = opening.told();
+    let mut event = records::finished_hidden();
+    if let Event::Finished { stdout, .. } = &mut event {
+        *stdout = told.stdout;
+    }
+    event
+}
+
 /// An envelope is believed in any spelling, and stands in a receipt in one.
 #[test]
 fn an_envelope_in_another_spelling_gives_the_same_receipt() {
@@ -55,7 +105,7 @@ fn an_envelope_in_another_spelling_gives_the_same_receipt() {
 // Red without the comparison of `keyid`, without `is_signed_by`, without one of the proofs, and without the envelope's one spelling.
 #[test]
 fn a_change_of_any_byte_is_noticed() {
-    for (receipt, flip) in [(receipt(true), 0x01), (receipt(false), 0x20)] {
+    for (receipt, flip) in [(receipt(true), 0x01), (receipt(false), 0x20), (hidden_receipt(), 0x01)] {
         let good = receipt.to_bytes();
         assert!(check(&good).is_ok());
         for place in 0..good.len() {
@@ -129,7 +179,11 @@ fn issued(log: &Log, parts: impl FnOnce(&mut Parts<'_>), key: &SecretKey) -> Fil
 }
 
 fn problem(change: impl FnOnce(&mut File)) -> ReceiptError {
-    let mut changed = file(&receipt(true));
+    problem_of(&receipt(true).to_bytes(), change)
+}
+
+fn problem_of(receipt: &[u8], change: impl FnOnce(&mut File)) -> ReceiptError {
+    let mut changed: File = serde_json::from_slice(receipt).unwrap();
     change(&mut changed);
     let mut bytes = serde_json::to_vec(&changed).unwrap();
     bytes.push(b'\n');
@@ -148,7 +202,7 @@ fn pieces_put_together_are_the_receipt() {
 fn the_first_thing_that_is_wrong_is_named() {
     let log_a = usual_log();
     let mut end = finished(1);
-    if let strongroom_job::Event::Finished { outcome, .. } = &mut end {
+    if let Event::Finished { outcome, .. } = &mut end {
         *outcome = Outcome::Exited { code: 0 };
     }
     let other_end = Log::with(&admitted(envelope().digest()), &end);

@@ -14,7 +14,7 @@ use super::super::{Opened, PublishedHead, ReadError, Store, keys, read, settings
 use super::{History, RebuildError, Rebuilt, Terms, replay};
 
 /// Ranges of rows of jobs that are not over, and of what no job owns: nothing in them is ever forgotten.
-const WHOLE: [&[u8]; 7] = [
+const WHOLE: [&[u8]; 8] = [
     keys::ACTIVE,
     keys::SOURCES,
     keys::FOLLOWERS,
@@ -22,6 +22,7 @@ const WHOLE: [&[u8]; 7] = [
     keys::QUEUE_MODES,
     keys::GOVERNS,
     keys::CHECKED,
+    keys::ERASED,
 ];
 
 /// What was held against what.
@@ -69,6 +70,13 @@ impl Source for Both<'_> {
         }
         let value = read::output(self.rows, job, stream);
         self.own(at, value.map(|value| value.map(|bytes| bytes.to_vec()).unwrap_or_default()))
+    }
+
+    fn opening(&mut self, at: u64, job: &JobId) -> io::Result<Option<Vec<u8>>> {
+        if let Some(bytes) = self.evidence.opening(at, job)? {
+            return Ok(Some(bytes));
+        }
+        self.own(at, read::opening(self.rows, job))
     }
 
     fn tenants(&mut self, at: u64) -> io::Result<Vec<Name>> {

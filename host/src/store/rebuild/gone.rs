@@ -1,11 +1,70 @@
 //! What a rebuild finds to be gone.
 
-use strongroom_job::{Digest, JobId, Timestamp};
+use strongroom_job::{Digest, ErasedJob, Event, JobId, Record, Timestamp};
 
 use super::super::group::Group;
 use super::super::past::PastJob;
-use super::super::{ReadError, keys, read};
-use super::replay::Gone;
+use super::super::row::JobRow;
+use super::super::{Outputs, ReadError, Transition, keys, read};
+use super::RebuildError;
+use super::replay::{Done, Gone, Replay, illegal, refused};
+use crate::lifecycle::{self, Finished};
+
+impl Replay<'_> {
+    /// What was erased then is not in evidence any more, so its jobs are as if they had been forgotten. What somebody put back goes again.
+    pub(super) fn erased(
+        &mut self,
+        group: &mut Group<'_>,
+        at: u64,
+        jobs: &[ErasedJob],
+    ) -> Result<(), RebuildError> {
+        for ErasedJob { job, admitted, .. } in jobs {
+            if self.gone.contains_key(job) {
+                return Err(illegal(at, format!("job {job} is not over")));
+            }
+            if let Some(row) = group.row(job)?.filter(|row| row.admitted == *admitted) {
+                self.forget(group, at, job)?;
+                self.bar_known(group, &row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An attempt ended, and what it left is known to nobody any more, since its evidence was damaged: the job goes as if it had been
+    /// forgotten, and its id bars a second run.
+    pub(super) fn ends_unopened(
+        &mut self,
+        group: &mut Group<'_>,
+        at: u64,
+        record: &Record,
+        job: JobId,
+    ) -> Result<Done, RebuildError> {
+        let (Event::Finished { attempt, outcome, usage, .. }, Some(row)) = (&record.event, group.row(&job)?)
+        else {
+            return Err(illegal(at, "no job that is not over has this id"));
+        };
+        let end = Finished { usage: *usage, ..Finished::without_run(outcome.clone()) };
+        let event = lifecycle::Event::Finish { fence: *attempt, end: Box::new(end) };
+        refused(at, group.take(Transition::Finish { job, event, outputs: Outputs::default() }))?;
+        group.batch.insert(keys::leaf(at), record.to_leaf());
+        // What bars the id counts as one that came in the envelope, until it goes.
+        group.hold_envelope(&row.envelope, 1)?;
+        self.bar_known(group, &row)?;
+        self.unopened.push(job);
+        Ok(Done::Yes)
+    }
+
+    /// The id of a job that goes bars a second run for as long as somebody could submit it again.
+    fn bar_known(&self, group: &mut Group<'_>, row: &JobRow) -> Result<(), RebuildError> {
+        let JobRow { job, signer, envelope, admitted, admitted_at, .. } = *row;
+        let gone = Gone { tenant: None, signer, envelope, index: admitted, at: admitted_at };
+        let until = admitted_at.saturating_add(self.terms.submittable);
+        if until >= self.terms.now {
+            group.bar(job, &gone, until)?;
+        }
+        Ok(())
+    }
+}
 
 impl Group<'_> {
     /// Forgets a job that is over, or was not run. False when it is neither.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io;
 
 use strongroom_job::{
-    BlobKind, Digest, Event, JobId, JobState, Name, Outcome, OutputStream, OutputSummary, PublicKey, Record,
-    Timestamp,
+    BlobKind, Digest, Event, JobId, JobState, Name, Opening, Outcome, OutputStream, OutputSummary, PublicKey,
+    Record, Timestamp,
 };
 
 use super::super::evidence::Source;
@@ -31,6 +31,8 @@ pub(super) struct Replay<'a> {
     pub(super) told: Rebuilt,
     /// Jobs that left what is no longer there.
     strip: Vec<JobId>,
+    /// Jobs that are over and of which nobody knows what they left.
+    pub(super) unopened: Vec<JobId>,
 }
 
 /// What the records alone say of a job.
@@ -75,8 +77,9 @@ impl<'a> Replay<'a> {
         terms: &'a Terms<'a>,
         keep_from: u64,
     ) -> Self {
-        let (gone, told, strip) = (HashMap::new(), Rebuilt::default(), Vec::new());
-        Self { records, ended, source, terms, keep_from, gone, told, strip }
+        let (gone, told) = (HashMap::new(), Rebuilt::default());
+        let (strip, unopened) = (Vec::new(), Vec::new());
+        Self { records, ended, source, terms, keep_from, gone, told, strip, unopened }
     }
 
     /// Replays transitions into a group, until they have led to so many records: an envelope may bring ten thousand jobs.
@@ -89,7 +92,7 @@ impl<'a> Replay<'a> {
         let begun = group.log_size;
         loop {
             let at = group.log_size;
-            if at >= size || at - begun >= most || !self.strip.is_empty() {
+            if at >= size || at - begun >= most || !self.strip.is_empty() || !self.unopened.is_empty() {
                 break;
             }
             let record = self.records.at(at)?.cloned();
@@ -98,7 +101,8 @@ impl<'a> Replay<'a> {
                 return Err(illegal(at, "it is older than the one before it"));
             }
             // These read rows that the group may have changed.
-            let alone = is_of_series(&record.event) || matches!(record.event, Event::Forgotten { .. });
+            let alone = is_of_series(&record.event)
+                || matches!(record.event, Event::Forgotten { .. } | Event::Erased { .. });
             if alone && at > begun {
                 break;
             }
@@ -112,7 +116,7 @@ impl<'a> Replay<'a> {
                 break;
             }
         }
-        Ok(Again { forget: Vec::new(), strip: std::mem::take(&mut self.strip) })
+        Ok(Again { forget: std::mem::take(&mut self.unopened), strip: std::mem::take(&mut self.strip) })
     }
 
     /// Lets jobs go that were forgotten, and what others left.
@@ -194,6 +198,11 @@ impl<'a> Replay<'a> {
                 self.forgotten(group, at, jobs, stripped)?;
                 Some(Transition::Log(record.event.clone()))
             }
+            Event::Erased { tenant, envelope, jobs, principal } => {
+                self.erased(group, at, jobs)?;
+                group.tell_erased(tenant, *envelope, jobs, *principal)?;
+                return Ok(Done::Yes);
+            }
             Event::QueueSet { queue, mode, principal } => {
                 Some(Transition::SetQueue { queue: queue.clone(), mode: *mode, by: *principal })
             }
@@ -239,7 +248,7 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn forget(&mut self, group: &mut Group<'_>, at: u64, job: &JobId) -> Result<(), RebuildError> {
+    pub(super) fn forget(&mut self, group: &mut Group<'_>, at: u64, job: &JobId) -> Result<(), RebuildError> {
         if !group.forget_known(job)? {
             return Err(illegal(at, format!("job {job} is not over")));
         }
@@ -300,11 +309,21 @@ impl<'a> Replay<'a> {
         record: &Record,
         job: JobId,
     ) -> Result<Done, RebuildError> {
-        let Event::Finished { attempt, outcome, usage, stdout, stderr, denied, artifacts, result, .. } =
-            record.event.clone()
+        let (Event::Finished { attempt, outcome, usage, denied, .. }, Some(left)) =
+            (record.event.clone(), record.left())
         else {
             return Err(illegal(at, "it is no end"));
         };
+        let opening = if left.is_hidden() {
+            let bytes = self.source.opening(at, &job).map_err(|error| unreadable(at, error))?;
+            let opening = bytes.and_then(|bytes| serde_json::from_slice::<Opening>(&bytes).ok());
+            // It is found by the job's id, and may be that of another job that had the id.
+            opening.filter(|opening| opening.told() == left)
+        } else {
+            Opening::of_plain(&left)
+        };
+        let Some(opening) = opening else { return self.ends_unopened(group, at, record, job) };
+        let Opening { salt, stdout, stderr, artifacts, result } = opening;
         let mut kept = |stream, said: OutputSummary| {
             if said.length == 0 {
                 return Ok((None, true));
@@ -324,7 +343,7 @@ impl<'a> Replay<'a> {
             None => (None, true),
         };
         let has_artifacts = artifacts.iter().all(|artifact| (self.terms.has_blob)(&artifact.digest));
-        let end = Box::new(Finished { outcome, usage, stdout, stderr, denied, artifacts, result });
+        let end = Box::new(Finished { outcome, usage, stdout, stderr, denied, artifacts, result, salt });
         let event = lifecycle::Event::Finish { fence: attempt, end };
         let outputs = Outputs { stdout: stdout_bytes, stderr: stderr_bytes, result: result_bytes };
         refused(at, group.take(Transition::Finish { job, event, outputs }))?;

@@ -24,6 +24,11 @@ impl Source for Own<'_> {
         Ok(value.map(|value| value.to_vec()))
     }
 
+    fn opening(&mut self, _: u64, job: &JobId) -> io::Result<Option<Vec<u8>>> {
+        let bytes = read::opening(self.0, job).map_err(io::Error::other)?;
+        Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
     fn tenants(&mut self, _: u64) -> io::Result<Vec<Name>> {
         Ok(Vec::new())
     }

@@ -26,7 +26,7 @@ use crate::merkle::{Hash, MAX_PROOF_HASHES};
 use crate::note::{MAX_NOTE_BYTES, VerifierKey};
 use crate::strict;
 use crate::{
-    Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, MAX_RECORD_BYTES, OutputSummary, PublicKey, Record,
+    Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, MAX_RECORD_BYTES, Opening, OutputSummary, PublicKey, Record,
     RecordError, SecretKey, Timestamp,
 };
 
@@ -101,6 +101,8 @@ pub struct Parts<'a> {
     pub admitted: Proven,
     /// The `finished` record.
     pub finished: Proven,
+    /// What opens it, if it hides anything.
+    pub opening: Option<&'a Opening>,
     /// When the last attempt began, if one did.
     pub started_at: Option<Timestamp>,
     /// The input that was a blob of its own.
@@ -123,7 +125,9 @@ pub enum IssueError {
         error: RecordError,
     },
     /// A leaf is another record.
-    #[error("entry {0} of the log is not the record that the state says it is")]
+    #[error(
+        "entry {0} of the log is not the record that the state says it is, or says something else of what the job left"
+    )]
     OtherRecord(u64),
     /// The envelope that was kept is none.
     #[error(transparent)]
@@ -156,13 +160,14 @@ impl Receipt {
     /// # Errors
     /// When the entries are not the job's records, or the envelope is none.
     pub fn issue(parts: Parts<'_>, key: &SecretKey) -> Result<Self, IssueError> {
-        let Parts { version, log, admitted, finished, started_at, input, checkpoint, envelope } = parts;
+        let Parts { version, log, admitted, finished, opening, started_at, input, checkpoint, envelope } =
+            parts;
         let facts = Facts {
             host: key.public(),
             version,
             log: &log,
             admitted: place(&admitted, Admitted::of)?,
-            finished: place(&finished, Finished::of)?,
+            finished: place(&finished, |record| Finished::of(record, opening))?,
             started_at,
             input,
             checkpoint: checkpoint.as_str(),

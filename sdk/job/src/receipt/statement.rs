@@ -11,8 +11,8 @@ use super::time::Utc;
 use super::{Facts, Named};
 use crate::note::VerifierKey;
 use crate::{
-    Artifact, DeadReason, Denial, Digest, Event, GrantRecord, JobId, Limits, ModuleRef, Name, Outcome,
-    OutputSummary, PublicKey, Record, Usage, as_text,
+    Artifact, DeadReason, Denial, Digest, Event, GrantRecord, JobId, Limits, ModuleRef, Name, Opening,
+    Outcome, OutputSalt, OutputSummary, PublicKey, Record, Usage, as_text,
 };
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -151,6 +151,9 @@ struct OfEnd {
     denied: Vec<Denial>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dead: Option<DeadReason>,
+    /// Opens what the record hides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    salt: Option<OutputSalt>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,13 +217,23 @@ pub struct Finished {
     pub result: Option<OutputSummary>,
     /// Why it was not tried again.
     pub dead: Option<DeadReason>,
+    /// What hides in the record what it left; none when nothing is hidden.
+    pub salt: Option<OutputSalt>,
 }
 
 impl Finished {
-    /// None when the record is another one.
-    pub(super) fn of(record: &Record) -> Option<Self> {
+    /// What the record says, opened; whatever hides nothing opens itself. None when the record is another one, or not what this opens.
+    pub(super) fn of(record: &Record, opening: Option<&Opening>) -> Option<Self> {
+        let left = record.left()?;
+        let opening = match opening {
+            Some(opening) if left.is_hidden() => {
+                Some(opening).filter(|opening| opening.told() == left)?.clone()
+            }
+            _ => Opening::of_plain(&left)?,
+        };
+        let Opening { salt, stdout, stderr, artifacts, result } = opening;
         match record.event.clone() {
-            Event::Finished {
+            Event::Finished { job, attempt, outcome, usage, denied, dead, .. } => Some(Self {
                 job,
                 attempt,
                 outcome,
@@ -231,8 +244,8 @@ impl Finished {
                 artifacts,
                 result,
                 dead,
-                ..
-            } => Some(Self { job, attempt, outcome, usage, stdout, stderr, denied, artifacts, result, dead }),
+                salt,
+            }),
             _ => None,
         }
     }
@@ -289,6 +302,7 @@ impl Statement {
                     usage: end.usage,
                     denied: end.denied.clone(),
                     dead: end.dead,
+                    salt: end.salt,
                 },
             ),
             byproduct("checkpoint", checkpoint.as_bytes(), OfCheckpoint { log: (*log).clone() }),
@@ -336,10 +350,29 @@ impl Statement {
             log: run_details.byproducts.2.annotations.log.clone(),
             started_at: run_details.metadata.started_on.as_ref().map(|time| time.0.time()),
             input: input.and_then(|input| {
-                let digest = format!("sha256:{}", input.digest.sha256).parse().ok()?;
-                Some(OutputSummary { length: input.annotations.length?, digest })
+                Some(OutputSummary { length: input.annotations.length?, digest: input.digest.read()? })
             }),
+            opening: self.opening(),
         }
+    }
+
+    /// What the host says that the job left, and the salt that hides it in the record.
+    fn opening(&self) -> Option<Opening> {
+        let salt = Some(self.predicate.run_details.byproducts.1.annotations.salt?);
+        let (mut stdout, mut stderr, mut result, mut artifacts) = (None, None, None, Vec::new());
+        for Resource { name, digest, annotations: OfOutput { length } } in &self.subject {
+            let (length, digest) = (*length, digest.read()?);
+            match name.as_str() {
+                "stdout" => stdout = Some(OutputSummary { length, digest }),
+                "stderr" => stderr = Some(OutputSummary { length, digest }),
+                "result" => result = Some(OutputSummary { length, digest }),
+                name => {
+                    let name = name.strip_prefix(ARTIFACT_PREFIX)?.to_owned();
+                    artifacts.push(Artifact { name, length, digest });
+                }
+            }
+        }
+        Some(Opening { salt, stdout: stdout?, stderr: stderr?, artifacts, result })
     }
 
     /// The first part in which two statements differ.
@@ -370,10 +403,17 @@ pub(super) struct OwnWords {
     pub(super) log: VerifierKey,
     pub(super) started_at: Option<crate::Timestamp>,
     pub(super) input: Option<OutputSummary>,
+    pub(super) opening: Option<Opening>,
 }
 
 fn byproduct<A>(name: &str, bytes: &[u8], annotations: A) -> Resource<A> {
     Resource { name: name.to_owned(), digest: digest_set(&Digest::of(bytes)), annotations }
+}
+
+impl DigestSet {
+    fn read(&self) -> Option<Digest> {
+        format!("sha256:{}", self.sha256).parse().ok()
+    }
 }
 
 fn digest_set(digest: &Digest) -> DigestSet {

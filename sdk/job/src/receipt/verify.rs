@@ -134,14 +134,19 @@ impl Receipt {
         let statement = self.statement_of(host)?;
         let own = statement.own_words();
         let admitted = self.admitted.placed("admitted", Admitted::of)?;
-        let finished = self.finished.placed("finished", Finished::of)?;
+        let finished = self.finished.placed("finished", |record| record.left().map(|_| record.clone()))?;
+        // Only what the statement says of it under the host's signature opens what the record hides.
+        let opened = Finished::of(&finished.says, own.opening.as_ref());
+        let opened = opened.ok_or(ReceiptError::Differs("subject"))?;
+        let Placed { index, leaf, time, .. } = finished;
+        let finished = Placed { index, leaf, time, says: opened };
         if admitted.says.job != finished.says.job {
             return Err(ReceiptError::OtherJob);
         }
         if admitted.index >= finished.index {
             return Err(ReceiptError::Order);
         }
-        let OwnWords { version, log: named, started_at, input } = own;
+        let OwnWords { version, log: named, started_at, input, opening: _ } = own;
         let facts = Facts {
             host: *host,
             version: &version,

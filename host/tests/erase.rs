@@ -1,0 +1,281 @@
+//! What is private of a job goes for good when an operator says so, and every proof over its records still verifies.
+//!
+//! A real host in a real directory; every file of it is searched for the values and the salts.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use common::guests::CAT;
+use common::live::{Live, SPINS, finish, push_wat, start};
+use strongroom::audit::read::LogReader;
+use strongroom::audit::verify::{Options, verify_dir};
+use strongroom::home::Home;
+use strongroom_job::merkle::LeafIndex;
+use strongroom_job::receipt::Receipt;
+use strongroom_job::{Digest, Event, OutputSalt, Record, SecretKey};
+use strongroom_sdk::{
+    Batch, BatchJob, Client, Error, Job, JobId, JobState, OutputStream, RefusalCode, Taken,
+};
+
+const WORDS: &str = "a word that nobody must ever find again";
+
+/// Files below `dir` that hold these bytes, by their path in it.
+fn holding(dir: &Path, bytes: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left = vec![dir.to_path_buf()];
+    while let Some(next) = left.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else if fs::read(&path).unwrap().windows(bytes.len()).any(|piece| piece == bytes) {
+                found.push(path.strip_prefix(dir).unwrap().display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Everything that must be gone: as bytes, and as the state, evidence and receipts write it.
+struct Private {
+    plain: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Private {
+    fn of(receipt: &Receipt, envelope: &[u8], values: &[(&'static str, &[u8])]) -> Self {
+        let statement = String::from_utf8(receipt.to_bytes()).unwrap();
+        assert!(!statement.contains(WORDS));
+        let salt = salt(receipt);
+        let mut plain: Vec<_> = values.iter().map(|(name, value)| (*name, value.to_vec())).collect();
+        plain.push(("the salt, in hex", hex(salt.as_bytes()).into_bytes()));
+        plain.push(("the salt", salt.as_bytes().to_vec()));
+        plain.push(("the envelope", envelope[envelope.len() / 2..][..60].to_vec()));
+        Self { plain }
+    }
+
+    fn places(&self, dir: &Path) -> Vec<(&'static str, Vec<String>)> {
+        let found = self.plain.iter().map(|(name, value)| (*name, holding(dir, value)));
+        found.filter(|(_, places)| !places.is_empty()).collect()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The salt in a receipt's statement.
+fn salt(receipt: &Receipt) -> OutputSalt {
+    let dsse: serde_json::Value = serde_json::from_slice(&receipt.attestation()).unwrap();
+    let strongroom_job::Base64Bytes(statement) = serde_json::from_value(dsse["payload"].clone()).unwrap();
+    let statement: serde_json::Value = serde_json::from_slice(&statement).unwrap();
+    let end = &statement["predicate"]["runDetails"]["byproducts"][1]["annotations"];
+    serde_json::from_value(end["salt"].clone()).expect("a salt")
+}
+
+fn refusal(error: Error) -> (RefusalCode, String) {
+    match error {
+        Error::Refused(refusal) => (refusal.code, refusal.message),
+        other => panic!("{other}"),
+    }
+}
+
+/// The log verifies, and each of its records is proven.
+fn log_is_whole(dir: &Path) -> Vec<Record> {
+    let key = Home::open(dir).unwrap().log_key().unwrap().public();
+    let options = Options { key: Some(key), ..Options::default() };
+    let verified = verify_dir(&dir.join("audit"), &options, &mut ()).unwrap();
+    let log = LogReader::open(&dir.join("audit"), Some(&key)).unwrap();
+    let size = verified.checkpoint.size().get();
+    let proven = (0..size).map(|index| log.prove(LeafIndex::new(index)).unwrap().1);
+    proven.map(|leaf| Record::from_leaf(&leaf).unwrap()).collect()
+}
+
+struct Erased {
+    live: Live,
+    job: JobId,
+    private: Private,
+    receipt: Box<Receipt>,
+}
+
+/// A host with a job that had a secret argument and a long secret input, which it copied to its output, beside a job that stays.
+async fn erased() -> (Erased, JobId) {
+    let live = Live::new().await;
+    let client = live.client().await;
+    let module = push_wat(&client, CAT).await;
+    let stays = client.submit(&Job::new(module).stdin_bytes("this one stays")).await.unwrap().job;
+    let long: Vec<u8> = (0..30_000u32).flat_map(|number| format!("{number} {WORDS};").into_bytes()).collect();
+    let input = client.push_input(long.clone()).await.unwrap();
+    let job = Job::new(module).args(["--for", WORDS]).input(input).env("ABOUT", "someone private").unique(
+        "key of somebody",
+        Duration::from_secs(3600),
+        Taken::Refuse,
+    );
+    let signed = client.sign(&job).await.unwrap();
+    let job = client.submit_signed(&signed).await.unwrap()[0].job;
+    let receipt = client.wait(job).await.unwrap().receipt.unwrap();
+    finish(&client, stays).await;
+    let digest = Digest::of(&long);
+    assert_eq!(client.show(job).await.unwrap().end.unwrap().stdout.digest, digest);
+    let values: &[(&str, &[u8])] = &[
+        ("the words", WORDS.as_bytes()),
+        ("the variable", b"someone private"),
+        ("the unique key", b"key of somebody"),
+        ("the digest of the output", digest.as_bytes()),
+    ];
+    let private = Private::of(&receipt, signed.envelope.as_bytes(), values);
+    // Wherever a host keeps them they are found, or nothing that is not found later means anything.
+    let places: Vec<String> =
+        private.places(live.dir.path()).into_iter().flat_map(|(_, places)| places).collect();
+    for place in ["state/db", "evidence/", "blobs/"] {
+        assert!(places.iter().any(|found| found.starts_with(place)), "{place}: {places:?}");
+    }
+    let told = client.erase(job, false).await.unwrap();
+    assert_eq!(told.jobs, 1);
+    let again = refusal(client.erase(job, false).await.unwrap_err());
+    assert_eq!(again.0, RefusalCode::WrongState);
+    assert!(again.1.contains("was erased"), "{}", again.1);
+    (Erased { live, job, private, receipt }, stays)
+}
+
+// Red without `compact::open` (state/db), without `Evidence::erase` (evidence), without the files in `erase_one` (blobs), and without
+// `take_key` (the unique key).
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_value_is_in_no_file_and_every_proof_still_verifies() {
+    let (Erased { live, job, private, receipt }, stays) = Box::pin(erased()).await;
+    let host = *live.host.public_key();
+    // At once: nothing but sled's file, and what was kept a short time ago, still holds it.
+    let places: Vec<String> =
+        private.places(live.dir.path()).into_iter().flat_map(|(_, places)| places).collect();
+    assert!(
+        places.iter().all(|place| place.starts_with("state/") || place.starts_with("blobs/")),
+        "{places:?}"
+    );
+    let client = live.client().await;
+    gone(&client, job).await;
+    let live = live.restart().await;
+    // The keeper's first round takes the files.
+    let mut left = private.places(live.dir.path());
+    for _ in 0..200 {
+        if left.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        left = private.places(live.dir.path());
+    }
+    assert_eq!(left, []);
+    let client = live.client().await;
+    gone(&client, job).await;
+    assert_eq!(finish(&client, stays).await.stdout, b"this one stays");
+    assert!(client.wait(stays).await.unwrap().receipt.is_some());
+    let dir = live.stop().await;
+    let records = log_is_whole(dir.path());
+    let erased = records.iter().filter(|record| matches!(record.event, Event::Erased { .. }));
+    assert!(erased.clone().count() == 1 && erased.clone().all(|record| record.concerns(&job)));
+    // What was fetched before is proof as it was.
+    let proven = receipt.verify(&host, None).unwrap();
+    assert_eq!(proven.admitted.job, job);
+    assert_eq!(private.places(dir.path()), []);
+}
+
+/// Whoever asks for the job is told that it was erased, and nothing else.
+async fn gone(client: &Client, job: JobId) {
+    let receipt = client.receipt(job, true).await.map(drop).unwrap_err();
+    let mut bytes = Vec::new();
+    let output = client.fetch_output(job, OutputStream::Stdout, &mut bytes).await.map(drop).unwrap_err();
+    for error in [receipt, output, client.show(job).await.map(drop).unwrap_err()] {
+        let (code, text) = refusal(error);
+        assert_eq!(code, RefusalCode::WrongState, "{text}");
+        assert!(text.contains("was erased, as record"), "{text}");
+    }
+    assert!(bytes.is_empty());
+}
+
+// Red when the erased job's id bars nothing: it would run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuilt_state_knows_that_a_job_was_erased() {
+    let (Erased { live, job, private, .. }, stays) = Box::pin(erased()).await;
+    let dir = live.stop().await;
+    fs::remove_dir_all(dir.path().join("state")).unwrap();
+    let live = Live { host: start(dir.path(), |_| {}).await, dir };
+    let client = live.client().await;
+    gone(&client, job).await;
+    assert_eq!(finish(&client, stays).await.stdout, b"this one stays");
+    let dir = live.stop().await;
+    let records = log_is_whole(dir.path());
+    assert!(records.iter().any(|record| matches!(record.event, Event::StateRebuilt { jobs: 1, .. })));
+    let found = private.places(dir.path());
+    assert!(
+        found.iter().all(|(_, places)| places.iter().all(|place| place.starts_with("blobs/"))),
+        "{found:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_envelope_gets_the_first_answer_after_its_job_was_erased() {
+    let live = Live::new().await;
+    let client = live.client().await;
+    let module = push_wat(&client, CAT).await;
+    let signed = client.sign(&Job::new(module).stdin_bytes(WORDS)).await.unwrap();
+    let first = client.submit_for_acceptance(&signed).await.unwrap();
+    finish(&client, first.jobs[0].job).await;
+    client.erase(first.jobs[0].job, false).await.unwrap();
+    let again = client.submit_for_acceptance(&signed).await.unwrap();
+    assert_eq!(again, first);
+    let records = {
+        let dir = live.stop().await;
+        log_is_whole(dir.path())
+    };
+    assert_eq!(records.iter().filter(|record| matches!(record.event, Event::Admitted { .. })).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_erased_is_refused_and_says_why() {
+    let live = Live::with(|config| {
+        let mut other = config.principals[0].clone();
+        other.name = "other".parse().unwrap();
+        other.key = SecretKey::from_seed(&[9; 32].into()).public();
+        other.operator = false;
+        config.principals.push(other);
+    })
+    .await;
+    let client = live.client().await;
+    let (spins, copies) = (push_wat(&client, SPINS).await, push_wat(&client, CAT).await);
+    let running = client.submit(&Job::new(spins)).await.unwrap().job;
+    let (code, text) = refusal(client.erase(running, false).await.unwrap_err());
+    assert_eq!(code, RefusalCode::WrongState);
+    assert!(text.contains("only what is over can be erased"), "{text}");
+    client.cancel(running).await.unwrap();
+    client.wait(running).await.unwrap();
+
+    let jobs = (0..3).map(|number| BatchJob::new().args([format!("{number}{WORDS}")]));
+    let batch = client.submit_batch(&Batch::new(Job::new(copies)).jobs(jobs)).await.unwrap();
+    for job in &batch {
+        client.wait(job.job).await.unwrap();
+    }
+    let (code, text) = refusal(client.erase(batch[1].job, false).await.unwrap_err());
+    assert_eq!(code, RefusalCode::WrongState);
+    assert!(text.contains("with 2 others") && text.contains("--batch"), "{text}");
+    assert_eq!(client.show(batch[1].job).await.unwrap().state, JobState::Succeeded);
+    assert_eq!(client.erase(batch[1].job, true).await.unwrap().jobs, 3);
+    for job in &batch {
+        gone(&client, job.job).await;
+    }
+
+    let nobody = JobId::from_bytes([7; 16]);
+    let (code, text) = refusal(client.erase(nobody, false).await.unwrap_err());
+    assert_eq!(code, RefusalCode::UnknownJob);
+    assert!(text.contains("check the id"), "{text}");
+    let other =
+        live.client_with(|options| options.identity = SecretKey::from_seed(&[9; 32].into()).into()).await;
+    let (code, text) = refusal(other.erase(running, false).await.unwrap_err());
+    assert_eq!(code, RefusalCode::Forbidden);
+    assert!(text.contains("only operators"), "{text}");
+    let dir = live.stop().await;
+    assert_eq!(holding(&dir.path().join("evidence"), WORDS.as_bytes()), Vec::<String>::new());
+    log_is_whole(dir.path());
+}
