@@ -157,8 +157,8 @@ async fn erased() -> (Erased, JobId) {
     (Erased { live, job, private, receipt }, stays)
 }
 
-// Red without `compact::open` (state/db), without `Evidence::erase` (evidence), without the files in `erase_one` (blobs), and without
-// `take_key` (the unique key).
+// Red without `compact::open` (state/db), without `Evidence::erase` (evidence), without the removal in `take_input` (blobs), without
+// `take_key` (the unique key), without `drop_envelope`, and without the salt that an attempt draws.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_value_is_in_no_file_and_every_proof_still_verifies() {
     let (Erased { live, job, private, receipt }, stays) = Box::pin(erased()).await;
@@ -217,7 +217,7 @@ async fn gone(client: &Client, job: JobId) {
     assert!(bytes.is_empty());
 }
 
-// Red when the erased job's id bars nothing: it would run again.
+// Red without `tell_erased` in the replay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuilt_state_knows_that_a_job_was_erased() {
     let (Erased { live, job, private, .. }, stays) = Box::pin(erased()).await;
@@ -262,6 +262,7 @@ async fn what_a_copy_of_evidence_brings_back_goes_again() {
     log_is_whole(dir.path());
 }
 
+// Red without `remember_merged` in `erase_one`: it would run again.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_envelope_gets_the_first_answer_after_its_job_was_erased() {
     let live = Live::new().await;
@@ -280,6 +281,7 @@ async fn the_same_envelope_gets_the_first_answer_after_its_job_was_erased() {
     assert_eq!(records.iter().filter(|record| matches!(record.event, Event::Admitted { .. })).count(), 1);
 }
 
+// Red without the question for an operator, and without the one for other jobs of the envelope.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_erased_is_refused_and_says_why() {
     let live = Live::with(|config| {

@@ -49,6 +49,8 @@ struct Kept {
     envelopes: HashMap<Digest, Vec<u8>>,
     /// What is found of each job's standard output.
     outputs: HashMap<JobId, Vec<u8>>,
+    /// What opens the record of each job's end.
+    openings: HashMap<JobId, Vec<u8>>,
 }
 
 impl Source for Kept {
@@ -60,8 +62,8 @@ impl Source for Kept {
         Ok(self.outputs.get(job).filter(|_| stream == OutputStream::Stdout).cloned())
     }
 
-    fn opening(&mut self, _: u64, _: &JobId) -> io::Result<Option<Vec<u8>>> {
-        Ok(None)
+    fn opening(&mut self, _: u64, job: &JobId) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.openings.get(job).cloned())
     }
 
     fn tenants(&mut self, _: u64) -> io::Result<Vec<Name>> {
@@ -122,7 +124,7 @@ impl Site {
         let opened = Store::open(&dir.path().join("state")).unwrap();
         let leaves = opened.leaves(0, 10_000).unwrap();
         let kept = kept.iter().map(|sent| (*sent.bytes.digest(), sent.bytes.as_bytes().to_vec())).collect();
-        Self { dir, leaves, kept: Kept { envelopes: kept, outputs: HashMap::new() }, has_blobs: true }
+        Self { dir, leaves, kept: Kept { envelopes: kept, ..Kept::default() }, has_blobs: true }
     }
 
     fn rebuild(&mut self, submittable: Duration) -> Result<(Rebuilt, tempfile::TempDir), RebuildError> {
@@ -416,4 +418,48 @@ async fn a_record_that_does_not_follow_stops_the_rebuild_and_is_named() {
     site.leaves[0] = record.to_leaf();
     let error = site.rebuild(Duration::ZERO).expect_err("no state");
     assert!(error.to_string().contains("bad signature"), "{error}");
+}
+
+// Red without `ends_unopened` (the rebuild would have nothing to say of the job), without its `bar_known`, and without the comparison of
+// `told` in `attempt_ends`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_record_nobody_can_open_is_gone_and_does_not_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, closing) = open(dir.path());
+    let sent = Sent::one(&body(1));
+    take(&store, &sent).await.unwrap();
+    store.commit(Transition::Step { job: id(1), event: Event::Start }).await.unwrap();
+    let stdout = OutputSummary { length: 3, digest: Digest::of(b"yes") };
+    let salt = Some(strongroom_job::OutputSalt::from_bytes([7; 32]));
+    let end = Finished { stdout, salt, ..Finished::without_run(Outcome::Exited { code: 0 }) };
+    let event = Event::Finish { fence: 1, end: Box::new(end) };
+    let outputs = Outputs { stdout: Some(b"yes".to_vec()), ..Outputs::default() };
+    store.commit(Transition::Finish { job: id(1), event, outputs }).await.unwrap();
+    let opening = store.opening(&id(1)).unwrap().unwrap();
+    drop(store);
+    closing.wait();
+    let mut site = Site::after(dir, &[&sent]);
+    let was = site.was(id(1)).await;
+    site.kept.outputs.insert(id(1), b"yes".to_vec());
+    // What opens another record opens nothing here.
+    let mut other = opening.clone();
+    other.stdout.digest = Digest::of(b"no");
+    for wrong in [None, Some(other)] {
+        site.kept.openings =
+            wrong.map(|other| (id(1), serde_json::to_vec(&other).unwrap())).into_iter().collect();
+        let (rebuilt, new) = site.rebuild(Duration::MAX).unwrap();
+        assert_eq!((rebuilt.jobs, rebuilt.forgotten), (0, 1), "{rebuilt:?}");
+        let (store, closing) = open(new.path());
+        let Committed::Admitted { jobs, .. } = take(&store, &sent).await.unwrap() else {
+            panic!("no answer")
+        };
+        assert_eq!((jobs[0].job, jobs[0].log_index), (id(1), 0));
+        assert_eq!(store.active().count(), 0, "it does not run again");
+        drop(store);
+        closing.wait();
+    }
+    site.kept.openings.insert(id(1), serde_json::to_vec(&opening).unwrap());
+    let (rebuilt, new) = site.rebuild(Duration::MAX).unwrap();
+    assert_eq!((rebuilt.jobs, rebuilt.forgotten, rebuilt.stripped), (1, 0, 0));
+    assert_eq!(row(new.path(), id(1)).await, was);
 }
