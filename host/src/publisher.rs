@@ -150,12 +150,18 @@ impl Publisher {
     }
 
     /// Publishes what is left and ends. Blocks.
-    pub(crate) fn stop(self) {
-        let Self { bell, stopping, thread, .. } = self;
+    ///
+    /// # Errors
+    /// Why something is left: now, or since the publisher failed earlier.
+    pub(crate) fn stop(self) -> Result<(), String> {
+        let Self { bell, stopping, thread, failed, .. } = self;
         stopping.store(true, Ordering::Release);
         // A publisher that failed has gone already, and one that was rung before looks all the same.
         let _ = bell.try_send(());
-        let _ = thread.join();
+        if thread.join().is_err() {
+            return Err("the audit log cannot be published: its thread panicked".into());
+        }
+        failed.borrow().clone().map_or(Ok(()), Err)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::home::{Home, HomeError, LockedHome};
-use crate::host::{Host, Stop as Ending};
+use crate::host::{Ended, Host, Stop as Ending};
 
 use super::console::Console;
 use super::directory::config;
@@ -71,8 +71,8 @@ pub(super) fn with_client(
             failure = local.failed() => Err(failure),
             () = stop.asked() => Err(Failure::cancelled("stopped")),
         };
-        local.leave(&mut stop, console).await;
-        result
+        let left = local.leave(&mut stop, console).await;
+        result.and_then(|done| left.map(|()| done))
     })
 }
 
@@ -138,40 +138,49 @@ impl Local {
     }
 
     /// Leaves. An embedded host first finishes what it took from others, unless the user asks again to stop.
-    pub(super) async fn leave(self, stop: &mut Stop, console: &Console) {
+    ///
+    /// # Errors
+    /// When the embedded host could not write its state or its log to the end.
+    pub(super) async fn leave(self, stop: &mut Stop, console: &Console) -> Result<(), Failure> {
         self.client.close().await;
-        let Some(host) = self.embedded else { return };
+        let Some(host) = self.embedded else { return Ok(()) };
         let idle = tokio::select! {
             idle = timeout(STAY_OPEN, idle(&host, console)) => idle.is_ok(),
-            () = stop.asked() => {
-                host.stop(Ending::Running(AT_ONCE)).await;
-                return;
-            }
+            () = stop.asked() => return in_order(host.stop(Ending::Running(AT_ONCE)).await),
             // A host that cannot keep its promises finishes nothing.
-            _ = host.failed() => {
-                host.stop(Ending::Running(AT_ONCE)).await;
-                return;
-            }
+            _ = host.failed() => return in_order(host.stop(Ending::Running(AT_ONCE)).await),
         };
         if !idle {
             console.say("taking no more jobs of others");
         }
-        if !end(host, Ending::Everything(WORK_OFF), stop).await {
-            console.say("left at once; what was running is judged at the next start");
+        match end(host, Ending::Everything(WORK_OFF), stop).await {
+            Some(ended) => in_order(ended),
+            None => {
+                console.say("left at once; what was running is judged at the next start");
+                Ok(())
+            }
         }
     }
 }
 
-/// Ends a host in order; `false` when the user asked again before it was done, so that the process should go at once.
-pub(super) async fn end(host: Host, how: Ending, stop: &mut Stop) -> bool {
+/// A host that failed while it ended did not end well, whatever else went well.
+pub(super) fn in_order(ended: Ended) -> Result<(), Failure> {
+    match ended {
+        Ended::InOrder => Ok(()),
+        Ended::Failed(reason) => Err(Failure::fault(format_args!("the host had to stop: {reason}"))),
+    }
+}
+
+/// Ends a host in order; `None` when the user asked again before it was done, so that the process should go at once.
+pub(super) async fn end(host: Host, how: Ending, stop: &mut Stop) -> Option<Ended> {
     let mut ending = Box::pin(host.stop(how));
     tokio::select! {
-        () = &mut ending => true,
+        ended = &mut ending => Some(ended),
         () = stop.asked() => {
             // Destructors would wait for what the user does not want to wait for. On disk is what a crash leaves, and
             // every start can go on from that.
             std::mem::forget(ending);
-            false
+            None
         }
     }
 }

@@ -91,10 +91,11 @@ pub(super) fn run(
             },
             () = stop.asked() => run.cancel().await,
         };
-        if let Some(local) = run.local.take() {
-            local.leave(&mut stop, &run.console).await;
-        }
-        result
+        let left = match run.local.take() {
+            Some(local) => local.leave(&mut stop, &run.console).await,
+            None => Ok(()),
+        };
+        result.and_then(|exit| left.map(|()| exit))
     })
 }
 

@@ -9,12 +9,12 @@ use strongroom_job::PublicKey;
 use crate::compile::Compiler;
 use crate::config::Config;
 use crate::home::LockedHome;
-use crate::host::{Host, Stop as Ending};
+use crate::host::{Ended, Host, Stop as Ending};
 
 use super::console::Console;
 use super::directory::config;
 use super::exit::{Exit, Failure};
-use super::local::end;
+use super::local::{end, in_order};
 use super::log::{self, Format, Level};
 use super::signal::Stop;
 use super::{Common, with_runtime};
@@ -91,14 +91,10 @@ async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> R
         reason = host.failed() => Some(reason),
     };
     tracing::info!(?drain, "stopping: no new jobs, running ones may finish");
-    if !end(host, Ending::Running(drain), &mut stop).await {
+    let Some(ended) = end(host, Ending::Running(drain), &mut stop).await else {
         return Err(Failure::fault("stopped at once; what was running is judged at the next start"));
-    }
-    match failed {
-        None => {
-            tracing::info!("stopped");
-            Ok(Exit::Status(0))
-        }
-        Some(reason) => Err(Failure::fault(format_args!("the host had to stop: {reason}"))),
-    }
+    };
+    in_order(failed.map_or(ended, Ended::Failed))?;
+    tracing::info!("stopped");
+    Ok(Exit::Status(0))
 }

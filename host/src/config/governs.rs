@@ -2,7 +2,7 @@
 //!
 //! *Never:* a secret's value: the configuration has none. *Spec:* `docs/formats/record.md`, "What governs a host".
 
-use strongroom_job::{Digest, Digester};
+use strongroom_job::{Change, Digest, Digester, Event};
 
 use super::Setting;
 
@@ -42,5 +42,18 @@ impl Governs {
             principals: principals.finish(),
             policy: policy.finish(),
         }
+    }
+
+    /// What the log is told of it, if that is not what it said `before`.
+    #[must_use]
+    pub fn changed_from(self, before: Option<Self>) -> Option<Event> {
+        if before == Some(self) {
+            return None;
+        }
+        Some(Event::ConfigurationChanged {
+            configuration: Change { old: before.map(|before| before.configuration), new: self.configuration },
+            principals: Change { old: before.map(|before| before.principals), new: self.principals },
+            policy: Change { old: before.map(|before| before.policy), new: self.policy },
+        })
     }
 }

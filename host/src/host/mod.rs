@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use strongroom_job::note::{KeyName, VerifierKey};
-use strongroom_job::{Change, Event, PublicKey};
+use strongroom_job::{Event, PublicKey};
 use strongroom_runtime::{ByteSize, Engine, EngineConfig, EngineError};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -42,7 +42,7 @@ use crate::log_server;
 use crate::mend::{self, MendError};
 use crate::publisher::{JoinError, Publisher};
 use crate::store::{
-    ActiveJobs, Closing, CommitError, Effect, Fault, Governed, NoFault, OpenError, ReadError, Store, Transition,
+    ActiveJobs, Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition,
 };
 
 use keeper::Keeper;
@@ -87,6 +87,16 @@ pub enum Stop {
     Running(Duration),
     /// Finish everything that is queued or running, at most so long.
     Everything(Duration),
+}
+
+/// How a host ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything is recorded and published.
+    InOrder,
+    /// State or log could not be written, before or while it stopped; this is the first reason. Nothing that was
+    /// acknowledged is lost; records of the end, or a checkpoint over the last records, are missing until the next start.
+    Failed(String),
 }
 
 /// Why a host does not start.
@@ -237,7 +247,7 @@ impl Host {
             config: config.digest,
         };
         store.commit(Transition::Log(started)).await?;
-        if let Some(changed) = changed(&config, store.governed()?) {
+        if let Some(changed) = config.governs.changed_from(store.governed()?.map(|before| before.by)) {
             store.commit(Transition::Log(changed)).await?;
         }
         let threads = Threads::start().map_err(StartError::Threads)?;
@@ -344,7 +354,7 @@ impl Host {
     }
 
     /// Takes no more requests, ends as `how` says, publishes the log up to its last record, closes everything.
-    pub async fn stop(self, how: Stop) {
+    pub async fn stop(self, how: Stop) -> Ended {
         let Self {
             service,
             threads,
@@ -393,19 +403,20 @@ impl Host {
         // Their handles of the store are gone when they are.
         drop(keeping.await);
         drop(watching.await);
-        if let Err(error) = service.store().commit(Transition::Log(Event::HostStopped {})).await {
+        let recorded = service.store().commit(Transition::Log(Event::HostStopped {})).await;
+        if let Err(error) = &recorded {
             tracing::error!(%error, "the stop cannot be recorded");
         }
         drop(dispatching.await);
         let finished = tokio::task::spawn_blocking(move || {
-            publisher.stop();
+            let published = publisher.stop();
             forwarders.stop();
             threads.stop(GUEST_THREADS);
             drop(dispatcher);
             drop(service);
-            closing.wait();
+            closing.wait().map_or(published, Err)
         });
-        drop(finished.await);
+        let published = finished.await.unwrap_or_else(|panic| Err(panic.to_string()));
         if let Some(cosigning) = cosigning {
             cosigning.stop().await;
         }
@@ -413,20 +424,11 @@ impl Host {
             log_server.stop().await;
         }
         drop(home);
+        match recorded.map_err(|error| error.to_string()).and(published) {
+            Ok(()) => Ended::InOrder,
+            Err(reason) => Ended::Failed(reason),
+        }
     }
-}
-
-/// What the log is told of what governs the host, if that is not what it said before.
-fn changed(config: &Config, before: Option<Governed>) -> Option<Event> {
-    let (now, before) = (config.governs, before.map(|before| before.by));
-    if before == Some(now) {
-        return None;
-    }
-    Some(Event::ConfigurationChanged {
-        configuration: Change { old: before.map(|before| before.configuration), new: now.configuration },
-        principals: Change { old: before.map(|before| before.principals), new: now.principals },
-        policy: Change { old: before.map(|before| before.policy), new: now.policy },
-    })
 }
 
 async fn serve_log(

@@ -473,7 +473,8 @@ impl Opened {
             thread.spawn(move || writer.run(requests, &failing, nudge))
         });
         let thread = thread.map_err(|error| OpenError::Io { path: self.path, error })?;
-        Ok((store, Closing { thread }))
+        let failed = store.failed.clone();
+        Ok((store, Closing { thread, failed }))
     }
 }
 
@@ -494,12 +495,14 @@ impl fmt::Debug for Opened {
 #[derive(Debug)]
 pub struct Closing {
     thread: std::thread::JoinHandle<()>,
+    failed: watch::Receiver<Option<String>>,
 }
 
 impl Closing {
-    /// Waits for the writer to end. Blocks; drop every handle first.
-    pub fn wait(self) {
-        // A panic of the writer was seen by everybody whose answer it dropped.
-        let _ = self.thread.join();
+    /// Waits for the writer to end, and says why it failed, if it did. Blocks; drop every handle first.
+    pub fn wait(self) -> Option<String> {
+        // A panic of the writer was seen by everybody whose answer it dropped; what nobody waits for is told here.
+        let panicked = self.thread.join().is_err().then(|| "the writer panicked".into());
+        self.failed.borrow().clone().or(panicked)
     }
 }

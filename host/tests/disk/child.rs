@@ -10,7 +10,7 @@ use std::time::Duration;
 use strongroom::clock::Clock;
 use strongroom::compile::Compiler;
 use strongroom::home::Home;
-use strongroom::host::Stop;
+use strongroom::host::{Ended, Stop};
 use strongroom::lifecycle::{Event, Finished};
 use strongroom::store::{CommitError, NoFault, Outputs, Store, Transition};
 use strongroom_job::{JobState, ModuleRef, Outcome, Timestamp};
@@ -196,10 +196,12 @@ fn host(dir: &Path, told: &Told, jobs: u64) {
         };
         // With a disk that failed, what is queued stays so.
         let patience = Duration::from_secs(if done.is_ok() { 10 } else { 1 });
-        host.stop(Stop::Everything(patience)).await;
+        let ended = host.stop(Stop::Everything(patience)).await;
         if let Err(error) = done {
             panic!("the host failed: {error}");
         }
+        // What fails behind the last promise fails the stop.
+        assert_eq!(ended, Ended::InOrder);
     });
 }
 
