@@ -16,7 +16,7 @@ use common::trees::{copy, files};
 use strongroom::clock::Clock;
 use strongroom::config::Config;
 use strongroom::home::{Home, HomeError};
-use strongroom::host::{Host, StartError};
+use strongroom::host::{Ended, Host, StartError, Stop};
 use strongroom::store::{NoFault, Store, Transition};
 use strongroom_job::{Event, RefusalCode, Timestamp};
 use strongroom_sdk::{Error, Job};
@@ -225,6 +225,28 @@ async fn a_port_in_use_is_an_error_and_harms_nothing() {
 
 // Red with `Clock::default()` in place of `Clock::not_before` in `Host::start`: the job is then young again, and the
 // records go back in time (hostile 7).
+// Red when `Host::stop` takes no notice of `Publisher::stop`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_last_records_cannot_be_published_says_so_and_loses_none() {
+    let live = Live::new().await;
+    // Who waits for a job has its receipt, so all there is so far is published. The next publication is that of the stop.
+    work(&live, 1).await;
+    let Live { host, dir } = live;
+    let (audit, away) = (dir.path().join("audit"), dir.path().join("away"));
+    fs::rename(&audit, &away).unwrap();
+    fs::write(&audit, "no directory").unwrap();
+    let ended = Box::pin(host.stop(Stop::Everything(Duration::from_secs(60)))).await;
+    let Ended::Failed(reason) = ended else { panic!("{ended:?}") };
+    assert!(reason.starts_with("the audit log cannot be published: "), "{reason}");
+    fs::remove_file(&audit).unwrap();
+    fs::rename(&away, &audit).unwrap();
+    let host = start(dir.path(), |_| {}).await;
+    let dir = Live { host, dir }.stop().await;
+    let stops =
+        records(dir.path()).iter().filter(|record| matches!(record.event, Event::HostStopped {})).count();
+    assert_eq!(stops, 2, "the first stop is told, too");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_was_set_back_makes_no_old_job_young_again() {
     let live = Live::new().await;

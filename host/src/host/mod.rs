@@ -280,7 +280,7 @@ impl Host {
             clock: Arc::clone(&clock),
             rules: policy.config.check,
         };
-        let watching = tokio::spawn(hands::watch(Arc::clone(&clock), store.clone(), steps));
+        let watched = hands::watch(Arc::clone(&clock), store.clone(), steps);
         let service =
             HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
         let service = Arc::new(service);
@@ -298,7 +298,8 @@ impl Host {
         let dispatcher = service.dispatcher().clone();
         let dispatching = tokio::spawn(async move { dispatcher.run().await });
         let checkup = Checkup::start(parts).map_err(StartError::Threads)?;
-        let keeping = tokio::spawn(keeper.run());
+        // Not before: a start that fails leaves no task behind that holds the store.
+        let (keeping, watching) = (tokio::spawn(keeper.run()), tokio::spawn(watched));
         home.announce(&Live { address, pid: std::process::id(), host: key })?;
         Ok(Self {
             address,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use strongroom::compile::Compiler;
 use strongroom::config::Config;
 use strongroom::home::Home;
-use strongroom::host::{Host, Stop};
+use strongroom::host::{Ended, Host, Stop};
 use strongroom_job::{JobState, JobView, ModuleRef, OutputStream};
 use strongroom_sdk::{Client, ConnectOptions, Job};
 
@@ -50,7 +50,8 @@ impl Live {
 
     /// Stops the host in order and gives its directory.
     pub async fn stop(self) -> tempfile::TempDir {
-        Box::pin(self.host.stop(Stop::Everything(Duration::from_secs(60)))).await;
+        let ended = Box::pin(self.host.stop(Stop::Everything(Duration::from_secs(60)))).await;
+        assert_eq!(ended, Ended::InOrder);
         self.dir
     }
 
