@@ -10,6 +10,7 @@
 
 mod active;
 mod bytes;
+mod closing;
 mod compact;
 mod core;
 mod counts;
@@ -37,6 +38,7 @@ mod said;
 mod series;
 mod settings;
 mod spec;
+mod sweep;
 mod unique;
 mod writer;
 
@@ -51,6 +53,7 @@ use strongroom_job::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use active::{Active, ActiveJobs};
+pub use closing::Closing;
 pub use core::{Answers, Simulated};
 pub use erase::Erased;
 pub use evidence::Source;
@@ -468,7 +471,8 @@ impl Opened {
         let store = Store { db: self.db.clone(), pending, durable, failed, counts };
         let told = writer::Told { durable: made_durable, listener };
         let thread = nudge::Nudge::start(self.db.clone()).and_then(|nudge| {
-            let writer = writer::Writer::new(self.db, sync, clock, fault, told, self.start);
+            let sweep = sweep::Sweep::new(&self.db, &sync)?;
+            let writer = writer::Writer::new(self.db, (sync, sweep), clock, fault, told, self.start);
             let thread = std::thread::Builder::new().name("store-writer".into());
             thread.spawn(move || writer.run(requests, &failing, nudge))
         });
@@ -488,21 +492,5 @@ impl fmt::Debug for Store {
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened").field("path", &self.path).field("start", &self.start).finish_non_exhaustive()
-    }
-}
-
-/// The writer's thread; it ends when every [`Store`] handle is gone.
-#[derive(Debug)]
-pub struct Closing {
-    thread: std::thread::JoinHandle<()>,
-    failed: watch::Receiver<Option<String>>,
-}
-
-impl Closing {
-    /// Waits for the writer to end, and says why it failed, if it did. Blocks; drop every handle first.
-    pub fn wait(self) -> Option<String> {
-        // A panic of the writer was seen by everybody whose answer it dropped; what nobody waits for is told here.
-        let panicked = self.thread.join().is_err().then(|| "the writer panicked".into());
-        self.failed.borrow().clone().or(panicked)
     }
 }

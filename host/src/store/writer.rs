@@ -19,6 +19,7 @@ use super::counts::Counts;
 use super::fault::{Fault, Step};
 use super::nudge::Nudge;
 use super::rows::Batch;
+use super::sweep::Sweep;
 use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, garbage, keys, migrate};
 use crate::clock::Clock;
 
@@ -109,6 +110,7 @@ pub(super) struct Writer {
     db: sled::Db,
     /// sled's file, for `fdatasync`.
     sync: File,
+    sweep: Sweep,
     clock: Arc<Clock>,
     fault: Box<dyn Fault>,
     told: Told,
@@ -119,13 +121,13 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         db: sled::Db,
-        sync: File,
+        (sync, sweep): (File, Sweep),
         clock: Arc<Clock>,
         fault: Box<dyn Fault>,
         told: Told,
         start: Start,
     ) -> Self {
-        Self { db, sync, clock, fault, told, log_size: start.log_size, counts: start.counts }
+        Self { db, sync, sweep, clock, fault, told, log_size: start.log_size, counts: start.counts }
     }
 
     pub(super) fn run(
@@ -180,7 +182,8 @@ impl Writer {
         }
         // While those who were answered go on.
         garbage::free(rows);
-        Ok(())
+        let broken = |error: io::Error| Broken { reason: error.to_string(), waiting: Vec::new() };
+        self.sweep.go(&self.sync).map_err(broken)
     }
 }
 
