@@ -10,10 +10,12 @@
 mod ask;
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use strongroom_job::cosignature::Cosignature;
 use strongroom_job::merkle::{TreeHead, TreeSize};
 use strongroom_job::note::VerifierKey;
@@ -23,7 +25,7 @@ use crate::audit::cosigned::{keep, published};
 use crate::audit::read::LogReader;
 use crate::config::Witness;
 
-use ask::{AskError, ask};
+use ask::{Answer, AskError, ask};
 
 /// Between two looks at the log.
 const LOOK: Duration = Duration::from_millis(500);
@@ -96,11 +98,10 @@ impl Peer {
         self.last.as_ref().filter(|(cosigned, _)| cosigned == head).map(|(_, cosignature)| cosignature)
     }
 
-    async fn ask(&mut self, log: Arc<LogReader>) {
-        let (witness, seen) = (self.witness.key.name().clone(), self.seen);
-        let head = *log.checkpoint().head();
-        let asked = tokio::time::timeout(TIMEOUT, ask(&self.witness, seen, log)).await;
-        match asked.unwrap_or(Err(AskError::Late(TIMEOUT))) {
+    /// Takes what came of a question about this head.
+    fn hear(&mut self, head: TreeHead, answer: Result<Answer, AskError>) {
+        let (witness, seen) = (self.witness.key.name(), self.seen);
+        match answer {
             Ok(answer) => {
                 if let Some(forgot) = answer.forgot {
                     tracing::error!(%witness, cosigned = %seen, says = %forgot,
@@ -120,6 +121,17 @@ impl Peer {
             }
         }
     }
+}
+
+/// One question, to the witness with this number; it has no more time than [`TIMEOUT`].
+async fn question(
+    number: usize,
+    witness: Witness,
+    seen: TreeSize,
+    log: Arc<LogReader>,
+) -> (usize, Result<Answer, AskError>) {
+    let asked = tokio::time::timeout(TIMEOUT, ask(&witness, seen, log)).await;
+    (number, asked.unwrap_or(Err(AskError::Late(TIMEOUT))))
 }
 
 /// Looks until the next question after so many failures, so that many hosts do not ask at one moment.
@@ -169,7 +181,8 @@ impl Round {
         }
     }
 
-    /// Asks every witness that has not cosigned the newest checkpoint and is not being left alone.
+    /// Asks every witness that has not cosigned the newest checkpoint and is not being left alone. What they answer is kept as it comes,
+    /// those together that come together: one that is mute holds nobody else's cosignature back.
     /// Whoever has not answered when `enough` ends is not waited for any more.
     async fn go(&mut self, enough: impl Future<Output = ()>) {
         let Some(log) = self.look().await.map(Arc::new) else { return };
@@ -177,22 +190,29 @@ impl Round {
         if head.size == TreeSize::ZERO {
             return;
         }
-        let mut asked = Vec::new();
-        for peer in self.peers.iter_mut().filter(|peer| peer.on(&head).is_none()) {
+        let questions = FuturesUnordered::new();
+        for (number, peer) in self.peers.iter_mut().enumerate().filter(|(_, peer)| peer.on(&head).is_none()) {
             if peer.pause > 0 {
                 peer.pause -= 1;
             } else {
-                asked.push(peer.ask(Arc::clone(&log)));
+                questions.push(question(number, peer.witness.clone(), peer.seen, Arc::clone(&log)));
             }
         }
-        if asked.is_empty() {
-            return;
+        let mut answers = questions.ready_chunks(self.peers.len().max(1));
+        let mut enough = pin!(enough);
+        loop {
+            let some = tokio::select! {
+                some = answers.next() => some,
+                () = &mut enough => None,
+            };
+            let Some(some) = some else { return };
+            for (number, answer) in some {
+                if let Some(peer) = self.peers.get_mut(number) {
+                    peer.hear(head, answer);
+                }
+            }
+            self.keep(&log).await;
         }
-        tokio::select! {
-            _ = join_all(asked) => {}
-            () = enough => {}
-        }
-        self.keep(&log).await;
     }
 
     async fn keep(&mut self, log: &LogReader) {

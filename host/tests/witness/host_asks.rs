@@ -157,6 +157,35 @@ fn bad_witnesses_cost_the_host_nothing_but_their_cosignatures() {
     place.run(&["audit", "verify"]).exits(0);
 }
 
+// Red with `join_all` in `Round::go`: then there is a cosigned checkpoint only once the host has given the mute one up.
+#[test]
+fn a_mute_witness_holds_nobody_elses_cosignature_back() {
+    let place = Place::new();
+    let log = log_of(&place).to_string();
+    let good = Witness::start(&place.path().join("good"), &log);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let key = SecretKey::from_seed(&Zeroizing::new([99; 32])).public();
+    let mute = (CosignerKey::new("witness.example/mute".parse().unwrap(), key), silent.local_addr().unwrap());
+    configure(&place, "", &[mute, (good.key(), good.address())]);
+    let host = serve(&place);
+    let (mut asked, _) = silent.accept().unwrap();
+    let cosigned = place.data().join("audit/checkpoint.cosigned");
+    wait_for("the other's cosignature", || cosigned.exists().then_some(()));
+    asked.set_nonblocking(true).unwrap();
+    let mut piece = [0; 4096];
+    let given_up = loop {
+        match asked.read(&mut piece) {
+            Ok(0) => break true,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break false,
+            Err(_) => break true,
+        }
+    };
+    assert!(!given_up, "it is still asked");
+    drop(asked);
+    host.stop();
+}
+
 // Red with `reader.checkpoint()` in `Receipts::issue`: the proofs lead to what is cosigned, and the log has gone on.
 #[test]
 fn a_receipt_of_a_job_whose_record_is_cosigned_holds_when_the_log_has_gone_on() {
