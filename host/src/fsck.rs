@@ -1,13 +1,25 @@
-//! Checking a data directory: log, state, evidence and files, each by itself and against the others.
+//! Checking a data directory: log, state, evidence and files, each by itself and against the others; then whatever else lies there.
+//!
+//! Log, state, evidence and files are in this file, since each is held against the others. What stands by itself has a file of its own
+//! below `fsck`, and a line in [`rest`]: compiled modules, keys, secrets, what governs the host, what is sent and cosigned
+//! (`abroad`), and whose all of it is (`owner`).
 //!
 //! *Owns:* `DIR/checking`, room for a copy of the state and for what the log's records make of it. *Never:* changes anything else, nor
 //! says that something is good which it did not look at.
 //! *Crash:* `checking` is left behind, and removed by the next check. *Spec:* `docs/reference/cli.md`, `strongroom fsck`.
 
+mod abroad;
+mod cache;
+mod governs;
+mod keys;
+mod owner;
+mod secrets;
+
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
 use strongroom_job::merkle::{Hash, LeafIndex, TreeHead, TreeSize};
 use strongroom_job::{Digest, PublicKey, Record, StateFault};
@@ -18,13 +30,16 @@ use crate::blobs;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::evidence::Reader;
-use crate::home::{HomeError, LockedHome};
+use crate::home::LockedHome;
+use crate::home::place::PRIVATE_DIRECTORY;
 use crate::mend::{self, Unopened};
 use crate::store::rebuild::Terms;
-use crate::store::{Opened, Store};
+use crate::store::{Governed, Opened, Store};
 
 /// Findings that are told one by one; a directory with more of them is wrong altogether.
 pub const MAX_FINDINGS: usize = 50;
+/// Notes of one kind that are told one by one.
+const MAX_NOTES: usize = 10;
 
 /// What a check came to.
 #[derive(Debug, Default)]
@@ -45,6 +60,8 @@ pub struct Report {
     pub mend: Vec<String>,
     /// What a start would find in place of the state, if that is wrong.
     pub fault: Option<(StateFault, String)>,
+    /// Why a start would end at once, whatever the state is.
+    stops: Option<String>,
 }
 
 impl Report {
@@ -61,31 +78,43 @@ impl Report {
             self.more += 1;
         }
     }
+
+    /// Something that is wrong, and without whose mending no host starts.
+    fn find_stop(&mut self, part: &'static str, problem: String) {
+        self.stops.get_or_insert_with(|| problem.clone());
+        self.find(part, problem);
+    }
+
+    /// Notes of one kind, the first of them one by one.
+    fn note_all(&mut self, notes: Vec<String>) {
+        let more = notes.len().saturating_sub(MAX_NOTES);
+        self.notes.extend(notes.into_iter().take(MAX_NOTES));
+        if more > 0 {
+            self.notes.push(format!("and {more} more of these"));
+        }
+    }
 }
 
-/// Why nothing could be checked.
+/// Nothing could be checked: there is no room for it.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
-    /// The keys.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// The room for the check.
-    #[error("{path}: {error}. A check needs room for the state, twice")]
-    Room {
-        /// Where.
-        path: std::path::PathBuf,
-        /// The reason.
-        error: io::Error,
-    },
+#[error("{path}: {error}. A check needs room for the state, twice")]
+pub struct CheckError {
+    /// Where.
+    pub path: PathBuf,
+    /// The reason.
+    pub error: io::Error,
 }
 
-/// Checks everything in a data directory.
+/// Checks everything in a data directory. What no host would start with, a configuration or a key, is a finding like others: the rest
+/// is checked as far as it goes without.
+///
+/// `config` is the directory's configuration, or what is wrong with it.
 ///
 /// # Errors
-/// When nothing can be said: the keys cannot be read, or there is no room for the check.
-pub fn check(home: &LockedHome, config: &Config) -> Result<Report, CheckError> {
+/// When nothing can be said: there is no room for the check.
+pub fn check(home: &LockedHome, config: Result<&Config, &str>) -> Result<Report, CheckError> {
     let room = home.dir().join("checking");
-    let failed = |error| CheckError::Room { path: room.clone(), error };
+    let failed = |error| CheckError { path: room.clone(), error };
     remove(&room).map_err(failed)?;
     let mut report = Report::default();
     let done = check_in(home, config, &room, &mut report);
@@ -93,11 +122,16 @@ pub fn check(home: &LockedHome, config: &Config) -> Result<Report, CheckError> {
     done.map(|()| report)
 }
 
-fn check_in(home: &LockedHome, config: &Config, room: &Path, report: &mut Report) -> Result<(), CheckError> {
-    let failed = |error| CheckError::Room { path: room.into(), error };
-    let key = home.log_key()?.public();
+fn check_in(
+    home: &LockedHome,
+    config: Result<&Config, &str>,
+    room: &Path,
+    report: &mut Report,
+) -> Result<(), CheckError> {
+    let failed = |error| CheckError { path: room.into(), error };
+    let key = keys::of_log(home);
     let copy = room.join("state");
-    fs::create_dir(room).map_err(failed)?;
+    DirBuilder::new().mode(PRIVATE_DIRECTORY).create(room).map_err(failed)?;
     let missing = Store::is_missing(&home.state()).map_err(failed)?;
     let state = if missing {
         None
@@ -107,8 +141,17 @@ fn check_in(home: &LockedHome, config: &Config, room: &Path, report: &mut Report
     };
     let opened = state.as_ref().and_then(|state| state.as_ref().ok());
     let has_log = home.audit().join("checkpoint").exists();
-    let log = if has_log { log(home, &key, opened, report) } else { None };
-    fault(state.as_ref().map(Result::as_ref), has_log, log.as_ref(), report);
+    let mut records = Records::default();
+    let log = match &key {
+        Some(key) if has_log => log(home, key, opened, &mut records, report),
+        _ => None,
+    };
+    if has_log && key.is_none() {
+        let problem = "the log, and whether the state fits it: neither keys/log.key nor keys/log.pub says whose the signature must be";
+        report.unchecked.push(problem.into());
+    } else {
+        fault(state.as_ref().map(Result::as_ref), has_log, log.as_ref(), report);
+    }
     let mut evidence = Reader::open(&home.evidence()).map_err(failed)?;
     evidence.read_all().map_err(failed)?;
     let damaged: Vec<_> = evidence.damaged().to_vec();
@@ -119,37 +162,72 @@ fn check_in(home: &LockedHome, config: &Config, room: &Path, report: &mut Report
         report.mend.push("evidence is written anew from a good state: move the evidence directory away, and start the host".into());
     }
     report.checked.push("every entry of the evidence, against its checksum".into());
-    match (opened, &log) {
-        (Some(opened), Some(verified)) if report.fault.is_none() => {
-            agree(home, config, room, &key, opened, verified, &mut evidence, report);
+    match (opened, &log, config) {
+        (Some(opened), Some(verified), Ok(config)) if report.fault.is_none() => {
+            agree(home, config, room, opened, verified, &mut evidence, report);
             files(&home.blobs(), opened, report);
         }
-        (Some(opened), _) => {
-            report.unchecked.push("whether state and log say the same: see above".into());
+        (Some(opened), _, config) => {
+            let why = if config.is_err() { "a replay needs a configuration" } else { "see above" };
+            report.unchecked.push(format!("whether state and log say the same: {why}"));
             files(&home.blobs(), opened, report);
         }
-        (None, _) => report.unchecked.push("rows and files: there is no state that can be opened".into()),
+        (None, ..) => report.unchecked.push("rows and files: there is no state that can be opened".into()),
     }
-    beside(home, report);
+    rest(home, config, opened, log.as_ref(), &records, report);
+    if let Some(problem) = report.stops.take() {
+        report.start = format!("not start: {problem}");
+    }
     Ok(())
 }
 
-/// Reads each entry: bytes that nobody can read are no record.
-struct Records;
+/// What stands by itself.
+fn rest(
+    home: &LockedHome,
+    config: Result<&Config, &str>,
+    opened: Option<&Opened>,
+    log: Option<&Verified>,
+    records: &Records,
+    report: &mut Report,
+) {
+    governs::look(home, config, log.and(records.governed.as_ref()), opened, report);
+    keys::look(home, report);
+    secrets::look(home, report);
+    cache::look(home, report);
+    abroad::look(home, config.ok(), log, report);
+    owner::look(home, report);
+    beside(home, report);
+}
+
+/// Reads each entry: bytes that nobody can read are no record. Keeps the last word of what governs the host.
+#[derive(Default)]
+struct Records {
+    governed: Option<(LeafIndex, Governed)>,
+}
 
 impl Observer for Records {
-    fn entry(&mut self, _: LeafIndex, entry: &[u8]) -> Result<(), String> {
-        Record::from_leaf(entry).map(drop).map_err(|error| format!("not a record: {error}"))
+    fn entry(&mut self, index: LeafIndex, entry: &[u8]) -> Result<(), String> {
+        let record = Record::from_leaf(entry).map_err(|error| format!("not a record: {error}"))?;
+        if let Some(governed) = Governed::of(&record) {
+            self.governed = Some((index, governed));
+        }
+        Ok(())
     }
 }
 
-fn log(home: &LockedHome, key: &PublicKey, opened: Option<&Opened>, report: &mut Report) -> Option<Verified> {
+fn log(
+    home: &LockedHome,
+    key: &PublicKey,
+    opened: Option<&Opened>,
+    records: &mut Records,
+    report: &mut Report,
+) -> Option<Verified> {
     let known = opened.and_then(Opened::published).and_then(|head| {
         Some(TreeHead { size: TreeSize::new(head.size).ok()?, root: Hash::from_bytes(head.root) })
     });
     // Files beyond the checkpoint are left by a crash, and removed by the next start.
     let options = Options { key: Some(*key), known, live: true };
-    match verify_dir(&home.audit(), &options, &mut Records) {
+    match verify_dir(&home.audit(), &options, records) {
         Ok(verified) => {
             let (size, root) = (verified.size().get(), verified.checkpoint.head().root);
             report.checked.push(format!("the log: the signature, {size} records, every hash; root {root}"));
@@ -227,18 +305,16 @@ fn fault(
 }
 
 /// The strongest check: every record is replayed, and what comes out must be what the state has.
-#[expect(clippy::too_many_arguments, reason = "all that is in a data directory")]
 fn agree(
     home: &LockedHome,
     config: &Config,
     room: &Path,
-    key: &PublicKey,
     opened: &Opened,
     verified: &Verified,
     evidence: &mut Reader,
     report: &mut Report,
 ) {
-    let log = match LogReader::open(&home.audit(), Some(key)) {
+    let log = match LogReader::open(&home.audit(), Some(verified.verifier.key())) {
         Ok(log) => log,
         Err(error) => return report.find("log", error.to_string()),
     };

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use strongroom_job::{PublicKey, SecretKey};
-use strongroom_sdk::Identity;
+use strongroom_sdk::{Identity, KnownHosts};
 
 use crate::config::Config;
 
@@ -154,6 +154,26 @@ impl Home {
         Ok(home)
     }
 
+    /// Opens a directory that [`create`](Self::create) made before, to say what is wrong with it: also one that lets others in.
+    ///
+    /// # Errors
+    /// When it is not there, or is not a data directory.
+    pub fn open_to_check(dir: &Path) -> Result<Self, HomeError> {
+        let home = Self { dir: dir.canonicalize().map_err(|error| failed(dir, &error))? };
+        for part in [home.keys(), home.config()] {
+            std::fs::metadata(&part).map_err(|error| failed(&part, &error))?;
+        }
+        Ok(home)
+    }
+
+    /// Reads `known_hosts`; one that is not there lists nobody.
+    ///
+    /// # Errors
+    /// With the line that is wrong.
+    pub fn check_known_hosts(&self) -> Result<(), HomeError> {
+        Ok(KnownHosts::load(self.known_hosts()).map(drop)?)
+    }
+
     /// The directory itself, absolute.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -250,11 +270,11 @@ impl Home {
         self.dir.join("keys")
     }
 
-    fn key_file(&self, name: &str) -> PathBuf {
+    pub(crate) fn key_file(&self, name: &str) -> PathBuf {
         self.keys().join(format!("{name}.key"))
     }
 
-    fn key(&self, name: &str) -> Result<SecretKey, HomeError> {
+    pub(crate) fn key(&self, name: &str) -> Result<SecretKey, HomeError> {
         Ok(Identity::load(self.key_file(name))?.secret().clone())
     }
 

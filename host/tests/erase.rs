@@ -195,7 +195,7 @@ async fn an_erased_value_is_in_no_file_and_every_proof_still_verifies() {
     let erased = records.iter().filter(|record| matches!(record.event, Event::Erased { .. }));
     assert!(erased.clone().count() == 1 && erased.clone().all(|record| record.concerns(&job)));
     let home = Home::open(dir.path()).unwrap().lock().unwrap();
-    let report = check(&home, &Config::load(&home.config()).unwrap()).unwrap();
+    let report = check(&home, Ok(&Config::load(&home.config()).unwrap())).unwrap();
     assert!(report.is_clean(), "{report:?}");
     drop(home);
     // What was fetched before is proof as it was.

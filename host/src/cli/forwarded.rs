@@ -33,7 +33,7 @@ pub(super) fn forwarded(home: &Path, key: Option<&PublicKey>, console: &Console)
         console.print("the configuration has no [[forward]]: the log is on this machine only")?;
     }
     for status in &statuses {
-        let Status { name, to, next, behind, problem, rejected } = status;
+        let Status { name, to, next, behind, problem, rejected, .. } = status;
         if console.json() {
             console.document(&Told {
                 name,

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use strongroom_job::StateFault;
 
-use crate::fsck::{CheckError, Report, check};
+use crate::fsck::{Report, check};
 use crate::home::Home;
 use crate::mend::{Mended, mend};
 
@@ -57,11 +57,13 @@ struct Rebuilt {
 
 pub(super) fn fsck(common: &Common, args: &FsckArgs, console: &Console) -> Result<Exit, Failure> {
     // Makes nothing: a mistyped directory must not become an empty one that is clean.
-    let home = Home::open(&common.directory()?)?;
-    let config = config(&home)?;
+    let dir = common.directory()?;
+    let home = if args.rebuild { Home::open(&dir)? } else { Home::open_to_check(&dir)? };
+    let config = config(&home);
     let locked = home.lock()?;
     let dir = home.dir().display().to_string();
     if args.rebuild {
+        let config = config?;
         let problem = "an operator had it made anew";
         let mended = mend(&locked, &config, StateFault::GivenUp, problem).map_err(|error| {
             Failure::fault(format_args!(
@@ -70,10 +72,8 @@ pub(super) fn fsck(common: &Common, args: &FsckArgs, console: &Console) -> Resul
         })?;
         return rebuilt(dir, &mended, console);
     }
-    let report = check(&locked, &config).map_err(|error| match error {
-        CheckError::Home(error) => error.into(),
-        error @ CheckError::Room { .. } => Failure::fault(error),
-    })?;
+    let config = config.map_err(|failure| failure.to_string());
+    let report = check(&locked, config.as_ref().map_err(String::as_str)).map_err(Failure::fault)?;
     let exit = if report.is_clean() { Exit::Status(0) } else { Exit::No };
     if console.json() {
         console.document(&found(dir, report))?;

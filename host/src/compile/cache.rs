@@ -61,9 +61,42 @@ impl Cache {
                 fs::remove_file(entry.path())?;
             }
         }
+        Ok(Self::of(dir, key, max_bytes))
+    }
+
+    fn of(dir: &Path, key: &[u8; 32], max_bytes: u64) -> Self {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let key = Hmac::new_from_slice(key).expect("32 bytes are a key");
-        Ok(Self { dir: dir.into(), key, max_bytes, tidying: Mutex::default() })
+        Self { dir: dir.into(), key, max_bytes, tidying: Mutex::default() }
+    }
+
+    /// Reads every file of a cache that no host uses, one at a time. Says which are not this host's, and why; how many are. Changes
+    /// nothing, not even a time. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn check(dir: &Path, key: &[u8; 32], found: &mut dyn FnMut(&Path, io::Error)) -> io::Result<u64> {
+        let cache = Self::of(dir, key, 0);
+        let mut good = 0;
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let checked = match name.to_str().and_then(parse) {
+                // What is no file might never end.
+                Some((digest, compatibility)) if entry.file_type()?.is_file() => {
+                    cache.verified(&entry.path(), &digest, &compatibility).map(drop)
+                }
+                _ if name.to_string_lossy().starts_with(UNFINISHED) => {
+                    Err(io::Error::new(ErrorKind::InvalidData, "it was not finished"))
+                }
+                _ => Err(io::Error::new(ErrorKind::InvalidData, "it is no file of a compiled module")),
+            };
+            match checked {
+                Ok(()) => good += 1,
+                Err(error) => found(&entry.path(), error),
+            }
+        }
+        Ok(good)
     }
 
     /// What the module was compiled to for such an engine, if that is here and its MAC is right. A file with a wrong one is
@@ -115,6 +148,19 @@ impl Cache {
     }
 
     fn read(&self, path: &Path, digest: &Digest, compatibility: &Compatibility) -> io::Result<Verified> {
+        let (file, verified) = self.verified(path, digest, compatibility)?;
+        // The time of use. Without it, the entry only looks older than it is.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
+        Ok(verified)
+    }
+
+    fn verified(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        compatibility: &Compatibility,
+    ) -> io::Result<(File, Verified)> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
         let Some(length) =
@@ -130,10 +176,7 @@ impl Cache {
         self.mac(digest, compatibility, &artifact)
             .verify_slice(&tag)
             .map_err(|_| io::Error::new(ErrorKind::InvalidData, "its MAC is not this host's"))?;
-        // The time of use. Without it, the entry only looks older than it is.
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let _ = futimens(&file, &Timestamps { last_access: now, last_modification: now });
-        Ok(Verified(artifact))
+        Ok((file, Verified(artifact)))
     }
 
     fn write(
@@ -174,6 +217,13 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// The module and the engine that a file's name says.
+fn parse(name: &str) -> Option<(Digest, Compatibility)> {
+    let (digest, compatibility) = name.split_once('.')?;
+    let compatibility = serde_json::from_value(compatibility.into()).ok()?;
+    Some((format!("sha256:{digest}").parse().ok()?, compatibility))
 }
 
 impl fmt::Debug for Cache {

@@ -24,6 +24,8 @@ pub struct Status {
     pub behind: u64,
     /// Why it cannot go on as things stand, or did not when a host last tried.
     pub problem: Option<String>,
+    /// Whether the problem is one of the files in `forward`, which somebody must mend.
+    pub stuck: bool,
     /// What it has refused for good, if anything.
     pub rejected: Option<Rejected>,
 }
@@ -53,13 +55,16 @@ pub fn statuses(
             Ok(rejected) => (rejected, None),
             Err(trouble) => (None, Some(trouble)),
         };
-        let problem = problem.or(uncounted).map(|trouble| trouble.to_string());
+        let problem = problem.or(uncounted);
+        let stuck = matches!(problem, Some(Trouble::Stuck(_)));
+        let problem = problem.map(|trouble| trouble.to_string());
         Status {
             name: forward.name.to_string(),
             to: forward.to.to_string(),
             next,
             behind: size.saturating_sub(next.unwrap_or(0)),
             problem: problem.or_else(|| problem::load(home, &forward.name)),
+            stuck,
             rejected,
         }
     };

@@ -32,6 +32,14 @@ impl Home {
         check_private(&path, PRIVATE_FILE)?;
         read(&path)
     }
+
+    /// As [`cache_key`](Self::cache_key), but makes none: there is none before the first start.
+    ///
+    /// # Errors
+    /// When its file is there and cannot be read, is damaged, or can be read by others.
+    pub fn cache_key_if_made(&self) -> Result<Option<[u8; 32]>, HomeError> {
+        self.key_file("cache").exists().then(|| self.cache_key()).transpose()
+    }
 }
 
 fn read(path: &Path) -> Result<[u8; 32], HomeError> {

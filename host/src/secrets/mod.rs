@@ -148,6 +148,26 @@ impl Vault {
         Ok(names)
     }
 
+    /// Opens every secret, says which do not open, and drops the values; how many do. Changes nothing.
+    ///
+    /// # Errors
+    /// When none can be opened: the key, or the directory.
+    pub fn check(&self, found: &mut dyn FnMut(SecretError)) -> Result<usize, SecretError> {
+        let names = self.list()?;
+        // Neither is there before the first secret, and either may be after a crash in the first.
+        if !names.is_empty() || (self.key.exists() && self.directory.exists()) {
+            self.open_key()?;
+        }
+        let mut good = 0;
+        for name in names {
+            match self.get(&name) {
+                Ok(_) => good += 1,
+                Err(error) => found(error),
+            }
+        }
+        Ok(good)
+    }
+
     /// Forgets a secret. The disk may still hold its ciphertext.
     ///
     /// # Errors
@@ -174,6 +194,10 @@ impl Vault {
             text.push('\n');
             write_new(&self.key, text.as_bytes())?;
         }
+        Ok(XChaCha20Poly1305::new((&*self.open_key()?).into()))
+    }
+
+    fn open_key(&self) -> Result<Zeroizing<[u8; KEY_BYTES]>, SecretError> {
         check_private(&self.directory, PRIVATE_DIRECTORY)?;
         check_private(&self.key, PRIVATE_FILE)?;
         let text = read(&self.key, 2 * KEY_BYTES + 1).map_err(|error| failed(&self.key, &error))?;
@@ -181,7 +205,7 @@ impl Vault {
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         hex::decode_to_slice(text.trim_ascii_end(), key.as_mut_slice())
             .map_err(|_| SecretError::Key(self.key.clone()))?;
-        Ok(XChaCha20Poly1305::new((&*key).into()))
+        Ok(key)
     }
 }
 

@@ -3,7 +3,7 @@
 //! *Never:* writes: the row is in the batch of the record that says it, so a replay brings both back.
 //! *Spec:* `docs/formats/state.md`.
 
-use strongroom_job::{Digest, Event, Timestamp};
+use strongroom_job::{Digest, Event, Record, Timestamp};
 
 use super::rows::Rows;
 use super::{Opened, ReadError, Store, keys};
@@ -16,6 +16,17 @@ pub struct Governed {
     pub by: Governs,
     /// The time of that record.
     pub at: Timestamp,
+}
+
+impl Governed {
+    /// What a record says of it, if that is what it says.
+    pub(crate) fn of(record: &Record) -> Option<Self> {
+        let Event::ConfigurationChanged { configuration, principals, policy } = &record.event else {
+            return None;
+        };
+        let by = Governs { configuration: configuration.new, principals: principals.new, policy: policy.new };
+        Some(Self { by, at: record.time })
+    }
 }
 
 /// The row that goes with a record, if one does.

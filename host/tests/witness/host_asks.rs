@@ -65,6 +65,15 @@ fn a_host_has_its_log_cosigned_while_it_serves_and_when_it_stops() {
     assert!(!said.contains("ALARM"), "{said}");
     assert_eq!(size_of(&cosigned), size_of(&own));
     assert!(place.run(&wanted).exits(0).out().contains("cosigned all"));
+    // What was kept is looked at, too. Red without `cosigned` in `fsck/abroad`.
+    assert!(place.run(&["fsck"]).exits(0).out().contains("2 of 2 witnesses signed"));
+    let kept = std::fs::read_to_string(&cosigned).unwrap();
+    let line = kept.lines().find(|line| line.contains(keys[0].name().as_str())).unwrap();
+    let (start, end) = line.split_at(line.len() - 20);
+    let other = format!("{start}{}", end.replace(|c: char| c.is_ascii_lowercase(), "A"));
+    std::fs::write(&cosigned, kept.replace(line, &other)).unwrap();
+    assert!(place.run(&["fsck"]).exits(1).out().contains("wrong     cosigned: "), "{other}");
+    std::fs::write(&cosigned, kept).unwrap();
     // A host that is there only for one job has it cosigned as well.
     let before = size_of(&cosigned);
     place.run(&["run", "exit.wasm"]).exits(0);

@@ -1,0 +1,77 @@
+//! Whom this directory trusts, and who has what is in it: known hosts, destinations of the log, witnesses.
+
+use strongroom_job::note::NoteError;
+
+use super::Report;
+use crate::audit::verify::Verified;
+use crate::config::Config;
+use crate::forward::{Status, statuses};
+use crate::home::Home;
+
+pub(super) fn look(home: &Home, config: Option<&Config>, log: Option<&Verified>, report: &mut Report) {
+    trusted(home, report);
+    match (config, log) {
+        (Some(config), Some(log)) => {
+            forwarded(home, config, log, report);
+            cosigned(config, log, report);
+        }
+        (config, _)
+            if config.is_none_or(|config| !config.forwards.is_empty() || !config.witnesses.is_empty()) =>
+        {
+            report
+                .unchecked
+                .push("destinations and witnesses of the log: without log or configuration".into());
+        }
+        _ => {}
+    }
+}
+
+/// Files that say whom to trust. Each further one has its line here.
+fn trusted(home: &Home, report: &mut Report) {
+    match home.check_known_hosts() {
+        Ok(()) => report.checked.push("known_hosts: every line".into()),
+        Err(error) => {
+            report.find("known_hosts", error.to_string());
+            report.mend.push(
+                "known_hosts: mend or remove the line; clients of this directory trust nobody meanwhile"
+                    .into(),
+            );
+        }
+    }
+}
+
+/// Each destination's place is one in this log, which still begins as it did when that was sent.
+fn forwarded(home: &Home, config: &Config, log: &Verified, report: &mut Report) {
+    match statuses(home.dir(), Some(log.verifier.key()), &config.forwards) {
+        Ok(statuses) => {
+            let count = statuses.len();
+            for Status { name, problem, .. } in statuses.into_iter().filter(|status| status.stuck) {
+                report.find("forward", format!("{name}: {}", problem.unwrap_or_default()));
+            }
+            if count > 0 {
+                report
+                    .checked
+                    .push(format!("{count} destinations of the log: how far each is, against the log"));
+            }
+        }
+        Err(error) => report.unchecked.push(format!("destinations of the log: {error}")),
+    }
+}
+
+/// Which of the configured witnesses signed the cosigned checkpoint. That the log begins with it, the log's check has shown.
+fn cosigned(config: &Config, log: &Verified, report: &mut Report) {
+    let Some(cosigned) = log.cosigned.as_ref().filter(|_| !config.witnesses.is_empty()) else { return };
+    let mut count = 0;
+    for witness in &config.witnesses {
+        match witness.key.find(cosigned) {
+            Ok(_) => count += 1,
+            // A witness may be new, or slow.
+            Err(NoteError::NotSigned { .. }) => {}
+            Err(error) => report.find("cosigned", format!("audit/checkpoint.cosigned: {error}")),
+        }
+    }
+    let (size, all) = (cosigned.size(), config.witnesses.len());
+    report
+        .checked
+        .push(format!("audit/checkpoint.cosigned: {count} of {all} witnesses signed {size} records"));
+}
