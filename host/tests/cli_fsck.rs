@@ -70,7 +70,7 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 fn one_below(dir: &Path) -> PathBuf {
-    files(&dir).into_keys().next().unwrap()
+    files(dir).into_keys().next().unwrap()
 }
 
 #[test]
