@@ -10,6 +10,7 @@
 //! DIR/forward/NAME.cursor      how far each destination of the audit log is (`forward`)
 //! DIR/state/ audit/ blobs/ tmp/ scratch/    the host's
 //! DIR/state/ audit/ evidence/ blobs/ tmp/ scratch/    the host's
+//! DIR/contradictions/          what witnesses said of another history of this log (`cosigning`)
 //! DIR/quarantine/             states that were wrong and were made anew, as they were found
 //! DIR/cache/                   compiled modules, under keys/cache.key; both made anew when they are not there
 //! ```

@@ -14,7 +14,7 @@ use crate::config::Witness;
 use crate::http::{PostError, post_text};
 
 /// The longest answer that is read: a few signature lines, also of larger kinds.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Questions to get one answer: the second from the size that the witness says, and one more if somebody else asked in between.
 const MAX_QUESTIONS: usize = 3;
 /// Of what a witness says, so much is repeated.
@@ -25,6 +25,14 @@ pub(super) struct Answer {
     pub(super) cosignature: Cosignature,
     /// What the witness said that it cosigned last, when that is less than it did.
     pub(super) forgot: Option<TreeSize>,
+}
+
+/// A question and its answer, byte for byte.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) asked: String,
+    pub(super) status: u16,
+    pub(super) answer: Vec<u8>,
 }
 
 /// Why there is no cosignature. The subject is the witness.
@@ -38,8 +46,8 @@ pub(super) enum AskError {
     Read(#[from] ReadError),
     #[error("cannot be given a proof: the host stops")]
     Stopping,
-    #[error("refuses (status {status}): {said}")]
-    Refused { status: u16, said: String },
+    #[error("refuses (status {}): {}", .0.status, said(&.0.answer))]
+    Refused(Box<Refusal>),
     #[error(
         "has cosigned {theirs} records of this log, which has {ours}: this directory is an older copy, or the log's key signs elsewhere"
     )]
@@ -55,7 +63,7 @@ impl AskError {
     pub(super) const fn is_alarm(&self) -> bool {
         match self {
             // 409 that says no size: the same size and another root, as witnesses said before July 2026; 422 since.
-            Self::Refused { status, .. } => matches!(status, 409 | 422),
+            Self::Refused(refusal) => matches!(refusal.status, 409 | 422),
             Self::Ahead { .. } | Self::Unsigned(_) => true,
             Self::Late(_) | Self::Post(_) | Self::Read(_) | Self::Stopping | Self::Restless => false,
         }
@@ -73,7 +81,8 @@ pub(super) async fn ask(witness: &Witness, seen: TreeSize, log: Arc<LogReader>) 
         let proof = proof.map_err(|_| AskError::Stopping)??;
         let request = AddCheckpoint::new(old, proof, log.checkpoint().signed().clone()).to_string();
         let answered =
-            post_text(&witness.url, "/add-checkpoint", request.into_bytes(), MAX_ANSWER_BYTES).await?;
+            post_text(&witness.url, "/add-checkpoint", request.clone().into_bytes(), MAX_ANSWER_BYTES)
+                .await?;
         let body = answered.body?;
         match answered.status {
             200 => {
@@ -81,19 +90,21 @@ pub(super) async fn ask(witness: &Witness, seen: TreeSize, log: Arc<LogReader>) 
                 return Ok(Answer { cosignature, forgot });
             }
             409 => {
-                let Some(theirs) = size(&body) else {
-                    return Err(AskError::Refused { status: 409, said: said(&body) });
-                };
+                let Some(theirs) = size(&body) else { return Err(refused(request, 409, body)) };
                 if theirs > ours {
                     return Err(AskError::Ahead { theirs, ours });
                 }
                 forgot = forgot.or((theirs < seen).then_some(theirs));
                 old = theirs;
             }
-            status => return Err(AskError::Refused { status, said: said(&body) }),
+            status => return Err(refused(request, status, body)),
         }
     }
     Err(AskError::Restless)
+}
+
+fn refused(asked: String, status: u16, answer: Vec<u8>) -> AskError {
+    AskError::Refused(Box::new(Refusal { asked, status, answer }))
 }
 
 /// The witness's own line among what it sent, checked.

@@ -1,13 +1,15 @@
 //! Asking witnesses: what was published is put before each of them, and what enough of them cosign is kept beside the log.
 //!
 //! It reads the log's files like any stranger, so it knows only what is published, and nothing waits for it: no job, no answer, no
-//! publication. A witness that does not answer is asked again later and later; one that *refuses* is an alarm.
+//! publication. A witness that does not answer is asked again later and later; one that says that it has seen another history is an alarm,
+//! and what is left of that is kept (`contradiction`).
 //!
 //! *Owns:* `audit/checkpoint.cosigned`. *Never:* counts an answer that its witness's key did not sign.
 //! *Crash:* nothing is lost but time: the next start asks again from what the file says, or from what the witness says (409).
 //! *Bound:* one question for each witness at a time, [`TIMEOUT`] long; pauses up to [`MAX_PAUSE`] looks.
 
 mod ask;
+pub(crate) mod contradiction;
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -24,8 +26,9 @@ use tokio::sync::watch;
 use crate::audit::cosigned::{keep, published};
 use crate::audit::read::LogReader;
 use crate::config::Witness;
+use crate::home::Home;
 
-use ask::{Answer, AskError, ask};
+use ask::{Answer, AskError, Refusal, ask};
 
 /// Between two looks at the log.
 const LOOK: Duration = Duration::from_millis(500);
@@ -44,10 +47,11 @@ pub(crate) struct Cosigning {
 }
 
 impl Cosigning {
-    /// Asks these witnesses about the log in `dir` from now on; `quorum` cosignatures make a checkpoint worth keeping.
-    pub(crate) fn start(dir: &Path, log: VerifierKey, witnesses: &[Witness], quorum: usize) -> Self {
+    /// Asks these witnesses about the log of the data directory `home` from now on; `quorum` cosignatures make a checkpoint worth
+    /// keeping.
+    pub(crate) fn start(home: &Home, log: VerifierKey, witnesses: &[Witness], quorum: usize) -> Self {
         let peers = witnesses.iter().map(Peer::new).collect();
-        let round = Round { dir: dir.into(), log, peers, quorum, kept: None };
+        let round = Round { home: home.dir().into(), dir: home.audit(), log, peers, quorum, kept: None };
         let (stop, stopped) = watch::channel(false);
         Self { stop, task: tokio::spawn(run(round, stopped)) }
     }
@@ -87,19 +91,28 @@ struct Peer {
     failures: u32,
     /// Looks until it is asked again.
     pause: u32,
+    /// Times that it said that it has seen another history.
+    contradicted: u64,
 }
 
 impl Peer {
     fn new(witness: &Witness) -> Self {
-        Self { witness: witness.clone(), seen: TreeSize::ZERO, last: None, failures: 0, pause: 0 }
+        Self {
+            witness: witness.clone(),
+            seen: TreeSize::ZERO,
+            last: None,
+            failures: 0,
+            pause: 0,
+            contradicted: 0,
+        }
     }
 
     fn on(&self, head: &TreeHead) -> Option<&Cosignature> {
         self.last.as_ref().filter(|(cosigned, _)| cosigned == head).map(|(_, cosignature)| cosignature)
     }
 
-    /// Takes what came of a question about this head.
-    fn hear(&mut self, head: TreeHead, answer: Result<Answer, AskError>) {
+    /// Takes what came of a question about this head. Gives a refusal back that says that there is another history.
+    fn hear(&mut self, head: TreeHead, answer: Result<Answer, AskError>) -> Option<Refusal> {
         let (witness, seen) = (self.witness.key.name(), self.seen);
         match answer {
             Ok(answer) => {
@@ -109,15 +122,23 @@ impl Peer {
                 }
                 (self.seen, self.last) = (head.size, Some((head, answer.cosignature)));
                 (self.failures, self.pause) = (0, 0);
+                None
             }
             Err(error) => {
                 if error.is_alarm() {
-                    tracing::error!(%witness, size = %head.size, root = %head.root, "ALARM: this witness does not cosign: it {error}");
+                    self.contradicted += u64::from(matches!(error, AskError::Refused(_)));
+                    let contradicted = self.contradicted;
+                    tracing::error!(%witness, size = %head.size, root = %head.root, contradicted, "ALARM: this witness does not cosign: it {error}");
                 } else {
                     tracing::warn!(%witness, "not cosigned: this witness {error}");
                 }
                 self.failures = self.failures.saturating_add(1);
                 self.pause = pause(self.failures);
+                let is_alarm = error.is_alarm();
+                match error {
+                    AskError::Refused(refusal) if is_alarm => Some(*refusal),
+                    _ => None,
+                }
             }
         }
     }
@@ -144,6 +165,8 @@ fn pause(failures: u32) -> u32 {
 }
 
 struct Round {
+    home: Arc<Path>,
+    /// The log's directory.
     dir: PathBuf,
     log: VerifierKey,
     peers: Vec<Peer>,
@@ -190,6 +213,7 @@ impl Round {
         if head.size == TreeSize::ZERO {
             return;
         }
+        let mut late = pin!(tokio::time::sleep(TIMEOUT));
         let questions = FuturesUnordered::new();
         for (number, peer) in self.peers.iter_mut().enumerate().filter(|(_, peer)| peer.on(&head).is_none()) {
             if peer.pause > 0 {
@@ -200,15 +224,22 @@ impl Round {
         }
         let mut answers = questions.ready_chunks(self.peers.len().max(1));
         let mut enough = pin!(enough);
-        loop {
+        let mut refused = FuturesUnordered::new();
+        let mut asking = true;
+        while asking || !refused.is_empty() {
             let some = tokio::select! {
-                some = answers.next() => some,
-                () = &mut enough => None,
+                some = answers.next(), if asking => some,
+                Some(()) = refused.next(), if !refused.is_empty() => continue,
+                // The questions have their own end. What is looked for besides has no more time than they.
+                () = &mut late, if !asking => return,
+                () = &mut enough => return,
             };
-            let Some(some) = some else { return };
-            for (number, answer) in some {
-                if let Some(peer) = self.peers.get_mut(number) {
-                    peer.hear(head, answer);
+            asking = some.is_some();
+            for (number, answer) in some.into_iter().flatten() {
+                let Some(peer) = self.peers.get_mut(number) else { continue };
+                if let Some(refusal) = peer.hear(head, answer) {
+                    let (home, witness) = (Arc::clone(&self.home), peer.witness.clone());
+                    refused.push(contradiction::keep(home, witness, refusal, Arc::clone(&log)));
                 }
             }
             self.keep(&log).await;

@@ -1,10 +1,16 @@
 //! Whom this directory trusts, and who has what is in it: known hosts, destinations of the log, witnesses.
 
-use strongroom_job::note::NoteError;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::path::Path;
+
+use strongroom_job::note::{MAX_NOTE_BYTES, NoteError};
 
 use super::Report;
+use crate::audit::read::LogReader;
 use crate::audit::verify::Verified;
 use crate::config::Config;
+use crate::cosigning::contradiction::{Place, contradicts};
 use crate::forward::{Status, statuses};
 use crate::home::Home;
 
@@ -14,6 +20,7 @@ pub(super) fn look(home: &Home, config: Option<&Config>, log: Option<&Verified>,
         (Some(config), Some(log)) => {
             forwarded(home, config, log, report);
             cosigned(config, log, report);
+            contradicted(home, config, log, report);
         }
         (config, _)
             if config.is_none_or(|config| !config.forwards.is_empty() || !config.witnesses.is_empty()) =>
@@ -74,4 +81,46 @@ fn cosigned(config: &Config, log: &Verified, report: &mut Report) {
     report
         .checked
         .push(format!("audit/checkpoint.cosigned: {count} of {all} witnesses signed {size} records"));
+}
+
+/// Proofs that the log's key signed another history, as the host kept them from witnesses.
+fn contradicted(home: &Home, config: &Config, log: &Verified, report: &mut Report) {
+    let log = match LogReader::open(&home.audit(), Some(log.verifier.key())) {
+        Ok(log) => log,
+        Err(error) => return report.unchecked.push(format!("contradictions: {error}")),
+    };
+    for witness in &config.witnesses {
+        let (name, place) = (witness.key.name(), Place::of(home.dir(), &witness.key));
+        let proof = place.proof();
+        let shown = match read(&proof) {
+            Ok(bytes) => contradicts(&bytes, &log).map(|theirs| *theirs.head()),
+            Err(error) if error.kind() == ErrorKind::NotFound && place.is_used() => {
+                report.notes.push(format!(
+                    "contradictions: {name} said that it has seen another history, and showed no proof"
+                ));
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return report.unchecked.push(format!("{}: {error}", proof.display())),
+        };
+        match shown {
+            Some(head) => report.find(
+                "cosigned",
+                format!(
+                    "the log's key signed another history of {} records, with root {}, as {name} showed: {}",
+                    head.size,
+                    head.root,
+                    proof.display()
+                ),
+            ),
+            None => report.notes.push(format!("{}: it does not contradict this log", proof.display())),
+        }
+    }
+}
+
+/// A file, as far as it can be a checkpoint.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_NOTE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

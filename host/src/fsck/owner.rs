@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// Every name that belongs there. A new part of a data directory has its line here.
-const NAMES: [(&str, Kind); 18] = [
+const NAMES: [(&str, Kind); 19] = [
     ("strongroom.toml", Kind::File),
     ("known_hosts", Kind::File),
     ("lock", Kind::File),
@@ -46,6 +46,7 @@ const NAMES: [(&str, Kind); 18] = [
     ("secrets", Kind::Own),
     ("evidence", Kind::Own),
     ("forward", Kind::Own),
+    ("contradictions", Kind::Own),
     ("state.making", Kind::Own),
     ("state.stale", Kind::Own),
     ("scratch", Kind::Unsearched),

@@ -235,9 +235,8 @@ impl Host {
         let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
         let publisher =
             Publisher::start(&home.audit(), log, evidence, store.clone()).map_err(StartError::Threads)?;
-        let cosigning = (!config.witnesses.is_empty()).then(|| {
-            Cosigning::start(&home.audit(), verifier.clone(), &config.witnesses, config.witness_quorum)
-        });
+        let cosigning = (!config.witnesses.is_empty())
+            .then(|| Cosigning::start(&home, verifier.clone(), &config.witnesses, config.witness_quorum));
         let source = Source { home: home.dir().to_owned(), key: log_public, published: publisher.sizes() };
         let forwarders = Forwarders::start(&config.forwards, &source).map_err(StartError::Forward)?;
 

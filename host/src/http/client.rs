@@ -59,6 +59,13 @@ pub(crate) async fn post_text(
     post(stream, Post { host: prefix.authority(), path: &path, content_type, body }, max).await
 }
 
+/// Fetches the text at `path` below `prefix`. As [`post`].
+pub(crate) async fn get_text(prefix: &Prefix, path: &str, max: usize) -> Result<Answered, PostError> {
+    let stream = TcpStream::connect((prefix.host(), prefix.port())).await.map_err(PostError::Connect)?;
+    let request = Request::get(prefix.path_of(path)).header(HOST, prefix.authority());
+    exchange(stream, request.header(USER_AGENT, AGENT).body(Full::default())?, max).await
+}
+
 /// Posts over a connection that is open; reads at most `max` bytes of the answer. The caller sets the time.
 pub(crate) async fn post<S>(stream: S, request: Post<'_>, max: usize) -> Result<Answered, PostError>
 where
@@ -67,6 +74,13 @@ where
     let Post { host, path, content_type, body } = request;
     let request = Request::post(path).header(HOST, host).header(USER_AGENT, AGENT);
     let request = request.header(CONTENT_TYPE, content_type).body(Full::new(Bytes::from(body)))?;
+    exchange(stream, request, max).await
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, max: usize) -> Result<Answered, PostError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut builder = http1::Builder::new();
     builder.max_buf_size(BUFFER_BYTES);
     let (mut sender, connection) = builder.handshake(Stream(stream)).await?;

@@ -13,5 +13,5 @@ mod server;
 mod stream;
 
 pub use address::{ParsePrefixError, Prefix};
-pub(crate) use client::{Answered, Post, PostError, post, post_text};
+pub(crate) use client::{Answered, Post, PostError, get_text, post, post_text};
 pub(crate) use server::{Answer, Asked, Body, Listening, Method, Reply};

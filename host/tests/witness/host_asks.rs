@@ -4,10 +4,15 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-use strongroom_job::SecretKey;
+use strongroom::audit::read::LogReader;
+use strongroom::audit::writer::Log;
+use strongroom::home::Home;
 use strongroom_job::checkpoint::SignedCheckpoint;
 use strongroom_job::cosignature::CosignerKey;
+use strongroom_job::merkle::{LeafIndex, TreeSize};
 use strongroom_job::note::VerifierKey;
+use strongroom_job::witness::AddCheckpoint;
+use strongroom_job::{Digest, Event, Record, SecretKey, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::cli_support::{Place, exit, wait_for};
@@ -164,6 +169,70 @@ fn bad_witnesses_cost_the_host_nothing_but_their_cosignatures() {
     }
     assert!(!place.data().join("audit/checkpoint.cosigned").exists());
     place.run(&["audit", "verify"]).exits(0);
+    // What was asked and answered of the two that say that there is another history, and of nobody else.
+    let mut kept: Vec<_> = left(&place).into_iter().collect();
+    kept.sort_by_key(|(name, _)| name.rsplit('.').next().map(str::to_owned));
+    let (answered, asked) = kept.split_at(2);
+    assert!(asked.iter().all(|(name, _)| name.ends_with(".asked")), "{asked:?}");
+    assert!(asked.iter().all(|(_, bytes)| AddCheckpoint::parse(bytes).is_ok()), "{asked:?}");
+    let mut answered: Vec<_> = answered.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes)).collect();
+    answered.sort();
+    assert_eq!(answered, ["409\n\u{1b}[2Jmany\n", "422\nno"]);
+    let checked = place.run(&["fsck", "--json"]).exits(0).json();
+    assert_eq!(checked["notes"].to_string().matches("showed no proof").count(), 2, "{checked:#}");
+}
+
+/// What the place's host kept of refusals.
+fn left(place: &Place) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let Ok(names) = std::fs::read_dir(place.data().join("contradictions")) else { return Default::default() };
+    let names = names.map(|entry| entry.unwrap().path());
+    names
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+// Red without `get_text` in `contradiction`, without the comparison in `contradicts`, and without `contradicted` in `fsck/abroad`.
+#[test]
+fn the_proof_that_the_logs_key_signed_another_history_is_kept() {
+    let place = Place::new();
+    let log = log_of(&place);
+    let key = Home::open(&place.data()).unwrap().log_key().unwrap();
+    let witness = Witness::start(&place.path().join("w"), &log.to_string());
+    // Somebody else has the key.
+    let elsewhere = place.path().join("elsewhere");
+    let mut other = Log::create(&elsewhere, log.name().clone(), key).unwrap();
+    other.publish(LeafIndex::new(0), (0..3).map(story)).unwrap();
+    let reader = LogReader::open(&elsewhere, None).unwrap();
+    let request = AddCheckpoint::new(TreeSize::ZERO, Vec::new(), reader.checkpoint().signed().clone());
+    assert_eq!(witness.add(&request).status, 200);
+    configure(&place, "", &[(witness.key(), witness.address())]);
+    let host = serve(&place);
+    wait_for("the proof", || left(&place).keys().any(|name| name.ends_with(".checkpoint")).then_some(()));
+    let kept = left(&place);
+    let said = host.stop();
+    assert!(said.contains("ALARM: this witness does not cosign: it refuses (status 422)"), "{said}");
+    assert!(said.contains("contradicted=1") && said.contains("ALARM: proven: "), "{said}");
+    let [answered, asked, proof] = &kept.values().collect::<Vec<_>>()[..] else { panic!("{kept:?}") };
+    assert!(asked.starts_with(b"old 3\n") && answered.starts_with(b"422\n"), "{kept:?}");
+    let proof = SignedCheckpoint::parse(proof).unwrap().verify(log.name(), log.key()).unwrap();
+    assert_eq!(proof.head(), reader.checkpoint().head());
+    witness.key().find(&proof).unwrap();
+    let checked = place.run(&["fsck"]).exits(1);
+    assert!(
+        checked.out().contains("wrong     cosigned: the log's key signed another history of 3"),
+        "{checked:?}"
+    );
+    // A log that begins with it is no other.
+    let same = place.data().join("contradictions").join(kept.keys().last().unwrap());
+    std::fs::write(&same, std::fs::read(place.data().join("audit/checkpoint")).unwrap()).unwrap();
+    assert!(place.run(&["fsck"]).exits(0).out().contains("it does not contradict this log"));
+}
+
+/// A record of another history.
+fn story(index: u64) -> Vec<u8> {
+    let (host, config) = (SecretKey::from_seed(&Zeroizing::new([1; 32])).public(), Digest::of(b"other"));
+    let event = Event::HostStarted { host, version: "0".into(), config };
+    Record { v: 1, time: Timestamp::from_millis(1_800_000_000_000 + index), event }.to_leaf()
 }
 
 // Red with `join_all` in `Round::go`: then there is a cosigned checkpoint only once the host has given the mute one up.
@@ -245,7 +314,6 @@ fn a_witness_that_has_seen_more_is_an_alarm() {
 #[test]
 fn a_cosigned_checkpoint_is_never_ahead_of_the_log_or_behind_itself() {
     use strongroom::audit::cosigned::{KeepError, keep};
-    use strongroom::audit::read::LogReader;
     let dir = tempfile::tempdir().unwrap();
     let (log, longer) = (dir.path().join("log"), dir.path().join("longer"));
     tell(&log, "a", 4);
