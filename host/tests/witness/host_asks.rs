@@ -191,7 +191,7 @@ fn left(place: &Place) -> std::collections::BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-// Red without `get_text` in `contradiction`, without the comparison in `contradicts`, and without `contradicted` in `fsck/abroad`.
+// Red without the comparison in `contradicts`, and without `contradicted` in `fsck/abroad`.
 #[test]
 fn the_proof_that_the_logs_key_signed_another_history_is_kept() {
     let place = Place::new();
