@@ -9,7 +9,8 @@
 //! 5. [`Envelope::verify`] turns bytes into a [`VerifiedJob`], the only type that the host admits;
 //! 6. the host answers with a signed [`Acceptance`] (`acceptance`);
 //! 7. a [`Record`] of every step becomes a leaf of the audit log (`record`, `outcome`), an [`Opening`] says what it hides (`opening`);
-//! 8. a [`receipt`] proves to anybody how the job ended, without the host (`receipt`).
+//! 8. a [`receipt`] proves to anybody how the job ended, without the host (`receipt`);
+//! 9. a [`TrustFile`](trust::TrustFile) says who may operate the host (`trust`).
 //!
 //! *Never:* I/O, async, clocks, randomness. The caller passes them in as bytes and [`Timestamp`]s.
 #![forbid(unsafe_code)]
@@ -49,6 +50,7 @@ mod text;
 pub mod tile;
 mod time;
 pub mod tlog_proof;
+pub mod trust;
 pub mod witness;
 
 pub use acceptance::{
@@ -99,3 +101,4 @@ pub use task::{
     TaskError,
 };
 pub use time::Timestamp;
+pub use trust::TrustVersion;

@@ -6,15 +6,18 @@
 //!
 //! *Spec:* `docs/formats/record.md`.
 
+mod grant;
+
 use serde::{Deserialize, Serialize};
 
 use crate::strict::{self, StrictError};
 use crate::text;
 use crate::{
-    ArtifactRecord, DeadReason, Denial, Destination, Digest, HttpRule, JobId, LeftRecord, Limits, Listener,
-    MAX_REASON_BYTES, ModuleRef, Mount, Name, Outcome, OutputRecord, PublicKey, QueueMode, RefusalCode,
-    SecretUse, Timestamp, Usage,
+    ArtifactRecord, DeadReason, Denial, Digest, JobId, LeftRecord, Limits, MAX_REASON_BYTES, ModuleRef, Name,
+    Outcome, OutputRecord, PublicKey, QueueMode, RefusalCode, Timestamp, TrustVersion, Usage,
 };
+
+pub use grant::GrantRecord;
 
 /// Longest leaf that a log entry bundle can hold, in bytes.
 pub const MAX_RECORD_BYTES: usize = 65_535;
@@ -247,6 +250,22 @@ pub enum Event {
         /// What holds for all jobs: queues, tenants, limits, volumes, labels, retention.
         policy: Change,
     },
+    /// Another version of the trust file is in force: one record for each version, in order.
+    TrustChanged {
+        /// Which.
+        version: u64,
+        /// SHA-256 of what was signed.
+        digest: Digest,
+        /// From then on its operators may do nothing that others may not.
+        expires: Timestamp,
+        /// How many of its operators must sign it, and the version after it.
+        threshold: u64,
+        /// Who may operate the host. At most [`MAX_OPERATORS`](crate::trust::MAX_OPERATORS), ascending.
+        operators: Vec<PublicKey>,
+        /// The version that was in force until now; none when it is the first that this host has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        old: Option<TrustVersion>,
+    },
     /// The running host has looked at its own log and files, and this is what came of it.
     Checked {
         /// How long it took, milliseconds.
@@ -354,49 +373,6 @@ impl StateFault {
     }
 }
 
-impl GrantRecord {
-    /// What the log says of a job that gets what it asks for.
-    #[must_use]
-    pub fn of(asked: &crate::Capabilities) -> Self {
-        Self {
-            mounts: asked.mounts.clone(),
-            clock: asked.clock,
-            random: asked.random,
-            scratch: asked.scratch,
-            connect: asked.connect.clone(),
-            listen: asked.listen.clone(),
-            http: asked.http.clone(),
-            secrets: asked.secrets.clone(),
-        }
-    }
-}
-
-/// Everything that an attempt may touch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GrantRecord {
-    /// Directories.
-    pub mounts: Vec<Mount>,
-    /// Clocks.
-    pub clock: bool,
-    /// Randomness.
-    pub random: bool,
-    /// A scratch directory.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub scratch: bool,
-    /// Destinations.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub connect: Vec<Destination>,
-    /// Listening addresses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub listen: Vec<Listener>,
-    /// HTTP requests.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub http: Vec<HttpRule>,
-    /// Secrets, by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<SecretUse>,
-}
-
 impl Record {
     /// A record of the current version.
     #[must_use]
@@ -462,6 +438,7 @@ impl Record {
             | Event::Forgotten { .. }
             | Event::ClockStepped { .. }
             | Event::ConfigurationChanged { .. }
+            | Event::TrustChanged { .. }
             | Event::Checked { .. }
             | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,

@@ -23,6 +23,12 @@ impl Timestamp {
         self.0
     }
 
+    /// As people read it: RFC 3339, in UTC, with milliseconds. What is after the year 9999 shows as its end.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        crate::receipt::time::rfc3339(self)
+    }
+
     /// This point moved later, or the end of time.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use fixtures::{
     batch, context, flow, full_task, host, id, job, messages, mounts, plan, principal, receipts, records,
-    repeating, small_task, unique, wide_task,
+    repeating, small_task, trust, unique, wide_task,
 };
 use serde::Serialize;
 use strongroom_job::receipt::Receipt;
+use strongroom_job::trust::{TrustDraft, TrustFile};
 use strongroom_job::{
     Access, BatchBody, Entry, Envelope, Input, JobBody, Missed, MountSource, On, Plan, Record, Refusal,
     Request, Response, RetryOn, SecretForm, SignedAcceptance, Taken, Task, frame, sign_batch, sign_job,
@@ -206,6 +207,19 @@ fn audit_records() {
     let (first, more) = limits.split_at(records::FIRST_LIMITS);
     golden.json("limits.json", &first);
     golden.json("limits-more.json", &more);
+    golden.done();
+}
+
+#[test]
+fn trust_files() {
+    let mut golden = Golden::new("trust");
+    let files = [("first.trust", trust::first()), ("rotated.trust", trust::file())];
+    for (name, file) in files {
+        let bytes = golden.holds(name, &file.to_bytes());
+        assert_eq!(TrustFile::parse(&bytes, Some(&trust::log_name())).unwrap(), file, "{name}");
+    }
+    let bytes = golden.holds("draft.trust", &trust::draft().to_bytes());
+    assert_eq!(TrustDraft::parse(&bytes, None).unwrap(), trust::draft());
     golden.done();
 }
 

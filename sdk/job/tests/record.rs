@@ -22,6 +22,7 @@ fn a_record_is_about_its_job() {
             | Event::Forgotten { .. }
             | Event::ClockStepped { .. }
             | Event::ConfigurationChanged { .. }
+            | Event::TrustChanged { .. }
             | Event::Checked { .. }
             | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,

@@ -9,7 +9,7 @@
 
 mod envelope;
 mod statement;
-mod time;
+pub(crate) mod time;
 mod verify;
 
 use serde::{Deserialize, Serialize};

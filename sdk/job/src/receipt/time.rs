@@ -11,6 +11,11 @@ const DAY_MS: u64 = 86_400_000;
 /// The last time that four digits of a year can say: 9999-12-31T23:59:59.999Z. A later one is written as this.
 const LAST_MS: u64 = 253_402_300_799_999;
 
+/// A time as a text of that form.
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    Utc::of(time).to_string()
+}
+
 /// A time in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Utc(Timestamp);
