@@ -4,6 +4,7 @@
 //! DIR/strongroom.toml          configuration, written once by `init`, then the user's
 //! DIR/keys/{host,log,client}.key   secret keys, 0600; the public halves beside them in *.pub
 //! DIR/known_hosts              host keys that this user's clients trust
+//! DIR/trust                    who may operate the host, as its operators signed it (`trust`)
 //! DIR/lock                     held by the one host of the directory
 //! DIR/live.json                where that host listens, while it does
 //! DIR/keys/secrets.key, DIR/secrets/    secrets for jobs, encrypted (`secrets`)
@@ -191,6 +192,12 @@ impl Home {
     #[must_use]
     pub fn known_hosts(&self) -> PathBuf {
         self.dir.join("known_hosts")
+    }
+
+    /// The file that says who may operate the host.
+    #[must_use]
+    pub fn trust(&self) -> PathBuf {
+        self.dir.join("trust")
     }
 
     /// The store's directory.

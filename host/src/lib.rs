@@ -18,6 +18,7 @@
 //! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
 //! [`evidence`] keeps, beside the log, what its records refer to, so that [`mend`] can make the state anew
 //! (`store::rebuild`); [`fsck`] checks all of it, and `checkup` from time to time what can be checked while a host serves.
+//! [`trust`] says who may operate the host, as its operators signed it.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 // One file has an exception, with the reason beside it.
@@ -50,4 +51,5 @@ mod rooms;
 pub mod schedule;
 pub mod secrets;
 pub mod store;
+pub mod trust;
 pub mod witness;

@@ -363,6 +363,12 @@ fn words(entry: &Entry) -> String {
             let told: Vec<_> = changed.map(|(name, change)| format!("{name} {}", change.new)).collect();
             format!("configuration changed: {}", told.join(", "))
         }
+        Event::TrustChanged { version, digest, expires, threshold, operators, .. } => {
+            let (expires, operators) = (time(*expires), operators.len());
+            format!(
+                "trust file: version {version} ({digest}) until {expires}, {threshold} of {operators} operators sign"
+            )
+        }
         Event::Checked { records, files, problems, first, .. } => {
             let first = if first.is_empty() { String::new() } else { format!(", such as {first}") };
             format!("checked: {records} records, {files} files, {problems} problems{first}")

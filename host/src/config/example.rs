@@ -88,7 +88,7 @@ key = "{owner}"
 any_directory = true
 # Likewise it may ask for any network access. Others get lists: connect, listen, http.
 any_network = true
-# It may pause, drain and open queues, for all tenants.
+# It may pause, drain and open queues, and erase jobs, for all tenants. A trust file, once there is one, must name it, too.
 operator = true
 # volumes = {{ data = "read" }}
 # connect = ["db.example.com:5432", "udp://192.0.2.0/24:53"]

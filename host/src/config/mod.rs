@@ -107,7 +107,8 @@ pub struct Principal {
     pub http: Vec<HttpRule>,
     /// Secrets that its jobs may ask for.
     pub secrets: BTreeSet<Name>,
-    /// Whether it may pause, drain and open queues, for all tenants.
+    /// Whether it may pause, drain and open queues, and erase what is private of jobs, for all tenants. Once the host has a trust file,
+    /// only if that names its key, too.
     pub operator: bool,
 }
 

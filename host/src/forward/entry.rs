@@ -62,6 +62,7 @@ fn severity(event: &Event) -> Severity {
         | Event::HostStopped {}
         | Event::QueueSet { .. }
         | Event::ConfigurationChanged { .. }
+        | Event::TrustChanged { .. }
         | Event::CancelRequested { .. } => Severity::Notice,
         Event::ClockStepped { .. } => Severity::Warning,
         Event::Checked { problems: 1.., .. } => Severity::Error,

@@ -22,13 +22,7 @@ impl HostService {
         job: JobId,
         batch: bool,
     ) -> Result<Erased, Refusal> {
-        if !who.operator {
-            let text = format!(
-                "{} is no operator of this host, and only operators erase what is private of jobs: ask one",
-                who.name
-            );
-            return Err(Refusal::new(RefusalCode::Forbidden, text));
-        }
+        self.check_operator(who, "erase what is private of jobs", Some(job))?;
         if let Some(refusal) = self.was_erased(&job, None).await? {
             return Err(refusal);
         }

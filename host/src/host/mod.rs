@@ -5,8 +5,10 @@
 //! before the first connection is taken.
 
 mod erasure;
+mod first;
 mod hands;
 mod keeper;
+mod operators;
 mod receipts;
 mod service;
 mod threads;
@@ -44,6 +46,7 @@ use crate::publisher::{JoinError, Publisher};
 use crate::store::{
     ActiveJobs, Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition,
 };
+use crate::trust::{self, TrustFault};
 
 use keeper::Keeper;
 use receipts::Receipts;
@@ -152,6 +155,9 @@ pub enum StartError {
     /// The name of the log.
     #[error("the log cannot be called {0:?}")]
     LogName(String),
+    /// The trust file.
+    #[error(transparent)]
+    Trust(#[from] TrustFault),
     /// The state could not be read while jobs were recovered.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -224,6 +230,7 @@ impl Host {
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
         let verifier = VerifierKey::new(name.clone(), log_public);
         let (mut opened, log) = mend::open(&home, &config, &name)?;
+        let trusted = trust::check(&home, &name, opened.trusted()?.as_ref())?;
         let evidence = Evidence::open(&home.evidence(), log.size().get())?;
         let log_server = serve_log(&home, &verifier, &config).await?;
         let clock = Arc::new(Clock::with_hands(opened.latest(), hands));
@@ -240,15 +247,8 @@ impl Host {
         let source = Source { home: home.dir().to_owned(), key: log_public, published: publisher.sizes() };
         let forwarders = Forwarders::start(&config.forwards, &source).map_err(StartError::Forward)?;
 
-        let started = Event::HostStarted {
-            host: key,
-            version: env!("CARGO_PKG_VERSION").into(),
-            config: config.digest,
-        };
-        store.commit(Transition::Log(started)).await?;
-        if let Some(changed) = config.governs.changed_from(store.governed()?.map(|before| before.by)) {
-            store.commit(Transition::Log(changed)).await?;
-        }
+        // On the heap: a start's own future stays small.
+        Box::pin(first::tell(&store, key, &config, trusted.as_ref(), clock.now())).await?;
         let threads = Threads::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
         let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
@@ -282,7 +282,7 @@ impl Host {
         let watched = hands::watch(Arc::clone(&clock), store.clone(), steps);
         let service =
             HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
-        let service = Arc::new(service);
+        let service = Arc::new(service.trusting(trusted));
         let bounds = &policy.config.bounds;
         let intake = Intake::bind(policy.config.listen, &host_key, Arc::clone(&service), bounds)?;
         let address = intake.local_addr();

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use strongroom_job::trust::TrustBody;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, Event, HostView, Input, JobId, JobState, JobView,
+    AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, HostView, Input, JobId, JobState, JobView,
     ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode,
     Timestamp, VerifiedJob,
 };
@@ -50,6 +51,8 @@ pub(crate) struct HostService {
     receipts: Receipts,
     large_envelopes: Semaphore,
     stopping: Gate,
+    /// The version of the trust file in force; without one the configuration says who is an operator.
+    pub(super) trust: Option<TrustBody>,
 }
 
 impl HostService {
@@ -76,6 +79,7 @@ impl HostService {
             receipts,
             large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
+            trust: None,
         }
     }
 
@@ -85,6 +89,14 @@ impl HostService {
 
     pub(super) fn blobs(&self) -> &Blobs {
         &self.blobs
+    }
+
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(super) async fn is_published(&self, index: u64) -> bool {
@@ -265,13 +277,7 @@ impl Service for HostService {
 
     async fn submit(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<Accepted, Refusal> {
         self.accept(who, envelope).await.map_err(|(refusal, job)| {
-            if !refusal.code.is_temporary()
-                && let Some(suppressed) = self.refusals.count(&who.key, self.clock.now())
-            {
-                let event = Event::Refused { principal: who.key, job, code: refusal.code, suppressed };
-                // Nobody waits for it: a principal who sends rubbish must not make the host wait for its disk.
-                let _ = self.store.offer(Transition::Log(event));
-            }
+            self.note_refusal(who, &refusal, job);
             refusal
         })
     }
@@ -439,13 +445,7 @@ impl Service for HostService {
         queue: Name,
         mode: QueueMode,
     ) -> Result<QueueView, Refusal> {
-        if !who.operator {
-            let text = format!(
-                "{} is no operator of this host, and only operators change what a queue does: ask one",
-                who.name
-            );
-            return Err(Refusal::new(RefusalCode::Forbidden, text));
-        }
+        self.check_operator(who, "change what a queue does", None)?;
         admission::check_queue(&queue, &self.policy.config)?;
         let transition = Transition::SetQueue { queue: queue.clone(), mode, by: who.key };
         self.store.commit(transition).await.map_err(|error| refuse_commit(&error, None).0)?;

@@ -12,6 +12,8 @@ pub(super) const LATEST: &[u8] = b"m/latest";
 pub(super) const PUBLISHED: &[u8] = b"m/published";
 /// What governed the host as the log last said, three digests and 8 bytes.
 pub(super) const GOVERNS: &[u8] = b"m/governs";
+/// The version of the trust file in force: its number, 8 bytes, and its digest, 32.
+pub(super) const TRUST: &[u8] = b"m/trust";
 /// The time of the latest `checked` record, 8 bytes.
 pub(super) const CHECKED: &[u8] = b"m/checked";
 /// The version of this layout, one byte.

@@ -1,9 +1,10 @@
-//! What the store remembers of records that are about the host itself: what governs it, and when it was last checked.
+//! What the store remembers of records that are about the host itself: what governs it, who may operate it, and when
+//! it was last checked.
 //!
 //! *Never:* writes: the row is in the batch of the record that says it, so a replay brings both back.
 //! *Spec:* `docs/formats/state.md`.
 
-use strongroom_job::{Digest, Event, Record, Timestamp};
+use strongroom_job::{Digest, Event, Record, Timestamp, TrustVersion};
 
 use super::rows::Rows;
 use super::{Opened, ReadError, Store, keys};
@@ -39,6 +40,11 @@ pub(super) fn row(event: &Event, now: Timestamp) -> Option<(&'static [u8], Vec<u
             value.extend(at);
             Some((keys::GOVERNS, value))
         }
+        Event::TrustChanged { version, digest, .. } => {
+            let mut value = version.to_be_bytes().to_vec();
+            value.extend(digest.as_bytes());
+            Some((keys::TRUST, value))
+        }
         Event::Checked { .. } => Some((keys::CHECKED, at.to_vec())),
         _ => None,
     }
@@ -59,6 +65,14 @@ fn governed(rows: &dyn Rows) -> Result<Option<Governed>, ReadError> {
     Ok(Some(Governed { by, at: Timestamp::from_millis(u64::from_be_bytes(*at)) }))
 }
 
+fn trusted(rows: &dyn Rows) -> Result<Option<TrustVersion>, ReadError> {
+    let Some(bytes) = rows.value(keys::TRUST)? else { return Ok(None) };
+    let damaged = || ReadError::Damaged("the version of the trust file");
+    let (version, digest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let digest = Digest::from_bytes(digest.try_into().map_err(|_| damaged())?);
+    Ok(Some(TrustVersion { version: u64::from_be_bytes(*version), digest }))
+}
+
 impl Store {
     /// What governed the host when the log last said it; none when it never did.
     ///
@@ -66,6 +80,14 @@ impl Store {
     /// When the store cannot be read.
     pub fn governed(&self) -> Result<Option<Governed>, ReadError> {
         governed(&self.db)
+    }
+
+    /// The version of the trust file that the log says is in force; none when it never told of one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn trusted(&self) -> Result<Option<TrustVersion>, ReadError> {
+        trusted(&self.db)
     }
 
     /// The time of the latest `checked` record; none when there is none.
@@ -86,5 +108,13 @@ impl Opened {
     /// When the store cannot be read.
     pub fn governed(&self) -> Result<Option<Governed>, ReadError> {
         governed(&self.db)
+    }
+
+    /// As [`Store::trusted`].
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn trusted(&self) -> Result<Option<TrustVersion>, ReadError> {
+        trusted(&self.db)
     }
 }

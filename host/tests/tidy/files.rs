@@ -7,7 +7,7 @@ use crate::rust;
 const MAX_LINES: usize = 500;
 
 /// Hosts that a text may name in a link. A mirror, or a machine of ours, is none of them.
-const HOSTS: [&str; 10] = [
+const HOSTS: [&str; 11] = [
     "github.com",
     "c2sp.org",
     "in-toto.io",
@@ -15,6 +15,7 @@ const HOSTS: [&str; 10] = [
     "example.org",
     "example.com",
     "www.rfc-editor.org",
+    "theupdateframework.github.io",
     "docs.rs",
     "webassembly.org",
     "wasi.dev",

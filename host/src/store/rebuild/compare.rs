@@ -14,7 +14,7 @@ use super::super::{Opened, PublishedHead, ReadError, Store, keys, read, settings
 use super::{History, RebuildError, Rebuilt, Terms, replay};
 
 /// Ranges of rows of jobs that are not over, and of what no job owns: nothing in them is ever forgotten.
-const WHOLE: [&[u8]; 8] = [
+const WHOLE: [&[u8]; 9] = [
     keys::ACTIVE,
     keys::SOURCES,
     keys::FOLLOWERS,
@@ -22,6 +22,7 @@ const WHOLE: [&[u8]; 8] = [
     keys::QUEUE_MODES,
     keys::GOVERNS,
     keys::CHECKED,
+    keys::TRUST,
     keys::ERASED,
 ];
 

@@ -211,6 +211,7 @@ impl<'a> Replay<'a> {
             | Event::HostStopped {}
             | Event::ClockStepped { .. }
             | Event::ConfigurationChanged { .. }
+            | Event::TrustChanged { .. }
             | Event::Checked { .. }
             | Event::StateRebuilt { .. } => Some(Transition::Log(record.event.clone())),
         };

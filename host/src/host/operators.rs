@@ -1,0 +1,66 @@
+//! Who may do what only operators may: asked at each request, by the clock of that moment.
+//!
+//! *Never:* lets the configuration alone make an operator once there is a trust file.
+
+use strongroom_job::trust::{TrustBody, TrustFile};
+use strongroom_job::{Event, JobId, Refusal, RefusalCode};
+
+use super::service::HostService;
+use crate::config::Principal;
+use crate::store::Transition;
+
+impl HostService {
+    /// The same service, whose operators this file names.
+    pub(super) fn trusting(mut self, file: Option<TrustFile>) -> Self {
+        self.trust = file.map(|file| file.in_force().clone());
+        self
+    }
+
+    /// Lets an operator pass. Whoever is refused is in the log, as with jobs. `what` completes "only operators …".
+    pub(super) fn check_operator(
+        &self,
+        who: &Principal,
+        what: &str,
+        job: Option<JobId>,
+    ) -> Result<(), Refusal> {
+        let Some(text) = self.problem(who, what) else { return Ok(()) };
+        let refusal = Refusal::new(RefusalCode::Forbidden, text);
+        self.note_refusal(who, &refusal, job);
+        Err(refusal)
+    }
+
+    fn problem(&self, who: &Principal, what: &str) -> Option<String> {
+        let name = &who.name;
+        if !who.operator {
+            return Some(format!("{name} is no operator of this host, and only operators {what}: ask one"));
+        }
+        let trust: &TrustBody = self.trust.as_ref()?;
+        let version = trust.version();
+        if !trust.names(&who.key) {
+            return Some(format!(
+                "{name} is not in version {version} of this host's trust file, and only operators who are in it {what}: ask one, or have \
+                 them sign a next version that names {}",
+                who.key
+            ));
+        }
+        if trust.has_expired(self.now()) {
+            let at = trust.expires().to_rfc3339();
+            return Some(format!(
+                "version {version} of this host's trust file expired at {at}, and only operators whom a valid one names {what}: sign and \
+                 install a next version (`strongroom trust new`)"
+            ));
+        }
+        None
+    }
+
+    /// Has the log say that a known principal was refused, or counts it when there were many.
+    pub(super) fn note_refusal(&self, who: &Principal, refusal: &Refusal, job: Option<JobId>) {
+        if !refusal.code.is_temporary()
+            && let Some(suppressed) = self.refusals().count(&who.key, self.now())
+        {
+            let event = Event::Refused { principal: who.key, job, code: refusal.code, suppressed };
+            // Nobody waits for it: a principal who sends rubbish must not make the host wait for its disk.
+            let _ = self.store().offer(Transition::Log(event));
+        }
+    }
+}
