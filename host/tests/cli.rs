@@ -124,11 +124,12 @@ fn help_names_what_there_is() {
     };
     let all = [
         "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "receipt",
-        "audit", "witness", "fsck",
+        "audit", "trust", "witness", "fsck",
     ];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);
-    assert_eq!(commands(&["config", "--help"]), ["check", "show"]);
+    assert_eq!(commands(&["config", "--help"]), ["check", "show", "digest"]);
+    assert_eq!(commands(&["trust", "--help"]), ["new", "sign", "show", "verify", "install"]);
     assert_eq!(
         commands(&["job", "--help"]),
         ["list", "show", "logs", "result", "fetch", "cancel", "retry", "erase"]

@@ -109,6 +109,9 @@ fn the_other_how_tos_work_as_described() {
         said.out().contains("cosigned all ") && said.out().contains("strongroom.invalid/witness/"),
         "{said:?}"
     );
+    let said = run("docs/how-to/operators-and-the-trust-file.md").exits(0);
+    assert_eq!(statuses(&said), ["1", "1", "1"], "{said:?}");
+    assert_eq!(said.out().matches("trust file: version").count(), 2, "{said:?}");
     let said = run("docs/how-to/forward-the-log.md").exits(0);
     assert!(said.out().contains(r#"{"index":0,"record":{"v":1,"#), "{said:?}");
     assert!(said.out().contains(", 0 behind"), "{said:?}");

@@ -26,6 +26,7 @@ use strongroom::home::Home;
 use strongroom::host::{Host, Stop};
 use strongroom::store::Step;
 use strongroom_job::frame::encode_header;
+use strongroom_job::trust::{TrustBody, TrustDraft};
 use strongroom_job::{
     Access, After, BATCH_PAYLOAD_TYPE, Base64Bytes, BatchBody, BlobKind, Context, Digest, Input,
     JOB_PAYLOAD_TYPE, JobBody, JobId, JobState, MAX_ENVELOPE_BYTES, Mount, MountSource, Name, Outcome,
@@ -249,6 +250,7 @@ async fn every_refusal_says_what_it_said() {
     quotas(&mut book);
     busy(&mut book).await;
     forbidden(&mut book).await;
+    operators(&mut book).await;
     broken(&mut book).await;
 
     let text = book.text();
@@ -680,6 +682,32 @@ impl Bare {
 }
 
 /// A job whose key is taken out of the configuration before it starts; and a request while the host stops.
+/// A host whose trust file names its owner alone, and has expired.
+async fn operators(book: &mut Book) {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::create(dir.path()).unwrap();
+    let owner = home.client_key().unwrap();
+    let log = Config::load(&home.config()).unwrap().log_origin.parse().unwrap();
+    let expires = Timestamp::from_millis(1_767_225_600_000);
+    let body = TrustBody::new(log, 1, expires, 1, &[owner.public()]).unwrap();
+    let mut file = TrustDraft::first(body).unwrap();
+    file.sign(&owner).unwrap();
+    std::fs::write(home.trust(), file.to_bytes()).unwrap();
+    let colleague = |config: &mut Config| {
+        let tenant = "default".parse().unwrap();
+        config.principals.push(Principal { tenant, operator: true, ..guest() });
+    };
+    let live = Live { host: start(dir.path(), colleague).await, dir };
+    let theirs = live.client_with(|options| options.identity = Identity::from(secret(2))).await;
+    let queue: Name = "default".parse().unwrap();
+    book.names.push((secret(2).public().to_string(), "<visitor's key>"));
+    let absent = refusal(theirs.set_queue(&queue, QueueMode::Paused).await);
+    book.note(RefusalCode::Forbidden, "to pause a queue without being in the trust file", absent);
+    let late = refusal(live.client().await.erase(JobId::from_bytes([7; 16]), false).await.map(drop));
+    book.note(RefusalCode::Forbidden, "to erase a job with a trust file that has expired", late);
+    live.stop().await;
+}
+
 async fn forbidden(book: &mut Book) {
     let colleague = |config: &mut Config| {
         let tenant = "default".parse().unwrap();

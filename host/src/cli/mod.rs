@@ -42,6 +42,7 @@ mod serve;
 mod signal;
 mod submit;
 mod task;
+mod trust;
 mod view;
 mod watch;
 mod witness;
@@ -72,7 +73,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit status: the guest's own 0-119 (a higher one shows as 119), 120 refused, 121 limit exceeded, 122 trapped,
 123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` and `fsck` exit with 1 when something is wrong,
-`receipt` when the receipt is.";
+`receipt` when the receipt is, `trust` when the trust file is.";
 
 #[derive(Args, Clone, Debug)]
 struct Common {
@@ -121,6 +122,9 @@ enum Command {
     /// Verify, read and export the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Make, sign, check and install the file that says who operates a host
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Cosign the checkpoints of other hosts' logs, so that they cannot show two histories
     Witness(witness::WitnessArgs),
     /// Check everything in a data directory that no host serves, and say how to mend it
@@ -164,6 +168,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Config(command) => config::config(&common, &command, console),
         Command::Receipt(command) => receipt::receipt(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
+        Command::Trust(command) => trust::trust(&common, &command, console),
         Command::Witness(args) => witness::witness(&common, &args, console),
         Command::Fsck(args) => fsck::fsck(&common, &args, console),
     }
