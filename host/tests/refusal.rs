@@ -700,7 +700,6 @@ async fn operators(book: &mut Book) {
     let live = Live { host: start(dir.path(), colleague).await, dir };
     let theirs = live.client_with(|options| options.identity = Identity::from(secret(2))).await;
     let queue: Name = "default".parse().unwrap();
-    book.names.push((secret(2).public().to_string(), "<visitor's key>"));
     let absent = refusal(theirs.set_queue(&queue, QueueMode::Paused).await);
     book.note(RefusalCode::Forbidden, "to pause a queue without being in the trust file", absent);
     let late = refusal(live.client().await.erase(JobId::from_bytes([7; 16]), false).await.map(drop));
