@@ -47,7 +47,7 @@ fn identity(place: &Place, name: &str) -> String {
     place.path().join(name).join("keys/client.key").display().to_string()
 }
 
-// Red without `goes_on_from` in `install`, and without `is_nothing` in `finish`.
+// Red without `goes_on_from` in `install`.
 #[test]
 fn operators_make_sign_and_install_a_file_and_rotate_a_key() {
     let (place, ann) = place();
@@ -111,7 +111,7 @@ fn operators_make_sign_and_install_a_file_and_rotate_a_key() {
     assert_eq!(fs::read(place.data().join("trust")).unwrap(), fs::read(place.path().join("two")).unwrap());
 }
 
-// Red without `recorded` in `install`.
+// Red without `recorded` in `install`, and when `news` tells of the last version alone.
 #[test]
 fn a_file_that_is_lost_is_replaced_by_no_older_one() {
     let (place, ann) = place();
@@ -135,7 +135,6 @@ fn a_file_that_is_lost_is_replaced_by_no_older_one() {
     place.run(&["run", "exit.wasm"]).exits(0);
 }
 
-// Red without `lock` in `install`.
 #[test]
 fn nothing_is_installed_under_a_host_that_serves() {
     let (place, ann) = place();
@@ -148,6 +147,7 @@ fn nothing_is_installed_under_a_host_that_serves() {
     trust(&place, &["install", "one"]).exits(0);
 }
 
+// Red when `install` does not ask for whose log the file is.
 #[test]
 fn bad_files_and_wrong_options_get_a_clear_error() {
     let (place, ann) = place();

@@ -192,7 +192,7 @@ fn told(records: &[Record]) -> Vec<(TrustVersion, Option<TrustVersion>)> {
     told.collect()
 }
 
-// Red without `trusting` in the start, and with either of the two questions left out of `problem` in `operators`.
+// Red without `trusting` in the start, with either of the two questions left out of `problem` in `operators`, and without `said::row`.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_is_whom_both_the_configuration_and_the_trust_file_name() {
     let site = Site::new();
@@ -235,7 +235,7 @@ async fn an_operator_is_whom_both_the_configuration_and_the_trust_file_name() {
     assert_eq!(told(&site.serve().await), [], "it is told once");
 }
 
-// Red without the question for expiry in `problem`, and with the clock of the start in place of that of the request.
+// Red without the question for expiry in `problem`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_is_over_at_its_time_and_jobs_go_on() {
     let site = Site::new();
@@ -270,7 +270,7 @@ async fn a_version_is_over_at_its_time_and_jobs_go_on() {
     stop(host).await;
 }
 
-// Red when only `threshold` of the new operators are asked (`SignedTrust::check`), and without one record for each version in `news`.
+// Red without the question for the file in `problem`, and when `news` tells of the last version alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_key_is_rotated_by_the_old_and_the_new() {
     let site = Site::new();
@@ -308,7 +308,7 @@ async fn an_operators_key_is_rotated_by_the_old_and_the_new() {
     site.refuses(&["version 5", "0 of the operators of the version before signed, 1 must"]).await;
 }
 
-// Red without `goes_on_from` in `check`, without `Gone`, without the comparison of logs, and without `check` in the start.
+// Red without `goes_on_from` in `check`, and without `Gone`.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_go_on_from_the_version_in_force_stops_the_start() {
     let site = Site::new();
@@ -352,7 +352,7 @@ async fn what_does_not_go_on_from_the_version_in_force_stops_the_start() {
     assert_eq!(told(&site.serve().await), []);
 }
 
-// Red without `said::row` for it: the state then knows of no version, made anew or not.
+// Red without `said::row` for it, without `goes_on_from` in `check`, and without `Gone`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_is_made_anew_refuses_an_older_file() {
     let site = Site::new();
