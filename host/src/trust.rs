@@ -143,10 +143,10 @@ pub fn install(
 ) -> Result<(TrustFile, Option<TrustVersion>), InstallError> {
     let file = TrustFile::parse(bytes, Some(log))?;
     let recorded = recorded(home)?;
-    let there = match check(home, log, None) {
+    let there = match check(home, log, recorded.as_ref()) {
         Ok(there) => there.map(|there| there.in_force().id()),
-        // What is there is wrong, but it is known what it should be: a good file mends it.
-        Err(TrustFault::Wrong { .. }) if recorded.is_some() => None,
+        // What is there is gone or wrong, but it is known what it should be: a good file mends it.
+        Err(TrustFault::Gone { .. } | TrustFault::Wrong { .. }) if recorded.is_some() => None,
         Err(fault) => return Err(fault.into()),
     };
     for kept in [&recorded, &there].into_iter().flatten() {

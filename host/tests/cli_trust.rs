@@ -129,10 +129,16 @@ fn a_file_that_is_lost_is_replaced_by_no_older_one() {
     let said = place.run(&["run", "exit.wasm"]).exits(125);
     assert!(said.stderr.contains("is gone, and version 2"), "{said:?}");
     says_no(trust(&place, &["install", "one"]), &["an older one"]);
-    // What is there cannot be read; a good file mends it, since it is known what it should be.
-    fs::write(place.data().join("trust"), "nothing").unwrap();
-    trust(&place, &["install", "two"]).exits(0);
-    place.run(&["run", "exit.wasm"]).exits(0);
+    // What is there cannot be read, or is another history; a good file mends it, since it is known what it should be.
+    trust(&place, &["new", "other", "--after", "one", "--expires", "+80d"]).exits(0);
+    trust(&place, &["sign", "other"]).exits(0);
+    let other = fs::read(place.path().join("other")).unwrap();
+    for wrong in [b"nothing".as_slice(), &other] {
+        fs::write(place.data().join("trust"), wrong).unwrap();
+        place.run(&["run", "exit.wasm"]).exits(125);
+        trust(&place, &["install", "two"]).exits(0);
+        place.run(&["run", "exit.wasm"]).exits(0);
+    }
 }
 
 #[test]

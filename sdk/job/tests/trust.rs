@@ -4,6 +4,7 @@
 mod fixtures;
 
 use fixtures::trust::{body, draft, file, first, keys, log_name, operator, signed, unsigned};
+use strongroom_job::strict::StrictError;
 use strongroom_job::trust::{
     MAX_OPERATORS, MAX_TRUST_VERSION_BYTES, MAX_TRUST_VERSIONS, Missing, TRUST_PAYLOAD_TYPE, TrustBody,
     TrustDraft, TrustError, TrustFile, TrustFileError,
@@ -95,8 +96,7 @@ fn an_expiry_is_the_first_moment_that_is_too_late() {
     assert!(body.has_expired(Timestamp::from_millis(at)));
 }
 
-// Red without the check of signatures in `SignedTrust::check`, without the comparison with what is written in either `parse`, and
-// without the end of the last line.
+// Red without the check of signatures in `SignedTrust::check`, and without the end of the last line.
 #[test]
 fn each_changed_byte_and_each_cut_is_found() {
     let good = file().to_bytes();
@@ -114,6 +114,34 @@ fn each_changed_byte_and_each_cut_is_found() {
     }
     for more in ["\n", " ", "{}", "x\n"] {
         assert!(parse(&[&good, more.as_bytes()].concat()).is_err(), "{more:?}");
+    }
+}
+
+// Red without the comparison with what is written, each half without that of its own `parse`.
+#[test]
+fn one_content_has_one_spelling() {
+    let body = payload(1, 1, &[1]);
+    assert!(parse(&forged(&body, &[1])).is_ok());
+    let (trust, log) = (r#""trust":1"#, format!(r#""log":"{}""#, log_name()));
+    for other in [
+        body.replace(",\"version\"", ", \"version\""),
+        body.replace("\"log\"", "\"l\\u006fg\""),
+        body.replace(&format!("{trust},{log}"), &format!("{log},{trust}")),
+        format!("{body} "),
+    ] {
+        assert_ne!(other, body);
+        assert_eq!(wrong(&forged(&other, &[1])), (1, TrustError::NotAsWritten), "{other}");
+    }
+    let line = String::from_utf8(forged(&body, &[1])).unwrap();
+    for other in [
+        line.replace(",\"payload\"", ", \"payload\""),
+        line.replace("\"keyid\"", "\"key\\u0069d\""),
+        line.replace('\n', " \n"),
+        format!(" {line}"),
+        line.replace('\n', "\r\n"),
+    ] {
+        assert_ne!(other, line);
+        assert_eq!(wrong(other.as_bytes()), (1, TrustError::NotAsWritten), "{other}");
     }
 }
 
@@ -257,7 +285,7 @@ fn files_are_bounded() {
     let long = vec![b' '; strongroom_job::trust::MAX_TRUST_FILE_BYTES + 1];
     assert!(matches!(TrustFile::parse(&long, None), Err(TrustFileError::TooLong { .. })));
     let wide = [b"{", vec![b' '; MAX_TRUST_VERSION_BYTES].as_slice(), b"}\n"].concat();
-    assert!(matches!(wrong(&wide), (1, TrustError::Malformed(_))));
+    assert!(matches!(wrong(&wide), (1, TrustError::Malformed(StrictError::TooLong { .. }))));
     let signature = format!(r#"{{"keyid":"{}","sig":""}}"#, operator(1).public());
     let many = vec![signature.clone(); 2 * MAX_OPERATORS + 1].join(",");
     let body = payload(1, 1, &[1]);

@@ -76,7 +76,7 @@ pub(super) fn new(common: &Common, args: &NewArgs, console: &Console) -> Result<
         Some(before) => before.then(body),
         None => TrustDraft::first(body),
     };
-    let made = made.map_err(|error| Failure::usage(error))?;
+    let made = made.map_err(Failure::usage)?;
     if !place::write_new(&absolute(&args.file)?, &made.to_bytes())? {
         let file = args.file.display();
         return Err(Failure::usage(format_args!("{file} exists: name a file that does not")));
