@@ -153,7 +153,7 @@ async fn what_a_collector_rejects_is_kept_and_told() {
 // Red without the halves of `OtlpSink::send`: the same request for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_takes_only_short_requests_gets_everything() {
-    bounded(async {
+    Box::pin(bounded(async {
         // Somewhere to be behind: nobody takes anything yet.
         let live = host(to("otlp+http://127.0.0.1:9")).await;
         work(&live.client().await, 3).await;
@@ -171,7 +171,7 @@ async fn a_collector_that_takes_only_short_requests_gets_everything() {
         let taken: Vec<u64> = requests[2..].concat();
         assert_eq!(taken, (0..log(dir.path()).len() as u64).collect::<Vec<_>>(), "in order, once");
         task.abort();
-    })
+    }))
     .await;
 }
 

@@ -180,7 +180,7 @@ async fn a_host_that_is_killed_leaves_no_gap() {
 // Red without `Cursor::fits`: records of another log would follow those of the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_log_is_not_mixed_into_what_a_destination_has() {
-    bounded(async {
+    Box::pin(bounded(async {
         let (address, got, _task) = takes_all("127.0.0.1:0").await;
         let forward = to(&format!("syslog+tcp://{address}"));
         let live = host(forward.clone()).await;
@@ -216,6 +216,6 @@ async fn another_log_is_not_mixed_into_what_a_destination_has() {
             crate::common::live::start(dir.path(), |config| config.forwards = vec![forward.clone()]).await;
         Box::pin(host.stop(strongroom::host::Stop::Everything(Duration::from_secs(60)))).await;
         assert_whole(&got.all(), &log(dir.path()));
-    })
+    }))
     .await;
 }

@@ -117,7 +117,7 @@ fn each_changed_byte_and_each_cut_is_found() {
     }
 }
 
-// Red without the comparison with what is written, each half without that of its own `parse`.
+// Red without the comparison with what is written in `SignedTrust::parse`.
 #[test]
 fn one_content_has_one_spelling() {
     let body = payload(1, 1, &[1]);

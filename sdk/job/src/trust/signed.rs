@@ -133,6 +133,7 @@ impl SignedTrust {
             return Err(TrustError::SignatureOrder);
         }
         let read = Self { body, signatures };
+        // The payload is written anew with it, so its spelling is compared, too.
         if read.to_line() == line { Ok(read) } else { Err(TrustError::NotAsWritten) }
     }
 
