@@ -1,7 +1,7 @@
 //! Checking a data directory: log, state, evidence and files, each by itself and against the others; then whatever else lies there.
 //!
 //! Log, state, evidence and files are in this file, since each is held against the others. What stands by itself has a file of its own
-//! below `fsck`, and a line in [`rest`]: compiled modules, keys, secrets, what governs the host, what is sent and cosigned
+//! below `fsck`, and a line in [`rest`]: compiled modules, keys, secrets, what governs the host and who operates it (`trust`), what is sent and cosigned
 //! (`abroad`), and whose all of it is (`owner`).
 //!
 //! *Owns:* `DIR/checking`, room for a copy of the state and for what the log's records make of it. *Never:* changes anything else, nor
@@ -14,6 +14,7 @@ mod governs;
 mod keys;
 mod owner;
 mod secrets;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -22,7 +23,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use strongroom_job::merkle::{Hash, LeafIndex, TreeHead, TreeSize};
-use strongroom_job::{Digest, PublicKey, Record, StateFault};
+use strongroom_job::{Digest, Event, PublicKey, Record, StateFault, TrustVersion};
 
 use crate::audit::read::LogReader;
 use crate::audit::verify::{Observer, Options, Verified, verify_dir};
@@ -191,6 +192,7 @@ fn rest(
     report: &mut Report,
 ) {
     governs::look(home, config, log.and(records.governed.as_ref()), opened, report);
+    trust::look(home, config.ok(), log.and(records.trusted), opened, report);
     keys::look(home, report);
     secrets::look(home, report);
     cache::look(home, report);
@@ -199,10 +201,11 @@ fn rest(
     beside(home, report);
 }
 
-/// Reads each entry: bytes that nobody can read are no record. Keeps the last word of what governs the host.
+/// Reads each entry: bytes that nobody can read are no record. Keeps the last word of what governs the host, and who operates it.
 #[derive(Default)]
 struct Records {
     governed: Option<(LeafIndex, Governed)>,
+    trusted: Option<(LeafIndex, TrustVersion)>,
 }
 
 impl Observer for Records {
@@ -210,6 +213,9 @@ impl Observer for Records {
         let record = Record::from_leaf(entry).map_err(|error| format!("not a record: {error}"))?;
         if let Some(governed) = Governed::of(&record) {
             self.governed = Some((index, governed));
+        }
+        if let Event::TrustChanged { version, digest, .. } = record.event {
+            self.trusted = Some((index, TrustVersion { version, digest }));
         }
         Ok(())
     }

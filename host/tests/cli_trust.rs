@@ -141,6 +141,38 @@ fn a_file_that_is_lost_is_replaced_by_no_older_one() {
     }
 }
 
+// Red without `trust::look` in `fsck`, and when `recorded` is not given to it.
+#[test]
+fn a_check_holds_the_trust_file_against_what_was_in_force() {
+    let (place, ann) = place();
+    let fsck = |status| {
+        let report = place.run(&["fsck", "--json"]).exits(status).json();
+        ["checked", "notes", "findings"].map(|part| report[part].to_string())
+    };
+    place.module("exit.wasm", &exit(0));
+    place.run(&["run", "exit.wasm"]).exits(0);
+    assert!(fsck(0)[0].contains("the trust file: there is none, and never was one"));
+    made(&place, "one", &[&ann], "1");
+    trust(&place, &["sign", "one"]).exits(0);
+    trust(&place, &["install", "one"]).exits(0);
+    let [_, notes, _] = fsck(0);
+    assert!(notes.contains("a version that was not in force yet, 1"), "{notes}");
+    trust(&place, &["new", "two", "--after", "one", "--expires", "+90d"]).exits(0);
+    trust(&place, &["sign", "two"]).exits(0);
+    trust(&place, &["install", "two"]).exits(0);
+    place.run(&["run", "exit.wasm"]).exits(0);
+    let [checked, notes, _] = fsck(0);
+    assert!(checked.contains("every signature up to version 2, against the version in force"), "{checked}");
+    assert_eq!(notes, "[]");
+    let file = place.data().join("trust");
+    fs::copy(place.path().join("one"), &file).unwrap();
+    let [_, _, findings] = fsck(1);
+    assert!(findings.contains("it ends with version 1, and version 2 was in force already"), "{findings}");
+    fs::remove_file(&file).unwrap();
+    let [_, _, findings] = fsck(1);
+    assert!(findings.contains("is gone, and version 2 of the trust file"), "{findings}");
+}
+
 #[test]
 fn nothing_is_installed_under_a_host_that_serves() {
     let (place, ann) = place();

@@ -32,9 +32,10 @@ enum Kind {
 }
 
 /// Every name that belongs there. A new part of a data directory has its line here.
-const NAMES: [(&str, Kind); 19] = [
+const NAMES: [(&str, Kind); 20] = [
     ("strongroom.toml", Kind::File),
     ("known_hosts", Kind::File),
+    ("trust", Kind::File),
     ("lock", Kind::File),
     ("live.json", Kind::File),
     ("keys", Kind::Private),
