@@ -20,8 +20,10 @@ const CHANGES: u32 = 11;
 /// Pages that are moved for each segment by which the file has grown. Some 26,000 were in force, or noted as gone, in the case above.
 /// With 1,024 the file still grew; with so many it comes and goes with what is in it.
 const PAGES_FOR_A_SEGMENT: u64 = 32_768;
-/// Pages that are moved behind one group: some half a millisecond, and less than one segment between two syncs.
+/// Pages that are moved behind one group: some half a millisecond.
 const PAGES_AT_ONCE: u64 = 32;
+/// One more for so many rows that the group changed. So what is moved between two syncs stays far below what the group itself wrote.
+const ROWS_FOR_A_PAGE: u64 = 8;
 /// Pages that are owed at most, however much the file grew at once.
 const MAX_OWED: u64 = 2 * PAGES_FOR_A_SEGMENT;
 
@@ -42,10 +44,11 @@ impl Sweep {
         Ok(Self { tree: db.open_tree(TREE)?, size: file.metadata()?.len(), owed: 0, turn: false })
     }
 
-    /// Looks whether the file has grown, and moves some of what is owed. What it writes is durable with the next group.
-    pub(super) fn go(&mut self, file: &File) -> io::Result<()> {
+    /// Looks whether the file has grown, and moves some of what is owed, behind a group of so many changed rows. What it writes is durable
+    /// with the next group.
+    pub(super) fn go(&mut self, file: &File, rows: usize) -> io::Result<()> {
         self.note(file.metadata()?.len(), SEGMENT_BYTES as u64);
-        for _ in 0..self.owed.min(PAGES_AT_ONCE) {
+        for _ in 0..self.owed.min(PAGES_AT_ONCE + rows as u64 / ROWS_FOR_A_PAGE) {
             self.rewrite()?;
             self.owed -= 1;
         }
@@ -119,7 +122,7 @@ mod tests {
         assert_eq!(owed_at(start + segment), PAGES_FOR_A_SEGMENT);
         assert_eq!(owed_at(start), PAGES_FOR_A_SEGMENT, "what shrinks owes nothing");
         assert_eq!(owed_at(start + 1000 * segment), MAX_OWED);
-        sweep.go(&file).unwrap();
-        assert_eq!(sweep.owed, MAX_OWED - PAGES_AT_ONCE, "only so many at once");
+        sweep.go(&file, 80).unwrap();
+        assert_eq!(sweep.owed, MAX_OWED - PAGES_AT_ONCE - 10, "only so many at once");
     }
 }

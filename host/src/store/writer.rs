@@ -183,7 +183,7 @@ impl Writer {
         // While those who were answered go on.
         garbage::free(rows);
         let broken = |error: io::Error| Broken { reason: error.to_string(), waiting: Vec::new() };
-        self.sweep.go(&self.sync).map_err(broken)
+        self.sweep.go(&self.sync, rows).map_err(broken)
     }
 }
 
