@@ -281,6 +281,8 @@ fn written(value: &DeValue<'_>) -> String {
             let items: Vec<_> = items.iter().map(|item| written(item.get_ref())).collect();
             format!("[{}]", items.join(", "))
         }
+        // As a default is written: what is spelled out is the same value.
+        DeValue::Table(table) if table.is_empty() => "{}".to_owned(),
         DeValue::Table(table) => {
             let entry = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
                 format!("{} = {}", written_key(key.get_ref()), written(value.get_ref()))
