@@ -133,12 +133,14 @@ fn check_in(
     let key = keys::of_log(home);
     let copy = room.join("state");
     DirBuilder::new().mode(PRIVATE_DIRECTORY).create(room).map_err(failed)?;
-    let missing = Store::is_missing(&home.state()).map_err(failed)?;
-    let state = if missing {
-        None
-    } else {
-        copy_dir(&home.state(), &copy).map_err(failed)?;
-        Some(mend::open_state(&copy))
+    // A crash may have left it beside its place.
+    let state = match Store::standing(&home.state()).map_err(failed)? {
+        None => None,
+        Some(standing) => {
+            copy_dir(&standing, &copy).map_err(failed)?;
+            // Nobody needs a copy that will be removed to be written anew.
+            Some(mend::open_state(&copy, Store::open_as_it_is))
+        }
     };
     let opened = state.as_ref().and_then(|state| state.as_ref().ok());
     let has_log = home.audit().join("checkpoint").exists();
@@ -409,6 +411,12 @@ fn files(blobs: &Path, opened: &Opened, report: &mut Report) {
 }
 
 fn beside(home: &LockedHome, report: &mut Report) {
+    if home.dir().join("state.stale").exists() {
+        report.notes.push(
+            "state.stale: a state that was about to be replaced; the next start removes it, or puts it back"
+                .into(),
+        );
+    }
     if home.dir().join("state.making").exists() {
         report.notes.push("state.making: a state that was not finished; the next start removes it".into());
     }

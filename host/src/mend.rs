@@ -117,7 +117,7 @@ fn open_parts(
     if has_log && Store::is_missing(&home.state()).map_err(Trouble::Io)? {
         return Err(Trouble::State(StateFault::Lost, "there is no state, and the log has records".into()));
     }
-    let opened = match open_state(&home.state()) {
+    let opened = match open_state(&home.state(), Store::open) {
         Err(unopened) if has_log && unopened.is_damage() => {
             return Err(Trouble::State(StateFault::Damaged, unopened.to_string()));
         }
@@ -167,8 +167,11 @@ impl std::fmt::Display for Unopened {
 }
 
 /// sled asserts where it finds what it cannot have written: such a panic is about the file, and ends no host.
-pub(crate) fn open_state(path: &Path) -> Result<Opened, Unopened> {
-    match catch_unwind(AssertUnwindSafe(|| Store::open(path))) {
+pub(crate) fn open_state(
+    path: &Path,
+    open: fn(&Path) -> Result<Opened, OpenError>,
+) -> Result<Opened, Unopened> {
+    match catch_unwind(AssertUnwindSafe(|| open(path))) {
         Ok(opened) => opened.map_err(Unopened::Error),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();

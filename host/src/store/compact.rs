@@ -5,27 +5,28 @@
 //! which takes the place of the old one, and removes that.
 //!
 //! *Owns:* `state.stale`, a state between its replacement and its removal.
+//! *Never:* stands between a host and its start: whatever fails before the new state has its name, a full disk above all, leaves the old
+//! one as it was, with its mark, and the next start tries again.
 //! *Crash:* before the new state has its name there is the old one, with its mark; or none, and the old one in `state.stale`, which is put
 //! back. After it there is the new one, without the mark, and `state.stale` is removed.
 //! *Bound:* one batch of rows in memory; the disk holds the state twice.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use super::{ReadError, fresh, garbage, keys, settings};
+use super::{OpenError, ReadError, fresh, garbage, keys, settings};
 
 /// Bytes of rows that are copied at once.
 const BATCH_BYTES: usize = 1 << 20;
+/// How often it is told that it is not done yet.
+const TELL: Duration = Duration::from_secs(10);
 
 /// Where a state waits to be removed.
-fn stale(path: &Path) -> PathBuf {
+pub(super) fn stale(path: &Path) -> PathBuf {
     path.with_extension("stale")
-}
-
-/// Whether a crash left a state that waits to be removed, or to be put back.
-pub(super) fn has_stale(path: &Path) -> io::Result<bool> {
-    Ok(!fresh::is_empty(&stale(path))?)
 }
 
 /// What a crash left: the state that waits to be removed is put back when there is no other, or else removed.
@@ -36,55 +37,101 @@ pub(super) fn mend(path: &Path) -> io::Result<()> {
     }
     if fresh::is_empty(path)? {
         fs::rename(&stale, path)?;
-    } else {
-        fs::remove_dir_all(&stale)?;
+        return fs::File::open(fresh::above(path))?.sync_all();
     }
-    fs::File::open(fresh::above(path))?.sync_all()
+    remove(&stale);
+    Ok(())
+}
+
+/// Removes a state that was replaced, once the name of the new one is durable. What cannot be removed now is tried again at the next start.
+fn remove(stale: &Path) {
+    let sync = || fs::File::open(fresh::above(stale))?.sync_all();
+    let removed = sync().and_then(|()| fs::remove_dir_all(stale)).and_then(|()| sync());
+    if let Err(error) = removed {
+        tracing::warn!(?stale, %error, "a state that holds what was erased cannot be removed; the next start tries again");
+    }
 }
 
 /// Opens the state in `path`, and writes it anew first if something was erased from it.
-pub(super) fn open(path: &Path) -> sled::Result<sled::Db> {
-    let db = settings::open(&settings::of(path))?;
-    if db.get(keys::STALE)?.is_none() {
+///
+/// # Errors
+/// What sled says of the state; or, as [`OpenError::Io`], what the disk says of its names.
+pub(super) fn open(path: &Path) -> Result<sled::Db, OpenError> {
+    open_with(path, make)
+}
+
+fn open_with(
+    path: &Path,
+    make: fn(&Path, &sled::Db) -> Result<u64, ReadError>,
+) -> Result<sled::Db, OpenError> {
+    let refused = |error| OpenError::Sled { path: path.into(), error };
+    let db = settings::open(&settings::of(path)).map_err(refused)?;
+    if db.get(keys::STALE).map_err(refused)?.is_none() {
         return Ok(db);
     }
-    tracing::info!("what was erased is still in the state's file: the file is written anew");
-    let making = fresh::begin(path)?;
-    let new = settings::of(&making).open()?;
-    copy(&db, &new).map_err(|error| match error {
-        ReadError::Sled(error) => error,
-        error => sled::Error::Io(io::Error::other(error.to_string())),
-    })?;
-    new.flush()?;
-    drop((db, new));
-    fresh::sync_all(&making)?;
-    fresh::put(path, &stale(path))?;
-    match fs::remove_dir_all(stale(path)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-        _ => fs::File::open(fresh::above(path))?.sync_all()?,
+    let begun = Instant::now();
+    tracing::info!("what was erased may still be in the state's file: the file is written anew");
+    // sled panics where it finds what it cannot have written; a state that has such rows is judged by who reads them.
+    let made = catch_unwind(AssertUnwindSafe(|| make(path, &db)));
+    let rows = match made.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
+        Ok(rows) => rows,
+        // Of no failure here may anybody conclude that the old state is bad: sled's errors do not say which of the two they are about.
+        Err(error) => {
+            tracing::warn!(%error, "the state's file could not be written anew, and may still hold what was erased; the next start tries again");
+            if let Err(error) = fresh::discard(path) {
+                tracing::warn!(%error, "what was begun of it cannot be removed; the next start does that");
+            }
+            return Ok(db);
+        }
+    };
+    drop(db);
+    let put = fresh::put(path, &stale(path));
+    // When only the second renaming failed, the old state goes back.
+    mend(path).map_err(|error| OpenError::Io { path: path.into(), error })?;
+    match put {
+        Ok(()) => tracing::info!(rows, took = ?begun.elapsed(), "the state's file was written anew"),
+        Err(error) => {
+            tracing::warn!(%error, "the state's file could not be put in place of the old one; the next start tries again");
+        }
     }
-    settings::open(&settings::of(path))
+    settings::open(&settings::of(path)).map_err(refused)
+}
+
+/// Makes a state with the same rows beside the one in `path`, durably; gives their number.
+fn make(path: &Path, db: &sled::Db) -> Result<u64, ReadError> {
+    let making = fresh::begin(path).map_err(ReadError::Io)?;
+    let new = settings::of(&making).open()?;
+    let rows = copy(db, &new)?;
+    new.flush()?;
+    drop(new);
+    fresh::sync_all(&making).map_err(ReadError::Io)?;
+    Ok(rows)
 }
 
 /// Every row but the mark.
-fn copy(from: &sled::Db, to: &sled::Db) -> Result<(), ReadError> {
-    let (mut batch, mut rows, mut bytes) = (sled::Batch::default(), 0, 0);
+fn copy(from: &sled::Db, to: &sled::Db) -> Result<u64, ReadError> {
+    let (mut batch, mut rows, mut bytes, mut all) = (sled::Batch::default(), 0, 0, 0);
+    let mut told = Instant::now();
     for row in from.iter() {
         let (key, value) = row?;
         if key.as_ref() == keys::STALE {
             continue;
         }
-        (rows, bytes) = (rows + 1, bytes + key.len() + value.len());
+        (rows, bytes, all) = (rows + 1, bytes + key.len() + value.len(), all + 1);
         batch.insert(key, value);
         if bytes >= BATCH_BYTES {
             to.apply_batch(std::mem::take(&mut batch))?;
             garbage::free(rows);
             (rows, bytes) = (0, 0);
+            if told.elapsed() >= TELL {
+                tracing::info!(rows = all, "the state's file is still being written anew");
+                told = Instant::now();
+            }
         }
     }
     to.apply_batch(batch)?;
     garbage::free(rows);
-    Ok(())
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -153,6 +200,49 @@ mod tests {
         marked(&path);
         is_whole(&path);
         fs::rename(&old, stale(&path)).unwrap();
+        is_whole(&path);
+    }
+
+    // Red when any of these ends `open`, or counts as damage: sled gives what its own threads were told by a full disk as a clone without
+    // a number, which nobody can tell from a damaged file.
+    #[test]
+    fn a_state_that_cannot_be_written_anew_is_opened_as_it_was() {
+        let full = |path: &Path, db: &sled::Db| {
+            let making = fresh::begin(path).map_err(ReadError::Io)?;
+            let new = settings::of(&making).open()?;
+            copy(db, &new)?;
+            let error = io::Error::new(io::ErrorKind::StorageFull, "no space left on device");
+            Err(ReadError::Sled(sled::Error::Io(error)))
+        };
+        let panics = |_: &Path, _: &sled::Db| panic!("what sled cannot have written");
+        let refused = |_: &Path, _: &sled::Db| Err(ReadError::Io(io::ErrorKind::NotFound.into()));
+        for make in [full as fn(&Path, &sled::Db) -> _, panics, refused] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("state");
+            marked(&path);
+            let db = open_with(&path, make).unwrap();
+            assert_eq!(db.get(b"z/other").unwrap().unwrap(), b"kept".as_slice());
+            assert!(db.get(keys::STALE).unwrap().is_some(), "the next start tries again");
+            assert!(!path.with_extension("making").exists(), "it would take room from who needs it");
+            drop(db);
+            is_whole(&path);
+        }
+    }
+
+    // Red when a state that cannot be put in place of the old one leaves none: something is in the way of the old one.
+    #[test]
+    fn a_state_that_cannot_be_put_in_place_leaves_the_old_one_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        marked(&path);
+        // A file: it is nobody's state, and nothing can be renamed over it.
+        let in_the_way = |path: &Path, db: &sled::Db| {
+            let rows = make(path, db)?;
+            fs::write(stale(path), b"").map_err(ReadError::Io)?;
+            Ok(rows)
+        };
+        assert!(open_with(&path, in_the_way).is_err(), "the disk does not say what it is");
+        fs::remove_file(stale(&path)).unwrap();
         is_whole(&path);
     }
 }

@@ -1,7 +1,7 @@
 //! What evidence and a rebuild ask of the store, and what a rebuild asks of evidence.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use strongroom_job::{Digest, JobId, Name, Opening, OutputStream, Timestamp};
 
@@ -43,7 +43,21 @@ impl Store {
     /// # Errors
     /// When the directory cannot be read.
     pub fn is_missing(path: &Path) -> io::Result<bool> {
-        Ok(fresh::is_empty(path)? && !compact::has_stale(path)?)
+        Ok(Self::standing(path)?.is_none())
+    }
+
+    /// Where the state of `path` stands: there, or, after a crash while it was replaced, beside it, from where the next opening puts it
+    /// back. None when there is none.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn standing(path: &Path) -> io::Result<Option<PathBuf>> {
+        for place in [path.to_path_buf(), compact::stale(path)] {
+            if !fresh::is_empty(&place)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether sled's error is about what is in its files, and not about the operating system, or about who else has them open.

@@ -37,6 +37,11 @@ pub(super) fn begin(path: &Path) -> io::Result<PathBuf> {
     Ok(making)
 }
 
+/// Removes a state that was begun and will not take the place of `path`.
+pub(super) fn discard(path: &Path) -> io::Result<()> {
+    remove(&beside(path))
+}
+
 /// Puts the state that was begun, and is whole and durable, in the place of what is in `path`, which goes to `aside`. Both names are
 /// durable then.
 pub(super) fn put(path: &Path, aside: &Path) -> io::Result<()> {

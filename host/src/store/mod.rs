@@ -347,16 +347,35 @@ pub struct Opened {
 }
 
 impl Store {
-    /// Opens the store in `path`, or makes an empty one there.
+    /// Opens the store in `path`, or makes an empty one there. When something was erased from it since, its files are written anew.
     ///
     /// # Errors
     /// When sled refuses, or a row does not fit.
     pub fn open(path: &Path) -> Result<Opened, OpenError> {
+        Self::open_with(path, compact::open)
+    }
+
+    /// [`Store::open`] for who only wants to look, at a copy: its files are not written anew.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_as_it_is(path: &Path) -> Result<Opened, OpenError> {
+        let open = |path: &Path| {
+            let db = settings::open(&settings::of(path));
+            db.map_err(|error| OpenError::Sled { path: path.into(), error })
+        };
+        Self::open_with(path, open)
+    }
+
+    fn open_with(
+        path: &Path,
+        open: impl Fn(&Path) -> Result<sled::Db, OpenError>,
+    ) -> Result<Opened, OpenError> {
         compact::mend(path)
             .and_then(|()| leftovers::remove(path))
-            .map_err(|error| OpenError::Sled { path: path.into(), error: sled::Error::Io(error) })?;
-        let opened = fresh::make(path, settings::of).and_then(|()| compact::open(path));
-        let db = opened.map_err(|error| OpenError::Sled { path: path.into(), error })?;
+            .map_err(|error| OpenError::Io { path: path.into(), error })?;
+        fresh::make(path, settings::of).map_err(|error| OpenError::Sled { path: path.into(), error })?;
+        let db = open(path)?;
         let start = writer::Start::read(&db, path).map_err(|error| match error {
             writer::LayoutError::Version => {
                 OpenError::Version { path: path.into(), problem: error.to_string() }

@@ -62,6 +62,8 @@ pub fn run_if_asked() {
         "sled" => sled_alone(data, &told, count, false),
         "synced-sled" => sled_alone(data, &told, count, true),
         "store" => store(data, &told, count),
+        "marked" => marked(data, &told, count),
+        "opened" => drop(Store::open(&data.join(STATE)).unwrap()),
         "init" => told.say(&keys(&data.join(HOME))),
         "host" => host(&data.join(HOME), &told, count),
         _ => panic!("{name}?"),
@@ -115,6 +117,17 @@ fn store(data: &Path, told: &Told, jobs: u64) {
     if let Some(error) = failed {
         panic!("the store failed: {error}");
     }
+}
+
+/// A store whose files the next opening writes anew, as after an erasure.
+fn marked(data: &Path, told: &Told, jobs: u64) {
+    store(data, told, jobs);
+    let path = data.join(STATE);
+    let db = sled::Config::new().path(&path).segment_size(8 << 20).flush_every_ms(None).open().unwrap();
+    db.insert("m/stale", &[1]).unwrap();
+    db.flush().unwrap();
+    drop(db);
+    File::open(path.join("db")).unwrap().sync_all().unwrap();
 }
 
 /// Brings one job from wherever it is to its end, and tells each state that the store says it has.
