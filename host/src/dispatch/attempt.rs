@@ -100,10 +100,10 @@ async fn attempt(
     let report = on_guest_thread(&shared.guests, guest).await;
     secrets.remove().await;
     let report = report?;
-    let mut ended = ended(report, stdout_remains.keep().await?, stderr_remains.keep().await?);
     let mut salt = [0; 32];
     getrandom::fill(&mut salt).map_err(io::Error::other)?;
-    ended.finished.salt = Some(OutputSalt::from_bytes(salt));
+    let salt = OutputSalt::from_bytes(salt);
+    let mut ended = ended(report, stdout_remains.keep().await?, stderr_remains.keep().await?, salt);
     if let Some(room) = scratch {
         let left = leave(&mut ended.finished, &room, &shared.blobs).await;
         // Before the end is told: whoever hears of it finds nothing behind.
@@ -168,7 +168,7 @@ async fn leave(finished: &mut Finished, room: &Room, blobs: &Blobs) -> io::Resul
     Ok(())
 }
 
-fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
+fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept, salt: OutputSalt) -> Ended {
     let sandbox::Report { outcome, usage, reached, result } = report;
     let finished = Finished {
         outcome: translate(outcome),
@@ -187,7 +187,7 @@ fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept) -> Ended {
         denied: denials(&reached),
         artifacts: Vec::new(),
         result: result.as_deref().map(summary),
-        salt: None,
+        salt: Some(salt),
     };
     let inline = Inline { stdout: stdout.inline, stderr: stderr.inline, result };
     Ended { finished, inline }

@@ -71,6 +71,13 @@ fn a_receipt_opens_what_the_log_hides() {
     let told = Receipt::issue(Parts { opening: Some(&other), ..told.parts(None) }, &host()).unwrap();
     let mixed = problem_of(&hidden, |file| file.statement = self::file(&told).statement);
     assert_eq!(mixed, ReceiptError::Differs("subject"));
+
+    // Nor can it have a name shown that is none: a record that hides it holds no host to that. Red without `is_name`.
+    let mut forged = records::opening();
+    forged.artifacts[0].name = "report\u{1b}[2J.txt".into();
+    let log = Log::with(&admitted(envelope().digest()), &told_as(&forged));
+    let forged = Receipt::issue(Parts { opening: Some(&forged), ..log.parts(None) }, &host()).unwrap();
+    assert_eq!(check(&forged.to_bytes()).unwrap_err(), ReceiptError::Differs("subject"));
 }
 
 fn outputs_of(proven: &Verified) -> Vec<(String, strongroom_job::OutputSummary)> {
@@ -87,8 +94,8 @@ fn outputs_of(proven: &Verified) -> Vec<(String, strongroom_job::OutputSummary)>
 fn told_as(opening: &Opening) -> Event {
     let told = opening.told();
     let mut event = records::finished_hidden();
-    if let Event::Finished { stdout, .. } = &mut event {
-        *stdout = told.stdout;
+    if let Event::Finished { stdout, artifacts, .. } = &mut event {
+        (*stdout, *artifacts) = (told.stdout, told.artifacts);
     }
     event
 }

@@ -367,7 +367,9 @@ impl Statement {
                 "stderr" => stderr = Some(OutputSummary { length, digest }),
                 "result" => result = Some(OutputSummary { length, digest }),
                 name => {
-                    let name = name.strip_prefix(ARTIFACT_PREFIX)?.to_owned();
+                    // What a record would have enforced: the name ends up on a terminal.
+                    let name =
+                        name.strip_prefix(ARTIFACT_PREFIX).filter(|name| Artifact::is_name(name))?.to_owned();
                     artifacts.push(Artifact { name, length, digest });
                 }
             }
