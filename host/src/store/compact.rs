@@ -15,14 +15,13 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::{OpenError, ReadError, fresh, garbage, keys, settings};
 
 /// Bytes of rows that are copied at once.
 const BATCH_BYTES: usize = 1 << 20;
-/// How often it is told that it is not done yet.
-const TELL: Duration = Duration::from_secs(10);
+/// After so many rows it is told that it is not done yet.
+const TOLD_ROWS: u64 = 500_000;
 
 /// Where a state waits to be removed.
 pub(super) fn stale(path: &Path) -> PathBuf {
@@ -69,7 +68,6 @@ fn open_with(
     if db.get(keys::STALE).map_err(refused)?.is_none() {
         return Ok(db);
     }
-    let begun = Instant::now();
     tracing::info!("what was erased may still be in the state's file: the file is written anew");
     // sled panics where it finds what it cannot have written; a state that has such rows is judged by who reads them.
     let made = catch_unwind(AssertUnwindSafe(|| make(path, &db)));
@@ -89,7 +87,7 @@ fn open_with(
     // When only the second renaming failed, the old state goes back.
     mend(path).map_err(|error| OpenError::Io { path: path.into(), error })?;
     match put {
-        Ok(()) => tracing::info!(rows, took = ?begun.elapsed(), "the state's file was written anew"),
+        Ok(()) => tracing::info!(rows, "the state's file was written anew"),
         Err(error) => {
             tracing::warn!(%error, "the state's file could not be put in place of the old one; the next start tries again");
         }
@@ -111,7 +109,6 @@ fn make(path: &Path, db: &sled::Db) -> Result<u64, ReadError> {
 /// Every row but the mark.
 fn copy(from: &sled::Db, to: &sled::Db) -> Result<u64, ReadError> {
     let (mut batch, mut rows, mut bytes, mut all) = (sled::Batch::default(), 0, 0, 0);
-    let mut told = Instant::now();
     for row in from.iter() {
         let (key, value) = row?;
         if key.as_ref() == keys::STALE {
@@ -119,14 +116,13 @@ fn copy(from: &sled::Db, to: &sled::Db) -> Result<u64, ReadError> {
         }
         (rows, bytes, all) = (rows + 1, bytes + key.len() + value.len(), all + 1);
         batch.insert(key, value);
+        if all % TOLD_ROWS == 0 {
+            tracing::info!(rows = all, "the state's file is still being written anew");
+        }
         if bytes >= BATCH_BYTES {
             to.apply_batch(std::mem::take(&mut batch))?;
             garbage::free(rows);
             (rows, bytes) = (0, 0);
-            if told.elapsed() >= TELL {
-                tracing::info!(rows = all, "the state's file is still being written anew");
-                told = Instant::now();
-            }
         }
     }
     to.apply_batch(batch)?;

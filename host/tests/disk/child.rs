@@ -123,7 +123,16 @@ fn store(data: &Path, told: &Told, jobs: u64) {
 fn marked(data: &Path, told: &Told, jobs: u64) {
     store(data, told, jobs);
     let path = data.join(STATE);
-    let db = sled::Config::new().path(&path).segment_size(8 << 20).flush_every_ms(None).open().unwrap();
+    let config = sled::Config::new().path(&path).segment_size(8 << 20).flush_every_ms(None);
+    // sled's threads may hold its lock for a moment after the last handle is gone. The process ends if that goes on.
+    let db = loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => break opened.unwrap(),
+        }
+    };
     db.insert("m/stale", &[1]).unwrap();
     db.flush().unwrap();
     drop(db);
