@@ -250,8 +250,8 @@ fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store) -> Result<(), 
         if leaves.is_empty() {
             return Err(RunError::Missing(size));
         }
-        evidence.append(size, &leaves, store)?;
-        log.publish(LeafIndex::new(size), &leaves)?;
+        let taken = evidence.append(size, &leaves, store)?;
+        log.publish(LeafIndex::new(size), &leaves[..taken])?;
         size = log.size().get();
     }
     if size > before {

@@ -28,22 +28,53 @@ pub(super) async fn erase(client: &Client, args: &EraseArgs, console: &Console) 
         jobs: u32,
         log_index: u64,
         files_waiting: u32,
+        published: bool,
+        in_clear: u32,
+        damaged: u32,
+        merged: Vec<JobId>,
     }
     let job = args.job;
-    let Erased { jobs, log_index, files_waiting } = client.erase(job, args.batch).await?;
+    let erased = client.erase(job, args.batch).await?;
     if console.json() {
-        console.document(&Document { job, jobs, log_index, files_waiting })?;
+        let Erased { jobs, log_index, files_waiting, published, in_clear, damaged, merged } = erased;
+        let document = Document { job, jobs, log_index, files_waiting, published, in_clear, damaged, merged };
+        console.document(&document)?;
         return Ok(Exit::Status(0));
     }
+    tell(job, &erased, console)?;
+    Ok(Exit::Status(0))
+}
+
+fn tell(job: JobId, erased: &Erased, console: &Console) -> Result<(), Failure> {
+    let Erased { jobs, log_index, files_waiting, published, in_clear, damaged, merged } = erased;
     let others = match jobs.saturating_sub(1) {
         0 => String::new(),
         1 => " and 1 other of its envelope".to_owned(),
         others => format!(" and {others} others of its envelope"),
     };
-    console.print(format_args!("{job}{others}: erased, record {log_index} says so"))?;
-    if files_waiting > 0 {
+    let when = if *jobs == 0 { "was erased before" } else { "erased" };
+    console.print(format_args!("{job}{others}: {when}, record {log_index} says so"))?;
+    if !published {
+        console.say("no checkpoint covers that record yet; until one does, the host's evidence may hold it: erase it once more to wait for it");
+    }
+    if *in_clear > 0 {
+        console.say(format_args!(
+            "{in_clear} of these jobs ended under an earlier version: digests of what they left, and names of artifacts, stay in the log"
+        ));
+    }
+    if *damaged > 0 {
+        console.say(format_args!(
+            "{damaged} files of the host's evidence are damaged, and what stands behind the damage could not be erased: see `strongroom fsck`"
+        ));
+    }
+    for other in merged {
+        console.say(format_args!(
+            "job {other} was not run, since this one had its unique key; its own envelope is still there: erase it, too"
+        ));
+    }
+    if *files_waiting > 0 {
         console.say(format_args!("{files_waiting} files go within 20 minutes, or when the host next starts"));
     }
     console.say("the host's state file is written anew when it next starts; until then it may hold traces");
-    Ok(Exit::Status(0))
+    Ok(())
 }

@@ -12,6 +12,7 @@
 mod erase;
 mod read;
 mod sweep;
+mod turns;
 mod writer;
 
 use std::io::{self, BufRead, Read as _};
@@ -22,6 +23,7 @@ use strongroom_job::{Digest, JobId, MAX_ENVELOPE_BYTES};
 
 pub use read::Reader;
 pub(crate) use sweep::Sweeper;
+pub use turns::Damage;
 pub use writer::{Evidence, EvidenceError};
 
 /// What every file begins with.

@@ -9,21 +9,25 @@ use std::path::{Path, PathBuf};
 
 use strongroom_job::OutputStream;
 
-use super::{Entries, Entry, Kind, segments};
+use super::turns::Turns;
+use super::{Entries, Entry, Evidence, Kind, segments};
 use crate::store::{ReadError, Store};
 
 /// Removes segments. Remembers how far it looked into each: what is forgotten does not come back.
 #[derive(Debug, Default)]
 pub(crate) struct Sweeper {
     dir: PathBuf,
+    turns: Turns,
     looked: HashMap<u64, u64>,
     /// Segments of which nothing is remembered, by their first record, and how many records there were when that was seen.
     doomed: HashMap<u64, u64>,
 }
 
 impl Sweeper {
-    pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.into(), looked: HashMap::new(), doomed: HashMap::new() }
+    /// Beside the one who writes.
+    pub(crate) fn beside(writer: &Evidence) -> Self {
+        let (dir, turns) = (writer.dir.clone(), writer.turns.clone());
+        Self { dir, turns, looked: HashMap::new(), doomed: HashMap::new() }
     }
 
     /// Removes every segment but the last of which nothing is remembered; says how many. Blocks.
@@ -45,6 +49,7 @@ impl Sweeper {
                 Some(place) => drop(self.looked.insert(first, place)),
                 None if *self.doomed.entry(first).or_insert_with(|| state.log_size()) > published => {}
                 None => {
+                    let _turn = self.turns.take();
                     fs::remove_file(&path).map_err(ReadError::Io)?;
                     removed += 1;
                 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use strongroom_job::{Digest, Event, JobId, OutputStream, Record, RecordError};
 
 use super::erase;
+use super::turns::{Damage, Turns};
 use super::{Entries, Key, Kind, MAGIC, SEGMENT_BYTES, TENANTS, encode, segment, segments};
 use crate::store::{ReadError, Store};
 
@@ -60,6 +61,8 @@ pub struct Evidence {
     covered: u64,
     /// The run that the last record was about, if it was `fired`: its own `admitted` is next.
     run: Option<JobId>,
+    pub(super) turns: Turns,
+    pub(super) damage: Damage,
 }
 
 #[derive(Debug)]
@@ -101,7 +104,8 @@ impl Evidence {
         };
         let tenants = open_tenants(&dir.join(TENANTS))?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { dir: dir.into(), segment, tenants, covered, run: None })
+        let (turns, damage) = (Turns::default(), Damage::default());
+        Ok(Self { dir: dir.into(), segment, tenants, covered, run: None, turns, damage })
     }
 
     /// All that records below this index refer to is here, durably.
@@ -111,7 +115,8 @@ impl Evidence {
     }
 
     /// Writes down what these records refer to, the first of which has the index `first`, as far as the state still has it: what it
-    /// has no more was forgotten. Durable when this returns.
+    /// has no more was forgotten. Durable when this returns. Gives how many records were taken: all in front of an `erased` record must be
+    /// published before what that one names goes, or a crash would leave a log in which its job is not over and nobody knows what it is.
     ///
     /// # Errors
     /// When the disk does not take it, or the state cannot be read.
@@ -120,15 +125,20 @@ impl Evidence {
         first: u64,
         leaves: &[L],
         state: &Store,
-    ) -> Result<(), EvidenceError> {
+    ) -> Result<usize, EvidenceError> {
         if first > self.covered {
             return Err(EvidenceError::Gap { covered: self.covered, first });
         }
         let mut next = first;
-        let mut tenants = false;
+        let (mut tenants, mut others) = (false, false);
         for leaf in leaves {
             let record = Record::from_leaf(leaf.as_ref());
             let record = record.map_err(|error| EvidenceError::Record { index: next, error })?;
+            let erases = matches!(record.event, Event::Erased { .. });
+            if erases && others {
+                break;
+            }
+            others |= !erases;
             if self.segment.length >= SEGMENT_BYTES && !self.has_envelope_of(&record.event) {
                 self.rotate(next).map_err(|error| self.failed(error))?;
             }
@@ -154,8 +164,8 @@ impl Evidence {
                         }
                     }
                 }
-                Event::Erased { envelope, jobs, .. } => {
-                    self.erase(envelope, jobs).map_err(|error| self.failed(error))?;
+                Event::Erased { envelope, first, jobs, .. } => {
+                    self.erase(envelope, *first, jobs).map_err(|error| self.failed(error))?;
                 }
                 Event::ModuleRegistered { module, .. } => {
                     let names = state.module_tenants(&module.digest, record.time)?;
@@ -171,7 +181,9 @@ impl Evidence {
         if tenants {
             self.tenants.sync_data().map_err(|error| self.failed(error))?;
         }
-        self.cover(next).map_err(|error| self.failed(error))
+        self.cover(next).map_err(|error| self.failed(error))?;
+        // As many as there are leaves, at most.
+        Ok((next - first) as usize)
     }
 
     fn failed(&self, error: io::Error) -> EvidenceError {

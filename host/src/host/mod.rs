@@ -232,6 +232,7 @@ impl Host {
         let (mut opened, log) = mend::open(&home, &config, &name)?;
         let trusted = trust::check(&home, &name, opened.trusted()?.as_ref())?;
         let evidence = Evidence::open(&home.evidence(), log.size().get())?;
+        let (sweeper, damage) = (Sweeper::beside(&evidence), evidence.damage());
         let log_server = serve_log(&home, &verifier, &config).await?;
         let clock = Arc::new(Clock::with_hands(opened.latest(), hands));
         let steps = Steps::since(opened.latest(), clock.reading());
@@ -268,7 +269,7 @@ impl Host {
             blobs: blobs.clone(),
             policy: Arc::clone(&policy),
             clock: Arc::clone(&clock),
-            evidence: Sweeper::new(&home.evidence()),
+            evidence: sweeper,
         };
         let receipts = Receipts::new(host_key.clone(), verifier, home.audit(), publisher.published());
         let parts = checkup::Parts {
@@ -280,8 +281,16 @@ impl Host {
             rules: policy.config.check,
         };
         let watched = hands::watch(Arc::clone(&clock), store.clone(), steps);
-        let service =
-            HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
+        let service = HostService::new(
+            Arc::clone(&policy),
+            log_public,
+            store,
+            blobs,
+            dispatcher,
+            clock,
+            receipts,
+            damage,
+        );
         let service = Arc::new(service.trusting(trusted));
         let bounds = &policy.config.bounds;
         let intake = Intake::bind(policy.config.listen, &host_key, Arc::clone(&service), bounds)?;

@@ -22,6 +22,7 @@ use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Principal, TenantRules};
 use crate::dispatch::{Dispatcher, OwnPolicy};
+use crate::evidence::Damage;
 use crate::intake::{Accepted, Erased, Page, Service};
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
@@ -46,9 +47,10 @@ pub(crate) struct HostService {
     store: Store,
     blobs: Blobs,
     dispatcher: Dispatcher,
-    clock: Arc<Clock>,
+    pub(super) clock: Arc<Clock>,
     refusals: Arc<Refusals>,
     receipts: Receipts,
+    pub(super) damage: Damage,
     large_envelopes: Semaphore,
     stopping: Gate,
     /// The version of the trust file in force; without one the configuration says who is an operator.
@@ -56,6 +58,7 @@ pub(crate) struct HostService {
 }
 
 impl HostService {
+    #[expect(clippy::too_many_arguments, reason = "all that a request may need")]
     pub(super) fn new(
         policy: Arc<OwnPolicy>,
         log_key: PublicKey,
@@ -64,6 +67,7 @@ impl HostService {
         dispatcher: Dispatcher,
         clock: Arc<Clock>,
         receipts: Receipts,
+        damage: Damage,
     ) -> Self {
         let principals =
             policy.config.principals.iter().map(|who| (who.key, Arc::new(who.clone()))).collect();
@@ -77,6 +81,7 @@ impl HostService {
             clock,
             refusals: Arc::default(),
             receipts,
+            damage,
             large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
             trust: None,

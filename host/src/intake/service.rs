@@ -157,14 +157,22 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// What was erased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erased {
-    /// How many jobs.
+    /// How many jobs went; 0 when it was erased before.
     pub jobs: u32,
     /// The index of the last record that says so.
     pub log_index: u64,
     /// Files that go a little later.
     pub files_waiting: u32,
+    /// Whether a checkpoint covers the record.
+    pub published: bool,
+    /// Jobs whose records hold in clear what they left.
+    pub in_clear: u32,
+    /// Files of evidence that are damaged.
+    pub damaged: u32,
+    /// Jobs that were not run because one of these had their unique key, and whose envelopes are still here.
+    pub merged: Vec<JobId>,
 }
 
 /// The answer to an envelope.

@@ -129,8 +129,11 @@ impl<S: Service> InRequest<'_, S> {
                 self.output(job, receipt).await
             }
             Request::Erase { job, batch } => {
-                let Erased { jobs, log_index, files_waiting } = service.erase(who, job, batch).await?;
-                self.reply(&Response::Erased { jobs, log_index, files_waiting }).await
+                let Erased { jobs, log_index, files_waiting, published, in_clear, damaged, merged } =
+                    service.erase(who, job, batch).await?;
+                let answer =
+                    Response::Erased { jobs, log_index, files_waiting, published, in_clear, damaged, merged };
+                self.reply(&answer).await
             }
             Request::Queues {} => self.reply(&Response::Queues { queues: service.queues(who) }).await,
             Request::SetQueue { queue, mode } => {

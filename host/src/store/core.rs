@@ -5,13 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use strongroom_job::{JobId, Record, Timestamp};
+use strongroom_job::{JobId, Name, Record, Timestamp};
 
 use super::active::Active;
 use super::counts::Counts;
 use super::group::{Group, Refused};
 use super::rows::{Batch, Memory, Rows};
 use super::{CommitError, Committed, Effect, JobRow, ReadError, Transition, keys, read};
+use crate::admission::quota::TenantUse;
 
 /// What each transition of a group came to, in their order.
 pub type Answers = Vec<Result<Committed, CommitError>>;
@@ -119,6 +120,12 @@ impl Simulated {
     #[must_use]
     pub const fn log_size(&self) -> u64 {
         self.log_size
+    }
+
+    /// What a tenant has now, as quotas count it.
+    #[must_use]
+    pub fn usage(&self, tenant: &Name, now: Timestamp) -> TenantUse {
+        self.counts.usage(tenant, now)
     }
 
     /// How a job stands.

@@ -4,23 +4,23 @@
 //! together or not at all. What stays is what the log says anyway: which jobs, where their records are, and that they were erased.
 //!
 //! *Owns:* `er/`. *Never:* files (whoever asked removes them), evidence (`evidence` does when it publishes the record), the bytes
-//! that sled still has in its file ([`compact`](super::compact)).
+//! that sled still has in its file ([`compact`](super::compact)), nor looks for the jobs ([`doomed`](super::doomed) did).
 //! *Crash:* all of it is one batch with its record, and with the mark that makes the next start write sled's file anew.
+//! *Bound:* [`MAX_ERASED`](super::MAX_ERASED) jobs, none of whose texts is read.
 //! *Spec:* `docs/formats/state.md`, "Jobs that were erased".
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
-use strongroom_job::{
-    Digest, ErasedJob, Event, Input, JobId, MAX_FORGOTTEN, Name, PublicKey, Refusal, RefusalCode,
-};
+use strongroom_job::{Digest, ErasedJob, Event, JobId, MAX_FORGOTTEN, Name, PublicKey, Refusal, RefusalCode};
 
+use super::doomed::Doomed;
+use super::envelope::CameIn;
 use super::group::{Group, Refused};
 use super::past::PastJob;
 use super::row::JobRow;
 use super::unique::Merged;
 use super::{CommitError, Committed, ReadError, Store, follow, keys, read};
-use crate::admission::AdmittedJob;
 use crate::lifecycle::End;
 
 /// What is still known of a job that was erased.
@@ -29,21 +29,21 @@ use crate::lifecycle::End;
 pub struct Erased {
     /// Whose it was.
     pub tenant: Name,
-    /// Index of its `admitted` record.
+    /// Index of its `admitted` record, or of its `merged` record.
     pub admitted: u64,
-    /// Index of its `finished` record.
-    pub finished: u64,
+    /// Index of its `finished` record; none when it was not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<u64>,
     /// Index of the `erased` record.
     pub erased: u64,
 }
 
-/// What a job of the envelope is, as far as it takes to erase it.
-struct Doomed {
-    row: JobRow,
-    end: End,
-    finished: u64,
-    spec: AdmittedJob,
-    past: PastJob,
+/// A job that is over, as the disk has it.
+pub(super) struct Over {
+    pub(super) row: JobRow,
+    pub(super) end: End,
+    pub(super) finished: u64,
+    pub(super) past: PastJob,
 }
 
 impl Store {
@@ -60,126 +60,101 @@ impl Store {
 }
 
 impl Group<'_> {
-    /// Erases a job, and with `all` all that came in its envelope.
-    pub(super) fn erase(&mut self, job: JobId, all: bool, by: PublicKey) -> Result<Committed, Refused> {
-        let row = match self.row(&job)? {
-            Some(row) if !self.merged.contains_key(&job) => row,
-            _ => return Err(CommitError::UnknownJob.into()),
-        };
-        let doomed = self.doomed(&row, all)?;
-        let mut files = HashSet::new();
-        for one in &doomed {
-            files.extend(self.erase_one(one)?);
-        }
-        let tenant = doomed.first().map(|one| one.spec.context().tenant.clone());
-        let jobs: Vec<ErasedJob> = doomed.iter().map(Doomed::told).collect();
-        self.drop_envelope(&row.envelope)?;
-        let mut log_index = self.log_size;
-        for jobs in jobs.chunks(MAX_FORGOTTEN) {
-            // There is at least the one that was asked for.
-            let Some(tenant) = &tenant else { break };
-            log_index = self.tell_erased(tenant, row.envelope, jobs, by)?;
-        }
-        let jobs = jobs.into_iter().map(|one| one.job).collect();
-        Ok(Committed::Erased { jobs, log_index, files: files.into_iter().collect() })
-    }
-
-    /// All that came in the envelope of this job and was run; refused when that cannot be erased now.
-    fn doomed(&self, asked: &JobRow, all: bool) -> Result<Vec<Doomed>, Refused> {
-        let mut rows = vec![asked.clone()];
-        let came = self.came_in(&asked.envelope)?.map_or(1, |came| came.jobs);
-        let Some(spec) = read::spec(self.rows, &asked.job)? else {
-            return Err(denied(format!(
-                "job {} was accepted just now: ask again when it is over",
-                asked.job
-            )));
-        };
-        if came > 1 {
-            rows.clear();
-            // In the order of admission, and so that of an envelope's jobs; none came before its first record.
-            let tenant = keys::tenant(&spec.context().tenant);
-            let from = self.came_in(&asked.envelope)?.map_or(0, |came| came.first);
-            let from = keys::tenant_job(&spec.context().tenant, from);
-            for item in self.rows.between(&from, &after(&tenant)) {
-                let (_, job) = item?;
-                let job =
-                    <[u8; 16]>::try_from(job.as_ref()).map_err(|_| ReadError::Damaged("the id of a job"))?;
-                let row = read::row(self.rows, &JobId::from_bytes(job))?;
-                rows.extend(row.filter(|row| row.envelope == asked.envelope));
+    /// Erases what was found to come in an envelope. Judged once more, since all that was found may be otherwise now.
+    pub(super) fn erase(&mut self, doomed: &Doomed, by: PublicKey) -> Result<Committed, Refused> {
+        let Doomed { envelope, tenant, jobs, inputs, .. } = doomed;
+        let came = self.came_in(envelope)?;
+        let needed = follow::all_sources(self.rows)?;
+        let (mut over, mut told) = (Vec::new(), Vec::new());
+        for one in jobs {
+            if let Some(found) = self.over(tenant, envelope, &one.job, &needed)? {
+                let (admitted, finished) = (found.row.admitted, Some(found.finished));
+                told.push(ErasedJob { job: one.job, admitted, finished });
+                over.push((found, one.unique.as_deref()));
+            } else if let Some(merged) = self.merged(&one.job)?.filter(|merged| merged.envelope == *envelope)
+            {
+                told.push(ErasedJob { job: one.job, admitted: merged.log_index, finished: None });
             }
         }
-        if rows.len() > 1 && !all {
-            let others = rows.len() - 1;
+        // Somebody else may have erased them, or retention let them go, in this very group.
+        if !told.iter().any(|one| one.job == doomed.asked) || (over.is_empty() && came.is_none()) {
+            return Err(CommitError::UnknownJob.into());
+        }
+        let known = came.map_or(0, |came| came.jobs as usize);
+        if known > told.len() {
+            // Without its envelope a job that was overlooked would be one of which nobody knows what it is.
             return Err(denied(format!(
-                "job {} came in one signed envelope with {others} others, which holds the arguments and inputs of all: they can only be \
-                 erased together (--batch)",
-                asked.job
+                "of {known} jobs that came in the envelope of job {} only {} were found: nothing was erased; ask again",
+                doomed.asked,
+                told.len()
             )));
         }
-        let needed = follow::all_sources(self.rows)?;
-        rows.into_iter().map(|row| self.doom(row, &needed)).collect()
+        let mut files = HashSet::new();
+        for (one, unique) in &over {
+            files.extend(self.erase_one(tenant, one, *unique)?);
+        }
+        files.extend(self.take_inputs(inputs)?);
+        let first = came.map(|came| came.first).or_else(|| told.iter().map(|one| one.admitted).min());
+        self.drop_envelope(envelope)?;
+        told.sort_unstable_by_key(|one| one.admitted);
+        let mut log_index = self.log_size;
+        for jobs in told.chunks(MAX_FORGOTTEN) {
+            log_index = self.tell_erased(tenant, *envelope, first.unwrap_or_default(), jobs, by)?;
+        }
+        Ok(Committed::Erased { jobs: told.len(), log_index, files: files.into_iter().collect() })
     }
 
-    fn doom(&self, row: JobRow, needed: &HashSet<JobId>) -> Result<Doomed, Refused> {
-        let job = row.job;
+    /// A job of the envelope that was run, if it is known; refused when it cannot be erased now.
+    fn over(
+        &self,
+        tenant: &Name,
+        envelope: &Digest,
+        job: &JobId,
+        needed: &HashSet<JobId>,
+    ) -> Result<Option<Over>, Refused> {
         // What the disk says counts: what ends in this very group is not over for anybody who could have asked.
-        let row = read::row(self.rows, &job)?.unwrap_or(row);
-        let (Some(end), Some(finished)) = (row.life.end().cloned(), row.finished) else {
-            let state = row.life.state(self.now);
-            return Err(denied(format!(
-                "job {job} is {state}: only what is over can be erased; cancel it, or wait until it is over"
-            )));
+        let Some(row) = read::row(self.rows, job)?.filter(|row| row.envelope == *envelope) else {
+            return Ok(None);
         };
-        if needed.contains(&job) || self.edges.names(&job) {
+        let (Some(end), Some(finished)) = (row.life.end().cloned(), row.finished) else {
+            return Err(not_over(job, row.life.state(self.now)));
+        };
+        if needed.contains(job) || self.edges.names(job) {
             return Err(denied(format!(
                 "a job that is not over takes the output of job {job} as its input: cancel that job, or wait until it is over"
             )));
         }
-        let missing = || ReadError::Damaged("a job that is over and not there");
-        let spec = read::spec(self.rows, &job)?.ok_or_else(missing)?;
-        let key = keys::past(&spec.context().tenant, end.at, &job);
-        let value = self.rows.value(&key)?.ok_or_else(missing)?;
-        let (_, past) = PastJob::parse(&key[keys::PAST.len()..], &value)?;
-        Ok(Doomed { row, end, finished, spec, past })
+        let past = self.past_of(tenant, &end, job)?;
+        Ok(past.map(|past| Over { row, end, finished, past }))
     }
 
-    /// Everything of a job goes but what its records say; gives the files that were its own or its input.
-    fn erase_one(&mut self, doomed: &Doomed) -> Result<Vec<Digest>, Refused> {
-        let Doomed { row, end, spec, past, .. } = doomed;
-        let tenant = &spec.context().tenant;
+    /// Everything of a job goes but what its records say; gives the files that were its own.
+    pub(super) fn erase_one(
+        &mut self,
+        tenant: &Name,
+        over: &Over,
+        unique: Option<&str>,
+    ) -> Result<Vec<Digest>, ReadError> {
+        let Over { row, end, past, .. } = over;
         self.strip(tenant, past, row.admitted);
         self.counts.forget(tenant, 0);
-        if let Some(unique) = &spec.task().plan.unique {
-            self.take_key(tenant, &unique.key, row.job)?;
+        // One that is not kept for longer than its job went with the end.
+        if let (Some(unique), Some(_)) = (unique, past.key_until) {
+            self.take_key(tenant, unique, row.job)?;
         }
-        let rows = [
-            keys::place(&row.job),
-            keys::over(row.admitted),
-            keys::variation(row.admitted),
-            keys::tenant_job(tenant, row.admitted),
-            past.key(tenant),
-        ];
-        for key in rows {
-            self.batch.remove(key);
-        }
+        self.remove_past(tenant, past, row.admitted);
         // Its id bars a second run for as long as somebody could submit it again.
         let JobRow { job, signer, envelope, admitted, admitted_at, .. } = *row;
         let stands = Merged { signer, envelope, into: job, log_index: admitted, at: admitted_at };
         self.remember_merged(job, stands, past.not_after)?;
-        let mut files: Vec<Digest> = vec![end.stdout.digest, end.stderr.digest];
-        files.extend(end.artifacts.iter().map(|artifact| artifact.digest));
-        if let Input::Blob { digest, .. } = &spec.task().input
-            && self.take_input(tenant, digest)?
-        {
-            files.push(*digest);
-        }
-        Ok(files)
+        let streams = [end.stdout.digest, end.stderr.digest];
+        Ok(streams.into_iter().chain(end.artifacts.iter().map(|artifact| artifact.digest)).collect())
     }
 
     /// An envelope goes, whatever came in it.
-    fn drop_envelope(&mut self, digest: &Digest) -> Result<(), ReadError> {
+    pub(super) fn drop_envelope(&mut self, digest: &Digest) -> Result<(), ReadError> {
         if let Some(came) = self.came_in(digest)? {
-            self.set_came_in(digest, super::envelope::CameIn { jobs: 1, ..came });
+            self.set_came_in(digest, CameIn { jobs: 1, ..came });
         }
         self.release_envelope(digest)
     }
@@ -189,10 +164,12 @@ impl Group<'_> {
         &mut self,
         tenant: &Name,
         envelope: Digest,
+        first: u64,
         jobs: &[ErasedJob],
         by: PublicKey,
     ) -> Result<u64, ReadError> {
-        let event = Event::Erased { tenant: tenant.clone(), envelope, jobs: jobs.to_vec(), principal: by };
+        let event =
+            Event::Erased { tenant: tenant.clone(), envelope, first, jobs: jobs.to_vec(), principal: by };
         let erased = self.log(event);
         for ErasedJob { job, admitted, finished } in jobs {
             let known = Erased { tenant: tenant.clone(), admitted: *admitted, finished: *finished, erased };
@@ -204,22 +181,13 @@ impl Group<'_> {
     }
 }
 
-impl Doomed {
-    const fn told(&self) -> ErasedJob {
-        ErasedJob { job: self.row.job, admitted: self.row.admitted, finished: self.finished }
-    }
+/// Only what is over can be erased.
+pub(super) fn not_over(job: &JobId, state: strongroom_job::JobState) -> Refused {
+    denied(format!(
+        "job {job} is {state}: only what is over can be erased, and all of its envelope with it; cancel it, or wait until it is over"
+    ))
 }
 
-/// The first key behind all that begin so.
-fn after(prefix: &[u8]) -> Vec<u8> {
-    let mut after = prefix.to_vec();
-    // It ends with the NUL behind a name.
-    if let Some(last) = after.last_mut() {
-        *last += 1;
-    }
-    after
-}
-
-fn denied(text: String) -> Refused {
+pub(super) fn denied(text: String) -> Refused {
     CommitError::Denied(Refusal::new(RefusalCode::WrongState, text)).into()
 }

@@ -125,39 +125,29 @@ impl Group<'_> {
         }
     }
 
-    /// A tenant's input goes, unless a job that is not over reads it; says whether it went.
-    pub(super) fn take_input(&mut self, tenant: &Name, digest: &Digest) -> Result<bool, ReadError> {
-        let key = keys::blob(BlobKind::Input, tenant, digest);
-        // Named in this group: by a job that no row tells of yet.
-        if self.given.registered.contains(&key) || self.given.gone.contains(&key) {
-            return Ok(false);
-        }
-        let Some(value) = self.rows.value(&key)? else { return Ok(false) };
-        for row in read::active_rows(self.rows) {
-            let slot = row?.slot;
-            if slot.is_some_and(|slot| slot.tenant == *tenant && slot.input == Some(*digest)) {
-                return Ok(false);
-            }
-        }
-        self.counts.unregister(tenant, read::registered_value(&value)?.0);
-        self.batch.remove(key.clone());
-        self.given.gone.insert(key);
-        Ok(true)
-    }
-
     /// Inputs go, unless a job has named them since they were looked at.
     pub(super) fn let_inputs_go(&mut self, inputs: &[GivenInput]) -> Result<Committed, Refused> {
+        self.take_inputs(inputs)?;
+        Ok(Committed::Done)
+    }
+
+    /// Gives those of these inputs that went.
+    pub(super) fn take_inputs(&mut self, inputs: &[GivenInput]) -> Result<Vec<Digest>, ReadError> {
+        let mut gone = Vec::new();
         for GivenInput { tenant, digest, length, named_at } in inputs {
             let key = keys::blob(BlobKind::Input, tenant, digest);
             let seen = read::registration(*length, *named_at);
-            if self.given.registered.contains(&key) || self.rows.value(&key)?.is_none_or(|now| *now != *seen)
+            if self.given.registered.contains(&key)
+                || self.given.gone.contains(&key)
+                || self.rows.value(&key)?.is_none_or(|now| *now != *seen)
             {
                 continue;
             }
             self.counts.unregister(tenant, *length);
             self.batch.remove(key.clone());
             self.given.gone.insert(key);
+            gone.push(*digest);
         }
-        Ok(Committed::Done)
+        Ok(gone)
     }
 }

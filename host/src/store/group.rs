@@ -14,6 +14,7 @@ use super::follow::Edges;
 use super::given::Given;
 use super::keys;
 use super::pack;
+use super::past::PastJob;
 use super::read;
 use super::row::{JobRow, Slot};
 use super::rows::{Batch, Rows};
@@ -41,6 +42,8 @@ pub(super) struct Group<'a> {
     pub(super) keys: Keys,
     /// Jobs that this group has merged into others.
     pub(super) merged: HashMap<JobId, Merged>,
+    /// Places among the jobs that are over which this group has changed, or taken away.
+    pub(super) pasts: HashMap<JobId, Option<PastJob>>,
     /// Edges between jobs that this group has added.
     pub(super) edges: Edges,
     /// How many jobs came in the envelopes that this group has seen.
@@ -110,6 +113,7 @@ impl<'a> Group<'a> {
             given: Given::default(),
             keys: Keys::default(),
             merged: HashMap::new(),
+            pasts: HashMap::new(),
             edges: Edges::default(),
             envelopes: HashMap::new(),
             effects: Vec::new(),
@@ -152,7 +156,7 @@ impl<'a> Group<'a> {
             Transition::Forget { tenant, jobs } => self.let_past_go(&tenant, &jobs),
             Transition::ForgetInputs { inputs } => self.let_inputs_go(&inputs),
             Transition::ForgetMerged { jobs } => self.let_merged_go(&jobs),
-            Transition::Erase { job, all, by } => self.erase(job, all, by),
+            Transition::Erase { doomed, by } => self.erase(&doomed, by),
             Transition::Log(event) => {
                 if let Some((key, value)) = said::row(&event, self.now) {
                     self.batch.insert(key, value);

@@ -44,6 +44,8 @@ pub(super) const MODULES: &[u8] = b"b/module/";
 pub(super) const INPUTS: &[u8] = b"b/input/";
 /// Every job that was erased.
 pub(super) const ERASED: &[u8] = b"er/";
+/// Every job that was not run because another one had its unique key.
+pub(super) const MERGED: &[u8] = b"x/";
 /// Every job that was not run, by the time when its signature expires.
 pub(super) const MERGED_UNTIL: &[u8] = b"g/";
 
@@ -89,7 +91,7 @@ pub(super) fn unique(tenant: &Name, key: &str) -> Vec<u8> {
 
 /// A job that was not run because another one had its unique key.
 pub(super) fn merged(job: &JobId) -> Vec<u8> {
-    join(b"x/", &[job.as_bytes()])
+    join(MERGED, &[job.as_bytes()])
 }
 
 /// A job that was not run, in the order in which their signatures expire.

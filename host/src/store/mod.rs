@@ -14,6 +14,7 @@ mod closing;
 mod compact;
 mod core;
 mod counts;
+mod doomed;
 mod envelope;
 mod erase;
 mod evidence;
@@ -55,6 +56,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use active::{Active, ActiveJobs};
 pub use closing::Closing;
 pub use core::{Answers, Simulated};
+pub use doomed::{Doomed, DoomedJob, MAX_ERASED};
 pub use erase::Erased;
 pub use evidence::Source;
 pub use fault::{Fault, NoFault, Step};
@@ -166,12 +168,10 @@ pub enum Transition {
         /// Who said so.
         by: PublicKey,
     },
-    /// What is private of a job that is over goes for good.
+    /// What is private of jobs that are over goes for good.
     Erase {
-        /// Which.
-        job: JobId,
-        /// With all others that came in its envelope, without which it cannot go.
-        all: bool,
+        /// Which, as they were found.
+        doomed: Box<Doomed>,
         /// Who said so.
         by: PublicKey,
     },
@@ -227,8 +227,8 @@ pub enum Committed {
     Stepped(Box<JobRow>),
     /// What was erased.
     Erased {
-        /// The jobs.
-        jobs: Vec<JobId>,
+        /// How many jobs.
+        jobs: usize,
         /// Index of the last `erased` record.
         log_index: u64,
         /// Files that these jobs left or read, if there are files of these names; others may still name them.

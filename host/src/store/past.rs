@@ -187,9 +187,8 @@ impl Group<'_> {
             for (past, fate) in jobs {
                 let free = !needed.contains(&past.job) && !self.edges.names(&past.job);
                 // What the index says is what the figures count: of a job that changed meanwhile nothing goes now.
-                let known = self.rows.value(&past.key(tenant))?.is_some_and(|value| *value == past.value());
-                // What was erased in this group is gone already.
-                if !free || !known || self.merged.contains_key(&past.job) {
+                let known = self.past_known(tenant, past)? == Some(*past);
+                if !free || !known {
                     continue;
                 }
                 match fate {
@@ -213,6 +212,30 @@ impl Group<'_> {
         Ok(Committed::Done)
     }
 
+    /// A job's place in the index, in the light of what this group did.
+    fn past_known(&self, tenant: &Name, past: &PastJob) -> Result<Option<PastJob>, ReadError> {
+        if let Some(changed) = self.pasts.get(&past.job) {
+            return Ok(*changed);
+        }
+        let key = past.key(tenant);
+        let value = self.rows.value(&key)?;
+        value.map(|value| Ok(PastJob::parse(&key[keys::PAST.len()..], &value)?.1)).transpose()
+    }
+
+    /// The place in the index of a job that ended so; none when it is forgotten, be it in this group.
+    pub(super) fn past_of(
+        &self,
+        tenant: &Name,
+        end: &End,
+        job: &JobId,
+    ) -> Result<Option<PastJob>, ReadError> {
+        let (ended_at, nothing) = (end.at, Timestamp::default());
+        self.past_known(
+            tenant,
+            &PastJob { job: *job, ended_at, bytes: 0, not_after: nothing, key_until: None },
+        )
+    }
+
     pub(super) fn past_row(&self, past: &PastJob) -> Result<JobRow, ReadError> {
         read::row(self.rows, &past.job)?.ok_or(ReadError::Damaged("a job that is over and not there"))
     }
@@ -221,7 +244,9 @@ impl Group<'_> {
         for stream in [OutputStream::Stdout, OutputStream::Stderr, OutputStream::Result] {
             self.batch.remove(keys::output(admitted, stream));
         }
-        self.batch.insert(past.key(tenant), PastJob { bytes: 0, ..*past }.value());
+        let stripped = PastJob { bytes: 0, ..*past };
+        self.batch.insert(past.key(tenant), stripped.value());
+        self.pasts.insert(past.job, Some(stripped));
         self.counts.strip(tenant, past.bytes);
     }
 
@@ -236,17 +261,23 @@ impl Group<'_> {
         {
             self.drop_key(tenant, &unique.key, past.job)?;
         }
+        self.remove_past(tenant, past, row.admitted);
+        self.release_envelope(&row.envelope)
+    }
+
+    /// The rows of a job that is over go, but for what others share and what it left.
+    pub(super) fn remove_past(&mut self, tenant: &Name, past: &PastJob, admitted: u64) {
         let rows = [
             keys::place(&past.job),
-            keys::over(row.admitted),
-            keys::variation(row.admitted),
-            keys::tenant_job(tenant, row.admitted),
+            keys::over(admitted),
+            keys::variation(admitted),
+            keys::tenant_job(tenant, admitted),
             past.key(tenant),
         ];
         for key in rows {
             self.batch.remove(key);
         }
-        self.release_envelope(&row.envelope)
+        self.pasts.insert(past.job, None);
     }
 
     /// Forgets jobs that were not run.

@@ -213,11 +213,12 @@ fn gather(first: Request, requests: &mut mpsc::Receiver<Request>) -> Vec<Request
     group
 }
 
-/// The most jobs that a transition brings.
+/// The most jobs that a transition brings, or takes for good.
 fn new_jobs(transition: &Transition) -> usize {
     match transition {
         Transition::Admit { jobs, .. } => jobs.len(),
         Transition::Fire { .. } => MAX_MISSED as usize,
+        Transition::Erase { doomed, .. } => doomed.jobs.len(),
         _ => 0,
     }
 }
@@ -238,8 +239,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use std::time::Duration;
 
-    use strongroom_job::JobId;
+    use strongroom_job::{Digest, JobId, Name, SecretKey};
 
+    use super::super::{Doomed, DoomedJob};
     use super::*;
 
     fn request(transition: Transition) -> Request {
@@ -261,7 +263,8 @@ mod tests {
         writer.join().unwrap();
     }
 
-    // Red without `jobs` in `gather`: 512 series that make up for 100 runs each, of 64 KiB, would be one batch of 3 GiB.
+    // Red without `jobs` in `gather`: 512 series that make up for 100 runs each, of 64 KiB, would be one batch of 3 GiB. And red without
+    // `Erase` in `new_jobs`.
     #[test]
     fn a_group_is_bounded_by_the_jobs_that_it_may_bring() {
         let fire = || {
@@ -271,7 +274,20 @@ mod tests {
         let light = || {
             request(Transition::Published { head: PublishedHead { size: 0, root: [0; 32] }, forget_below: 0 })
         };
-        for (make, expected) in [(&fire as &dyn Fn() -> Request, 21), (&light, MAX_GROUP)] {
+        let erase = || {
+            let (job, unique) = (JobId::from_bytes([1; 16]), None);
+            let doomed = Doomed {
+                asked: job,
+                envelope: Digest::of(b""),
+                tenant: Name::default_name(),
+                jobs: vec![DoomedJob { job, unique }; 1000],
+                inputs: Vec::new(),
+                in_clear: 0,
+            };
+            let by = SecretKey::from_seed(&[1; 32].into()).public();
+            request(Transition::Erase { doomed: Box::new(doomed), by })
+        };
+        for (make, expected) in [(&fire as &dyn Fn() -> Request, 21), (&erase, 3), (&light, MAX_GROUP)] {
             let (sender, mut receiver) = mpsc::channel(1000);
             for _ in 0..1000 {
                 sender.try_send(make()).unwrap();

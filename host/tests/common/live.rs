@@ -1,13 +1,16 @@
 //! A real host in this process, on loopback, in a directory of its own; and a real client of it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use strongroom::clock::Clock;
 use strongroom::compile::Compiler;
 use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom::host::{Ended, Host, Stop};
-use strongroom_job::{JobState, JobView, ModuleRef, OutputStream};
+use strongroom::store::{NoFault, Store, Transition};
+use strongroom_job::{Event, JobState, JobView, ModuleRef, OutputStream};
 use strongroom_sdk::{Client, ConnectOptions, Job};
 
 /// A host and its directory.
@@ -81,6 +84,17 @@ pub async fn start_with(dir: &Path, compiler: Compiler, change: impl FnOnce(&mut
     change(&mut config);
     // On the heap, so that a test's own future stays small.
     Box::pin(Host::start(home, config, compiler)).await.expect("the host starts")
+}
+
+/// In a directory that no host has, time passes: the next start's clock is so much later.
+pub async fn passes(dir: &Path, time: Duration) {
+    let later = Clock::default().now().saturating_add(time);
+    let opened = Store::open(&dir.join("state")).expect("a state");
+    let (store, closing) =
+        opened.start(Arc::new(Clock::not_before(later)), Box::new(NoFault)).expect("a writer");
+    store.commit(Transition::Log(Event::HostStopped {})).await.expect("a commit");
+    drop(store);
+    closing.wait();
 }
 
 /// Assembles WAT and gives it to the host.

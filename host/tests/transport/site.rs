@@ -399,7 +399,15 @@ impl Service for Fake {
 
     async fn erase(&self, _who: &Arc<Principal>, _job: JobId, _batch: bool) -> Result<Erased, Refusal> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        Ok(Erased { jobs: 1, log_index: 7, files_waiting: 0 })
+        Ok(Erased {
+            jobs: 1,
+            log_index: 7,
+            files_waiting: 0,
+            published: true,
+            in_clear: 0,
+            damaged: 0,
+            merged: Vec::new(),
+        })
     }
 
     fn queues(&self, _who: &Arc<Principal>) -> Vec<QueueView> {

@@ -171,13 +171,22 @@ pub enum Response {
     },
     /// What was private of the job is erased.
     Erased {
-        /// How many jobs, with those that came in its envelope.
+        /// How many jobs went, with those that came in its envelope; 0 when it was erased before.
         jobs: u32,
         /// The index of the last record that says so.
         log_index: u64,
-        /// Files that were kept so short a time ago that the host cannot tell whether another job is about to name them: they go a
-        /// little later.
+        /// Files of which the host cannot tell yet whether another job names them, or is about to: they go a little later.
         files_waiting: u32,
+        /// Whether a checkpoint covers the record. Before one does, evidence may still hold what was erased; asking again waits once more.
+        published: bool,
+        /// Jobs that ended under an earlier version, which logged what they left without a salt: digests, and names of artifacts, stay in
+        /// clear.
+        in_clear: u32,
+        /// Files of evidence that are damaged: what stands behind the damage could not be looked at, and stays.
+        damaged: u32,
+        /// Jobs that were not run because one of these had their unique key, in envelopes of their own, which the host still has: at most
+        /// [`MAX_FORGOTTEN`](crate::MAX_FORGOTTEN) of them.
+        merged: Vec<JobId>,
     },
     /// Queues.
     Queues {

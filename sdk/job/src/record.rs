@@ -207,6 +207,9 @@ pub enum Event {
         tenant: Name,
         /// The digest of the body of the envelope that they came in.
         envelope: Digest,
+        /// Index of the first record that named this envelope: what it held may stand near that in the host's evidence, however much later
+        /// these jobs came.
+        first: u64,
         /// Of these the host keeps nothing more: no envelope, nothing that they left, no salt. At most 256.
         jobs: Vec<ErasedJob>,
         /// Who said so.
@@ -340,10 +343,11 @@ impl Change {
 pub struct ErasedJob {
     /// Which.
     pub job: JobId,
-    /// Index of its `admitted` record.
+    /// Index of its `admitted` record; of its `merged` record when it was not run.
     pub admitted: u64,
-    /// Index of its `finished` record.
-    pub finished: u64,
+    /// Index of its `finished` record; none when it was not run, because another job had its unique key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<u64>,
 }
 
 /// What a host found in place of its state.

@@ -1,33 +1,70 @@
 //! What a rebuild finds to be gone.
 
-use strongroom_job::{Digest, ErasedJob, Event, JobId, Record, Timestamp};
+use strongroom_job::{BlobKind, Digest, ErasedJob, Event, Input, JobId, Name, Record, Timestamp};
 
+use super::super::erase::Over;
+use super::super::given::GivenInput;
 use super::super::group::Group;
 use super::super::past::PastJob;
 use super::super::row::JobRow;
 use super::super::{Outputs, ReadError, Transition, keys, read};
 use super::RebuildError;
 use super::replay::{Done, Gone, Replay, illegal, refused};
+use crate::admission::AdmittedJob;
 use crate::lifecycle::{self, Finished};
 
 impl Replay<'_> {
-    /// What was erased then is not in evidence any more, so its jobs are as if they had been forgotten. What somebody put back goes again.
+    /// What was erased then is not in evidence any more, so its jobs are gone already. What somebody put back goes again, as it went then.
     pub(super) fn erased(
         &mut self,
         group: &mut Group<'_>,
         at: u64,
+        tenant: &Name,
+        envelope: &Digest,
         jobs: &[ErasedJob],
     ) -> Result<(), RebuildError> {
-        for ErasedJob { job, admitted, .. } in jobs {
+        let mut inputs = Vec::new();
+        for ErasedJob { job, admitted, finished } in jobs {
             if self.gone.contains_key(job) {
                 return Err(illegal(at, format!("job {job} is not over")));
             }
-            if let Some(row) = group.row(job)?.filter(|row| row.admitted == *admitted) {
-                self.forget(group, at, job)?;
-                self.bar_known(group, &row)?;
+            let Some(row) = group.row(job)?.filter(|row| row.admitted == *admitted) else { continue };
+            if row.envelope != *envelope || row.finished != *finished {
+                return Err(illegal(at, format!("the records of job {job} are others")));
             }
+            let known = self.over(group, &row, tenant)?;
+            let (over, spec) = known.ok_or_else(|| illegal(at, format!("job {job} is not over")))?;
+            if let Input::Blob { digest, .. } = &spec.task().input {
+                inputs.push(*digest);
+            }
+            let unique = spec.task().plan.unique.as_ref().map(|unique| unique.key.as_str());
+            group.erase_one(tenant, &over, unique)?;
+            group.release_envelope(envelope)?;
+            self.told.forgotten += 1;
+        }
+        group.take_unread(tenant, &inputs)?;
+        // A batch takes several records. Its text must be there until the last of them, to say what its jobs were.
+        let next = self.records.at(at + 1)?;
+        if !matches!(next, Some(Record { event: Event::Erased { envelope: next, .. }, .. }) if next == envelope)
+        {
+            group.drop_envelope(envelope)?;
         }
         Ok(())
+    }
+
+    fn over(
+        &self,
+        group: &Group<'_>,
+        row: &JobRow,
+        tenant: &Name,
+    ) -> Result<Option<(Over, AdmittedJob)>, RebuildError> {
+        let (Some(end), Some(finished)) = (row.life.end().cloned(), row.finished) else { return Ok(None) };
+        let (Some(past), Some(spec)) =
+            (group.past_of(tenant, &end, &row.job)?, read::spec(group.rows, &row.job)?)
+        else {
+            return Ok(None);
+        };
+        Ok(Some((Over { row: row.clone(), end, finished, past }, spec)))
     }
 
     /// An attempt ended, and what it left is known to nobody any more, since its evidence was damaged: the job goes as if it had been
@@ -98,7 +135,28 @@ impl Group<'_> {
         Ok(true)
     }
 
-    fn known_past(&self, job: &JobId) -> Result<Option<(strongroom_job::Name, PastJob)>, ReadError> {
+    /// Of inputs of jobs that were erased, those go that no job reads which is not over.
+    pub(super) fn take_unread(&mut self, tenant: &Name, inputs: &[Digest]) -> Result<(), ReadError> {
+        let mut unread = Vec::new();
+        for digest in inputs {
+            if let Some(value) = self.rows.value(&keys::blob(BlobKind::Input, tenant, digest))? {
+                let (length, named_at) = read::registered_value(&value)?;
+                unread.push(GivenInput { tenant: tenant.clone(), digest: *digest, length, named_at });
+            }
+        }
+        if unread.is_empty() {
+            return Ok(());
+        }
+        for row in read::active_rows(self.rows) {
+            if let Some(slot) = row?.slot {
+                unread.retain(|input| slot.tenant != *tenant || slot.input != Some(input.digest));
+            }
+        }
+        self.take_inputs(&unread)?;
+        Ok(())
+    }
+
+    fn known_past(&self, job: &JobId) -> Result<Option<(Name, PastJob)>, ReadError> {
         let Some(row) = read::row(self.rows, job)? else { return Ok(None) };
         let (Some(end), Some(spec)) = (row.life.end(), read::spec(self.rows, job)?) else { return Ok(None) };
         let tenant = spec.context().tenant.clone();

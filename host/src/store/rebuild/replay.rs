@@ -198,9 +198,9 @@ impl<'a> Replay<'a> {
                 self.forgotten(group, at, jobs, stripped)?;
                 Some(Transition::Log(record.event.clone()))
             }
-            Event::Erased { tenant, envelope, jobs, principal } => {
-                self.erased(group, at, jobs)?;
-                group.tell_erased(tenant, *envelope, jobs, *principal)?;
+            Event::Erased { tenant, envelope, first, jobs, principal } => {
+                self.erased(group, at, tenant, envelope, jobs)?;
+                group.tell_erased(tenant, *envelope, *first, jobs, *principal)?;
                 return Ok(Done::Yes);
             }
             Event::QueueSet { queue, mode, principal } => {
