@@ -534,9 +534,7 @@ async fn jobs(book: &mut Book, live: &Live, visitor: &Bare, owner: &SecretKey) {
     let nowhere = client.erase(nobody, false).await.map(drop);
     book.note(RefusalCode::UnknownJob, "to erase a job that does not exist", refusal(nowhere));
     let erased = client.erase(done, false).await.unwrap().log_index;
-    let again = refusal(client.erase(done, false).await.map(drop));
     let gone = refusal(client.show(done).await);
-    assert_eq!(again.message, gone.message);
     // Where its records are depends on what else this host did.
     assert!(gone.message.contains(&format!("as record {erased} of the log says")), "{gone:?}");
 }

@@ -12,6 +12,7 @@ use strongroom_job::{Digest, JobId, PublicKey, Refusal, RefusalCode};
 use super::service::{HostService, refuse_commit};
 use super::view::refuse_read;
 use crate::config::Principal;
+use crate::evidence::Damage;
 use crate::intake::Erased;
 use crate::store::{CommitError, Committed, ReadError, Transition};
 
@@ -23,6 +24,12 @@ const LOOKED_AT_ONCE: usize = 10_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl HostService {
+    /// With what evidence finds damaged when it erases.
+    pub(super) fn told_of(mut self, damage: Damage) -> Self {
+        self.damage = damage;
+        self
+    }
+
     /// Erases a job, and with `batch` all that came in its envelope. Asked for twice, it answers with the record that says so.
     pub(super) async fn erase_job(
         &self,

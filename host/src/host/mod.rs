@@ -281,17 +281,9 @@ impl Host {
             rules: policy.config.check,
         };
         let watched = hands::watch(Arc::clone(&clock), store.clone(), steps);
-        let service = HostService::new(
-            Arc::clone(&policy),
-            log_public,
-            store,
-            blobs,
-            dispatcher,
-            clock,
-            receipts,
-            damage,
-        );
-        let service = Arc::new(service.trusting(trusted));
+        let service =
+            HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
+        let service = Arc::new(service.told_of(damage).trusting(trusted));
         let bounds = &policy.config.bounds;
         let intake = Intake::bind(policy.config.listen, &host_key, Arc::clone(&service), bounds)?;
         let address = intake.local_addr();

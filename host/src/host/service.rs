@@ -58,7 +58,6 @@ pub(crate) struct HostService {
 }
 
 impl HostService {
-    #[expect(clippy::too_many_arguments, reason = "all that a request may need")]
     pub(super) fn new(
         policy: Arc<OwnPolicy>,
         log_key: PublicKey,
@@ -67,7 +66,6 @@ impl HostService {
         dispatcher: Dispatcher,
         clock: Arc<Clock>,
         receipts: Receipts,
-        damage: Damage,
     ) -> Self {
         let principals =
             policy.config.principals.iter().map(|who| (who.key, Arc::new(who.clone()))).collect();
@@ -81,7 +79,7 @@ impl HostService {
             clock,
             refusals: Arc::default(),
             receipts,
-            damage,
+            damage: Damage::default(),
             large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
             trust: None,

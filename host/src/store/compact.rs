@@ -83,12 +83,14 @@ fn open_with(
         }
     };
     drop(db);
-    let put = fresh::put(path, &stale(path));
-    // When only the second renaming failed, the old state goes back.
-    mend(path).map_err(|error| OpenError::Io { path: path.into(), error })?;
-    match put {
-        Ok(()) => tracing::info!(rows, "the state's file was written anew"),
+    match fresh::put(path, &stale(path)) {
+        Ok(()) => {
+            remove(&stale(path));
+            tracing::info!(rows, "the state's file was written anew");
+        }
         Err(error) => {
+            // When only the second renaming failed, the old state goes back.
+            mend(path).map_err(|error| OpenError::Io { path: path.into(), error })?;
             tracing::warn!(%error, "the state's file could not be put in place of the old one; the next start tries again");
         }
     }

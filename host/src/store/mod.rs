@@ -28,6 +28,7 @@ mod keys;
 mod leftovers;
 mod migrate;
 mod nudge;
+mod opened;
 mod pack;
 mod past;
 mod published;
@@ -44,7 +45,7 @@ mod unique;
 mod writer;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +63,7 @@ pub use evidence::Source;
 pub use fault::{Fault, NoFault, Step};
 pub use given::GivenInput;
 pub(crate) use given::unknown_input;
+pub use opened::Opened;
 pub use past::PastJob;
 pub use published::PublishedHead;
 pub use read::Cursor;
@@ -70,7 +72,6 @@ pub use said::Governed;
 pub use unique::Merged;
 
 use crate::admission::AdmittedJob;
-use crate::clock::Clock;
 use crate::config::TenantRules;
 use crate::lifecycle::{self, Illegal};
 use crate::retention::Fate;
@@ -337,54 +338,7 @@ pub enum ReadError {
     Stopped,
 }
 
-/// A store that was opened and has not begun to write.
-///
-/// Between the two the host compares it with the published log and tells it what time it is.
-pub struct Opened {
-    db: sled::Db,
-    path: PathBuf,
-    start: writer::Start,
-}
-
 impl Store {
-    /// Opens the store in `path`, or makes an empty one there. When something was erased from it since, its files are written anew.
-    ///
-    /// # Errors
-    /// When sled refuses, or a row does not fit.
-    pub fn open(path: &Path) -> Result<Opened, OpenError> {
-        Self::open_with(path, compact::open)
-    }
-
-    /// [`Store::open`] for who only wants to look, at a copy: its files are not written anew.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub fn open_as_it_is(path: &Path) -> Result<Opened, OpenError> {
-        let open = |path: &Path| {
-            let db = settings::open(&settings::of(path));
-            db.map_err(|error| OpenError::Sled { path: path.into(), error })
-        };
-        Self::open_with(path, open)
-    }
-
-    fn open_with(
-        path: &Path,
-        open: impl Fn(&Path) -> Result<sled::Db, OpenError>,
-    ) -> Result<Opened, OpenError> {
-        compact::mend(path)
-            .and_then(|()| leftovers::remove(path))
-            .map_err(|error| OpenError::Io { path: path.into(), error })?;
-        fresh::make(path, settings::of).map_err(|error| OpenError::Sled { path: path.into(), error })?;
-        let db = open(path)?;
-        let start = writer::Start::read(&db, path).map_err(|error| match error {
-            writer::LayoutError::Version => {
-                OpenError::Version { path: path.into(), problem: error.to_string() }
-            }
-            error => OpenError::Damaged { path: path.into(), problem: error.to_string() },
-        })?;
-        Ok(Opened { db, path: path.into(), start })
-    }
-
     /// Hands a transition to the writer and waits until it is durable.
     ///
     /// # Errors
@@ -424,92 +378,9 @@ impl Store {
     }
 }
 
-impl Opened {
-    /// Leaves of the log in this store.
-    #[must_use]
-    pub const fn log_size(&self) -> u64 {
-        self.start.log_size
-    }
-
-    /// The log as it was last published, if it ever was.
-    #[must_use]
-    pub const fn published(&self) -> Option<PublishedHead> {
-        self.start.published
-    }
-
-    /// The time of the latest record.
-    #[must_use]
-    pub const fn latest(&self) -> Timestamp {
-        self.start.latest
-    }
-
-    /// The jobs that are not over: whoever schedules takes them, once.
-    #[must_use]
-    pub fn take_active(&mut self) -> ActiveJobs {
-        std::mem::take(&mut self.start.active)
-    }
-
-    /// The leaves from `from` on that are kept here, in order; stops at the first that is not.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn leaves(&self, from: u64, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
-        read::leaves(&self.db, from, self.start.log_size, most)
-    }
-
-    /// Starts the writer.
-    ///
-    /// # Errors
-    /// When sled's file cannot be opened a second time.
-    pub fn start(self, clock: Arc<Clock>, fault: Box<dyn Fault>) -> Result<(Store, Closing), OpenError> {
-        self.start_telling(clock, fault, Box::new(drop))
-    }
-
-    /// [`Opened::start`] with somebody who hears what each group means.
-    ///
-    /// # Errors
-    /// As [`Opened::start`].
-    pub fn start_telling(
-        self,
-        clock: Arc<Clock>,
-        fault: Box<dyn Fault>,
-        listener: Listener,
-    ) -> Result<(Store, Closing), OpenError> {
-        let file = self.path.join("db");
-        let sync = std::fs::File::open(&file).map_err(|error| OpenError::Io { path: file.clone(), error })?;
-        // What a killed host left with the operating system is told of from now on: its name, and its last rows. sled syncs those
-        // at nearly every opening, but not when they end with a segment.
-        for made in [fresh::above(&self.path), &file] {
-            let synced = std::fs::File::open(made).and_then(|file| file.sync_all());
-            synced.map_err(|error| OpenError::Io { path: made.into(), error })?;
-        }
-        let (pending, requests) = mpsc::channel(MAX_PENDING);
-        let (made_durable, durable) = watch::channel(self.start.log_size);
-        let (failing, failed) = watch::channel(None);
-        let counts = self.start.counts.clone();
-        let store = Store { db: self.db.clone(), pending, durable, failed, counts };
-        let told = writer::Told { durable: made_durable, listener };
-        let thread = nudge::Nudge::start(self.db.clone()).and_then(|nudge| {
-            let sweep = sweep::Sweep::new(&self.db, &sync)?;
-            let writer = writer::Writer::new(self.db, (sync, sweep), clock, fault, told, self.start);
-            let thread = std::thread::Builder::new().name("store-writer".into());
-            thread.spawn(move || writer.run(requests, &failing, nudge))
-        });
-        let thread = thread.map_err(|error| OpenError::Io { path: self.path, error })?;
-        let failed = store.failed.clone();
-        Ok((store, Closing { thread, failed }))
-    }
-}
-
 // By hand: sled's own `Debug` writes out every row.
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("log_size", &self.log_size()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Opened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("path", &self.path).field("start", &self.start).finish_non_exhaustive()
     }
 }

@@ -1,11 +1,14 @@
 //! Erasing, forgetting and stripping of one job in one group: each happens once, is told once and counted once.
 
+use strongroom::admission::{self, AdmittedJob, Policy};
 use strongroom::lifecycle::{self, Finished};
 use strongroom::retention::Fate;
 use strongroom::store::{CommitError, Committed, Doomed, DoomedJob, Outputs, PastJob, Simulated, Transition};
-use strongroom_job::{Digest, Event, JobId, Name, Outcome, OutputSummary};
+use strongroom_job::{
+    BatchBody, Digest, Envelope, Event, JobId, Name, Outcome, OutputSummary, Variation, sign_batch,
+};
 
-use crate::common::{NOW, admitted, body, client_key, id};
+use crate::common::{NOW, admitted, body, client_key, config, context, host_key, id, principal, task};
 
 /// Bytes that each job left.
 const LEFT: u64 = 3;
@@ -32,6 +35,55 @@ fn store() -> Simulated {
     store.sync();
     assert_eq!(left(&store), 2 * LEFT);
     store
+}
+
+/// Two jobs in one envelope.
+fn batch() -> Vec<AdmittedJob> {
+    let jobs = [1, 2].map(|number| Variation::of(id(number)));
+    let signed = sign_batch(&BatchBody::new(context(), task(), jobs.into()), &client_key()).unwrap();
+    let jobs = Envelope::parse(signed.as_bytes()).unwrap().verify(&client_key().public()).unwrap();
+    let (config, host) = (config(), host_key().public());
+    let policy = Policy { host: &host, config: &config };
+    jobs.into_iter().map(|job| admission::admit(job, principal(&config), &policy, NOW).unwrap()).collect()
+}
+
+// Red without the comparison of what the envelope counts with what was found: the other job would be there, and nobody would know what it is.
+#[test]
+fn an_envelope_does_not_go_while_one_of_its_jobs_was_overlooked() {
+    let (mut store, jobs) = (Simulated::default(), batch());
+    let envelope = *jobs[0].envelope();
+    let admit = Transition::Admit {
+        jobs,
+        envelope: b"an envelope".as_slice().into(),
+        max_active: 9,
+        rules: Box::default(),
+    };
+    let cancel = |job| {
+        let event = lifecycle::Event::Cancel { by: client_key().public() };
+        Transition::Step { job: id(job), event }
+    };
+    store.commit(NOW, vec![admit, cancel(1), cancel(2)]).unwrap();
+    store.sync();
+    let size = store.log_size();
+    let mut erase = |jobs: &[u64]| {
+        let jobs = jobs.iter().map(|job| DoomedJob { job: id(*job), unique: None }).collect();
+        let (tenant, inputs) = (Name::default_name(), Vec::new());
+        let doomed = Doomed { asked: id(1), envelope, tenant, jobs, inputs, in_clear: 0 };
+        let by = client_key().public();
+        let done =
+            store.commit(NOW, vec![Transition::Erase { doomed: Box::new(doomed), by }]).unwrap().0.pop();
+        store.sync();
+        (done.unwrap(), store.log_size())
+    };
+    let (refused, now) = erase(&[1]);
+    assert!(
+        matches!(&refused, Err(CommitError::Denied(why)) if why.message.contains("only 1 were found")),
+        "{refused:?}"
+    );
+    assert_eq!(now, size);
+    let (done, now) = erase(&[1, 2]);
+    assert!(matches!(done, Ok(Committed::Erased { jobs: 2, .. })), "{done:?}");
+    assert_eq!(now, size + 1);
 }
 
 fn left(store: &Simulated) -> u64 {
