@@ -167,6 +167,6 @@ fn recorded(home: &LockedHome) -> Result<Option<TrustVersion>, InstallError> {
     if Store::is_missing(&home.state()).map_err(|error| failed(&error))? {
         return Ok(None);
     }
-    let opened = mend::open_state(&home.state()).map_err(|error| failed(&error))?;
+    let opened = mend::open_state(&home.state(), Store::open_as_it_is).map_err(|error| failed(&error))?;
     opened.trusted().map_err(|error| failed(&error))
 }
