@@ -7,9 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use strongroom_job::PublicKey;
+use strongroom_job::succession::Succession;
 use strongroom_job::tile::Tile;
 
-use super::files::{CHECKPOINT, COSIGNED, FileError, Files, LOG_PUB, WrongKey, check_key};
+use super::files::{CHECKPOINT, COSIGNED, FileError, Files, KEYS, LOG_PUB, Signer, WrongKey};
 use super::verify::{Options, Verified, VerifyError, verify_dir};
 
 /// Why a log was not exported. Nothing is left at the destination.
@@ -43,8 +44,10 @@ pub(super) fn export(dir: &Path, dest: &Path, expected: Option<&PublicKey>) -> R
         return Err(ExportError::Exists(dest.to_owned()));
     }
     let files = Files::new(dir);
-    let verifier = files.verifier()?;
-    check_key(&verifier, expected)?;
+    let signer = files.signer()?;
+    signer.check(expected)?;
+    let Signer { verifier, keys } = signer;
+    let statements = files.statements()?;
     let cosigned = files.cosigned(&verifier)?;
     let checkpoint = files.checkpoint(&verifier)?;
 
@@ -56,6 +59,9 @@ pub(super) fn export(dir: &Path, dest: &Path, expected: Option<&PublicKey>) -> R
     }
     write(copy.path(), LOG_PUB, format!("{verifier}\n").as_bytes())?;
     write(copy.path(), CHECKPOINT, checkpoint.signed().as_str().as_bytes())?;
+    if keys.keys().len() > 1 {
+        write(copy.path(), KEYS, &Succession::to_file(&statements))?;
+    }
     if let Some(cosigned) = cosigned {
         write(copy.path(), COSIGNED, cosigned.signed().as_str().as_bytes())?;
     }

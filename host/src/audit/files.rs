@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use strongroom_job::PublicKey;
 use strongroom_job::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use strongroom_job::note::{MAX_NOTE_BYTES, VerifierKey};
+use strongroom_job::succession::{KeyChain, MAX_SUCCESSIONS_BYTES, Succession};
 use strongroom_job::tile::{Content, TILE_WIDTH, Tile, bundle, hashes};
 
 /// The signed size and root: replaced by each publication, and only by it.
@@ -17,6 +18,8 @@ pub(super) const COSIGNED: &str = "checkpoint.cosigned";
 pub(super) const COSIGNED_PENDING: &str = ".cosigned";
 /// The log's name and public key: one line, written once.
 pub(super) const LOG_PUB: &str = "log.pub";
+/// The statements by which the log's key was replaced, if it ever was: public, so that who pinned an earlier key can follow.
+pub(super) const KEYS: &str = "keys";
 /// The directory of all tiles and bundles.
 pub(super) const TILE: &str = "tile";
 /// The one file that is being written. It becomes another by renaming; what is left of it means nothing.
@@ -173,8 +176,27 @@ impl Files {
         Ok(bytes)
     }
 
-    /// Who signs this log, as its directory says. Anybody can write such a file: compare it with a known key.
-    pub(super) fn verifier(&self) -> Result<VerifierKey, FileError> {
+    /// Who signs this log, as its directory says, and the keys before that one. Anybody can write such files: compare one of the keys
+    /// with a known one.
+    pub(super) fn signer(&self) -> Result<Signer, FileError> {
+        let named = self.log_pub()?;
+        let keys = KeyChain::of_log(&named).follow(&self.statements()?);
+        let keys = keys.map_err(|error| FileError::malformed(KEYS, &error))?;
+        let verifier = VerifierKey::new(named.name().clone(), *keys.current());
+        Ok(Signer { verifier, keys })
+    }
+
+    /// The statements by which the log's key was replaced; none when it never was.
+    pub(super) fn statements(&self) -> Result<Vec<Succession>, FileError> {
+        if !self.exists(KEYS)? {
+            return Ok(Vec::new());
+        }
+        let bytes = self.read(KEYS, MAX_SUCCESSIONS_BYTES)?;
+        Succession::parse_file(&bytes).map_err(|error| FileError::malformed(KEYS, &error))
+    }
+
+    /// The one line of `log.pub`. While a rotation is on its way, or was cut off, it may be the key of before.
+    pub(super) fn log_pub(&self) -> Result<VerifierKey, FileError> {
         let bytes = self.read(LOG_PUB, MAX_LOG_PUB_BYTES)?;
         let text = str::from_utf8(&bytes).ok().and_then(|text| text.strip_suffix('\n'));
         let text = text.ok_or_else(|| FileError::malformed(LOG_PUB, "expected one line of text"))?;
@@ -201,20 +223,43 @@ impl Files {
 
 /// The directory is of another log than the one that was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("the log is signed by {found}, not by {expected}: this is another log, or a forged one")]
+#[error("the log is signed by {found}, not by {expected}: this is another log, or a forged one{}", unled(*.led))]
 pub struct WrongKey {
     /// The key that was asked for.
     pub expected: Box<PublicKey>,
     /// The key in the directory.
     pub found: Box<PublicKey>,
+    /// Whether the directory has statements about keys, which do not lead there.
+    pub led: bool,
 }
 
-/// Compares the directory's key with the one that the caller knows from elsewhere.
-pub(super) fn check_key(verifier: &VerifierKey, expected: Option<&PublicKey>) -> Result<(), WrongKey> {
-    match expected {
-        Some(expected) if expected != verifier.key() => {
-            Err(WrongKey { expected: Box::new(*expected), found: Box::new(*verifier.key()) })
+const fn unled(led: bool) -> &'static str {
+    match led {
+        true => "; its `keys` do not lead from the one to the other",
+        false => {
+            "; or its key was replaced, and the file `keys`, which leads from the one to the other, is missing here"
         }
-        _ => Ok(()),
+    }
+}
+
+/// Who signs a log.
+#[derive(Clone, Debug)]
+pub(super) struct Signer {
+    /// By the key that counts now.
+    pub(super) verifier: VerifierKey,
+    /// All its keys, as far as they are known.
+    pub(super) keys: KeyChain,
+}
+
+impl Signer {
+    /// Compares the directory's keys with the one that the caller knows from elsewhere: it may be an earlier one.
+    pub(super) fn check(&self, expected: Option<&PublicKey>) -> Result<(), WrongKey> {
+        match expected {
+            Some(expected) if !self.keys.contains(expected) => {
+                let (expected, found) = (Box::new(*expected), Box::new(*self.verifier.key()));
+                Err(WrongKey { expected, found, led: self.keys.keys().len() > 1 })
+            }
+            _ => Ok(()),
+        }
     }
 }

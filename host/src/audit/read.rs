@@ -11,11 +11,12 @@ use strongroom_job::merkle::{
     Hash, LeafIndex, ProveError, RightEdge, TreeHead, TreeSize, prove_consistency, prove_inclusion,
 };
 use strongroom_job::note::VerifierKey;
+use strongroom_job::succession::KeyChain;
 use strongroom_job::tile::{NodeError, Tile, TileNodes, bundle};
 use strongroom_job::tlog_proof::{TlogProof, TlogProofError};
 
 use super::export::{ExportError, export};
-use super::files::{FileError, Files, WrongKey, check_key};
+use super::files::{FileError, Files, Signer, WrongKey};
 use super::verify::Verified;
 
 /// A log as its checkpoint stood when it was opened; a host may go on writing it.
@@ -23,6 +24,7 @@ use super::verify::Verified;
 pub struct LogReader {
     files: Files,
     verifier: VerifierKey,
+    keys: KeyChain,
     checkpoint: Checkpoint,
 }
 
@@ -62,16 +64,18 @@ pub enum ReadError {
 }
 
 impl LogReader {
-    /// Opens the log in `dir`; `expected` is the key that must have signed it, when the caller knows it.
+    /// Opens the log in `dir`; `expected` is the key that must have signed it, or an earlier one from which the log's `keys` lead there,
+    /// when the caller knows one.
     ///
     /// # Errors
     /// When the checkpoint or the key is missing or does not fit the other, or the key is not the expected one.
     pub fn open(dir: &Path, expected: Option<&PublicKey>) -> Result<Self, ReadError> {
         let files = Files::new(dir);
-        let verifier = files.verifier()?;
-        check_key(&verifier, expected)?;
+        let signer = files.signer()?;
+        signer.check(expected)?;
+        let Signer { verifier, keys } = signer;
         let checkpoint = files.checkpoint(&verifier)?;
-        Ok(Self { files, verifier, checkpoint })
+        Ok(Self { files, verifier, keys, checkpoint })
     }
 
     /// The checkpoint that everything here refers to.
@@ -106,6 +110,12 @@ impl LogReader {
     #[must_use]
     pub const fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// Who signed it before, as its own statements lead from key to key.
+    #[must_use]
+    pub const fn keys(&self) -> &KeyChain {
+        &self.keys
     }
 
     /// The entries from `from` up to but without `to`, as far as there are any. Read, not verified.

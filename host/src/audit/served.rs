@@ -8,9 +8,10 @@ use std::fs::File;
 use std::path::Path;
 
 use strongroom_job::note::{MAX_NOTE_BYTES, VerifierKey};
+use strongroom_job::succession::MAX_SUCCESSIONS_BYTES;
 use strongroom_job::tile::Tile;
 
-use super::files::{CHECKPOINT, COSIGNED, FileError, Files, LOG_PUB};
+use super::files::{CHECKPOINT, COSIGNED, FileError, Files, KEYS, LOG_PUB};
 
 /// Where the newest checkpoint is, cosigned or not. Ours, not the specification's.
 const LATEST: &str = "checkpoint.latest";
@@ -46,6 +47,9 @@ impl LogFiles {
             Some(CHECKPOINT | LATEST) => head(CHECKPOINT),
             Some(COSIGNED) if self.files.exists(COSIGNED)? => head(COSIGNED),
             Some(LOG_PUB) => head(LOG_PUB),
+            Some(KEYS) if self.files.exists(KEYS)? => {
+                self.files.read(KEYS, MAX_SUCCESSIONS_BYTES).map(|bytes| Some(Shown::Head(bytes)))
+            }
             Some(tile) => match tile.parse::<Tile>() {
                 Ok(tile) if tile.is_within(self.files.checkpoint(&self.log)?.size()) => self.part(tile),
                 _ => Ok(None),

@@ -294,7 +294,7 @@ fn sign(head: &TreeHead, name: &KeyName, key: &SecretKey) -> Result<Checkpoint, 
 }
 
 fn check_own(files: &Files, own: &VerifierKey) -> Result<(), OpenError> {
-    let found = files.verifier()?;
+    let found = files.signer()?.verifier;
     if found == *own {
         Ok(())
     } else {
@@ -302,7 +302,7 @@ fn check_own(files: &Files, own: &VerifierKey) -> Result<(), OpenError> {
     }
 }
 
-fn read_hashes(files: &Files, tile: Tile) -> Result<Vec<Hash>, FileError> {
+pub(super) fn read_hashes(files: &Files, tile: Tile) -> Result<Vec<Hash>, FileError> {
     hashes::decode(tile, &files.tile(tile)?).map_err(|error| FileError::malformed(&tile.to_string(), &error))
 }
 

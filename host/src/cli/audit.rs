@@ -369,6 +369,9 @@ fn words(entry: &Entry) -> String {
                 "trust file: version {version} ({digest}) until {expires}, {threshold} of {operators} operators sign"
             )
         }
+        Event::KeyRotated { key, old, new, .. } => {
+            format!("{key} key rotated: from {old} to {new}")
+        }
         Event::Checked { records, files, problems, first, .. } => {
             let first = if first.is_empty() { String::new() } else { format!(", such as {first}") };
             format!("checked: {records} records, {files} files, {problems} problems{first}")

@@ -64,7 +64,8 @@ fn severity(event: &Event) -> Severity {
         | Event::ConfigurationChanged { .. }
         | Event::TrustChanged { .. }
         | Event::CancelRequested { .. } => Severity::Notice,
-        Event::ClockStepped { .. } => Severity::Warning,
+        // Somebody has to follow it.
+        Event::ClockStepped { .. } | Event::KeyRotated { .. } => Severity::Warning,
         Event::Checked { problems: 1.., .. } => Severity::Error,
         // Somebody should look at the disk, and at what the last moments before it were.
         Event::StateRebuilt { .. } => Severity::Error,

@@ -16,6 +16,10 @@ pub(super) const GOVERNS: &[u8] = b"m/governs";
 pub(super) const TRUST: &[u8] = b"m/trust";
 /// The time of the latest `checked` record, 8 bytes.
 pub(super) const CHECKED: &[u8] = b"m/checked";
+/// The host's key that the latest `key-rotated` record of it names, 32 bytes.
+pub(super) const HOST_KEY: &[u8] = b"m/key-host";
+/// The log's, 32 bytes.
+pub(super) const LOG_KEY: &[u8] = b"m/key-log";
 /// The version of this layout, one byte.
 pub(super) const LAYOUT: &[u8] = b"m/layout";
 

@@ -1,10 +1,11 @@
-//! What the store remembers of records that are about the host itself: what governs it, who may operate it, and when
-//! it was last checked.
+//! What the store remembers of records that are about the host itself: what governs it, who may operate it, which keys it
+//! has, and when it was last checked.
 //!
 //! *Never:* writes: the row is in the batch of the record that says it, so a replay brings both back.
 //! *Spec:* `docs/formats/state.md`.
 
-use strongroom_job::{Digest, Event, Record, Timestamp, TrustVersion};
+use strongroom_job::succession::KeyRole;
+use strongroom_job::{Digest, Event, PublicKey, Record, Timestamp, TrustVersion};
 
 use super::rows::Rows;
 use super::{Opened, ReadError, Store, keys};
@@ -46,7 +47,15 @@ pub(super) fn row(event: &Event, now: Timestamp) -> Option<(&'static [u8], Vec<u
             Some((keys::TRUST, value))
         }
         Event::Checked { .. } => Some((keys::CHECKED, at.to_vec())),
+        Event::KeyRotated { key, new, .. } => Some((key_row(*key), new.as_bytes().to_vec())),
         _ => None,
+    }
+}
+
+const fn key_row(role: KeyRole) -> &'static [u8] {
+    match role {
+        KeyRole::Host => keys::HOST_KEY,
+        KeyRole::Log => keys::LOG_KEY,
     }
 }
 
@@ -98,6 +107,16 @@ impl Store {
         let Some(bytes) = self.db.value(keys::CHECKED)? else { return Ok(None) };
         let at = bytes.as_ref().try_into().map_err(|_| ReadError::Damaged("the time of the latest check"))?;
         Ok(Some(Timestamp::from_millis(u64::from_be_bytes(at))))
+    }
+
+    /// The key that the latest `key-rotated` record about this role names; none when there is no such record.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn rotated_to(&self, role: KeyRole) -> Result<Option<PublicKey>, ReadError> {
+        let Some(bytes) = self.db.value(key_row(role))? else { return Ok(None) };
+        let key = bytes.as_ref().try_into().ok().and_then(|bytes| PublicKey::from_bytes(bytes).ok());
+        key.map(Some).ok_or(ReadError::Damaged("the key of the latest rotation"))
     }
 }
 

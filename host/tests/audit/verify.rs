@@ -62,7 +62,8 @@ fn a_log_that_was_forged_whole_is_told_by_the_key() {
     verify_dir(dir.path(), &Options::default(), &mut ()).unwrap();
     let error = verify(dir.path()).unwrap_err();
     let expected = format!(
-        "log.pub: the log is signed by {}, not by {}: this is another log, or a forged one",
+        "log.pub: the log is signed by {}, not by {}: this is another log, or a forged one; or its key was replaced, and the file \
+         `keys`, which leads from the one to the other, is missing here",
         other_key().public(),
         key().public()
     );

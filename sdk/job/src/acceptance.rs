@@ -11,6 +11,7 @@ use crate::base64_bytes::Base64Bytes;
 use crate::dsse::{Dsse, pae};
 use crate::note::VerifierKey;
 use crate::strict::{self, StrictError};
+use crate::succession::{KeyChain, KeyRole};
 use crate::{AcceptedJob, Digest, PublicKey, SecretKey, Signature, Timestamp, as_text};
 
 /// DSSE payload type of an acceptance.
@@ -142,10 +143,18 @@ impl SignedAcceptance {
     /// # Errors
     /// When it is no acceptance in its one spelling, or `host` did not sign it.
     pub fn from_dsse(bytes: &[u8], host: &PublicKey) -> Result<Self, AcceptanceError> {
+        Self::from_dsse_by(bytes, &KeyChain::pinned(KeyRole::Host, *host))
+    }
+
+    /// The same, of a host whose key was replaced since, or before: any of `keys` may have signed it.
+    ///
+    /// # Errors
+    /// As [`from_dsse`](Self::from_dsse).
+    pub fn from_dsse_by(bytes: &[u8], keys: &KeyChain) -> Result<Self, AcceptanceError> {
         let dsse: Dsse = strict::parse(bytes, MAX_ACCEPTANCE_BYTES)?;
         let acceptance: Acceptance = strict::parse(&dsse.payload.0, MAX_ACCEPTANCE_BYTES)?;
-        if acceptance.host != *host {
-            return Err(AcceptanceError::BadSignature(Box::new(*host)));
+        if !keys.contains(&acceptance.host) {
+            return Err(AcceptanceError::BadSignature(Box::new(*keys.pin())));
         }
         let signature = dsse.signature().map(|signature| *signature.as_bytes()).unwrap_or([0; 64]);
         let signed = acceptance.verify(&signature)?;

@@ -11,6 +11,7 @@ use std::fmt;
 use crate::key::{PublicKey, SecretKey};
 use crate::merkle::{Hash, TreeHead, TreeSize};
 use crate::note::{KeyName, NoteError, SignedNote, VerifierKey};
+use crate::succession::KeyChain;
 
 /// A checkpoint that was read but not believed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +90,25 @@ impl SignedCheckpoint {
         Ok(Checkpoint(self))
     }
 
+    /// Checks that the log `origin` signed it with some key of `keys`: for one that was kept, perhaps from before its key was replaced.
+    /// What a log shows *now* must be by the [current](KeyChain::current) one.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify), with what the current key finds.
+    pub fn verify_kept(self, origin: &KeyName, keys: &KeyChain) -> Result<Checkpoint, CheckpointError> {
+        let earlier = keys.keys().iter().rev().skip(1);
+        let mut found = self.clone().verify(origin, keys.current());
+        for key in earlier {
+            if found.is_ok() {
+                break;
+            }
+            if let Ok(kept) = self.clone().verify(origin, key) {
+                found = Ok(kept);
+            }
+        }
+        found
+    }
+
     /// The log that it says it is of: for finding the key to check that with.
     #[must_use]
     pub const fn unverified_origin(&self) -> &KeyName {
@@ -145,6 +165,20 @@ impl Checkpoint {
 
     pub(crate) const fn note(&self) -> &SignedNote {
         &self.0.note
+    }
+
+    /// The same size and root, signed with the key that took the place of the one of `old`. Cosignatures stay: they are under the text,
+    /// which is the same, and not under the log's signature.
+    ///
+    /// # Errors
+    /// Never for a checkpoint that is one; the forms of both are checked again.
+    pub fn signed_anew(
+        &self,
+        old: &VerifierKey,
+        key: &SecretKey,
+    ) -> Result<SignedCheckpoint, CheckpointError> {
+        let lines = self.0.note.signatures_but(old);
+        SignedCheckpoint::sign(self.head(), self.origin(), key)?.with_signatures(&lines)
     }
 
     /// The signed form, for handing on to somebody who has to check it for themselves.

@@ -45,6 +45,7 @@ mod record;
 mod refusal;
 mod spki;
 pub mod strict;
+pub mod succession;
 mod task;
 mod text;
 pub mod tile;

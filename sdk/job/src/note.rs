@@ -293,6 +293,13 @@ impl SignedNote {
         Self::parse(format!("{}\n{line}", self.unverified_text()).as_bytes())
     }
 
+    /// All signature lines but those of `verifier`, each with its newline.
+    pub(crate) fn signatures_but(&self, verifier: &VerifierKey) -> String {
+        let others =
+            self.signatures.iter().filter(|line| line.name != verifier.name || line.id != verifier.id());
+        others.map(|line| write_signature(&line.name, line.id, &line.signature)).collect()
+    }
+
     /// What stands behind the id in the lines that carry this name and id.
     pub(crate) fn signatures_by(&self, name: &KeyName, id: KeyIdBytes) -> impl Iterator<Item = &[u8]> {
         let own = self.signatures.iter().filter(move |line| line.name == *name && line.id == id);

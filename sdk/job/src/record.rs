@@ -11,6 +11,7 @@ mod grant;
 use serde::{Deserialize, Serialize};
 
 use crate::strict::{self, StrictError};
+use crate::succession::{KeyRole, Succession};
 use crate::text;
 use crate::{
     ArtifactRecord, DeadReason, Denial, Digest, JobId, LeftRecord, Limits, MAX_REASON_BYTES, ModuleRef, Name,
@@ -269,6 +270,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<TrustVersion>,
     },
+    /// One of the host's keys was replaced while nobody served. Follows `host-started` of the next start.
+    KeyRotated {
+        /// Which.
+        key: KeyRole,
+        /// The one that went.
+        old: PublicKey,
+        /// The one that came.
+        new: PublicKey,
+        /// SHA-256 of the statement that both signed, as it is written.
+        statement: Digest,
+    },
     /// The running host has looked at its own log and files, and this is what came of it.
     Checked {
         /// How long it took, milliseconds.
@@ -317,6 +329,14 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dead: Option<DeadReason>,
     },
+}
+
+/// What the log says of it.
+impl From<&Succession> for Event {
+    fn from(one: &Succession) -> Self {
+        let (key, old, new) = (one.role(), *one.old_key(), *one.new_key());
+        Self::KeyRotated { key, old, new, statement: one.digest() }
+    }
 }
 
 /// What something was, and what it is now.
@@ -443,6 +463,7 @@ impl Record {
             | Event::ClockStepped { .. }
             | Event::ConfigurationChanged { .. }
             | Event::TrustChanged { .. }
+            | Event::KeyRotated { .. }
             | Event::Checked { .. }
             | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,

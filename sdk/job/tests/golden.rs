@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use fixtures::{
     batch, context, flow, full_task, host, id, job, messages, mounts, plan, principal, receipts, records,
-    repeating, small_task, trust, unique, wide_task,
+    repeating, small_task, successions, trust, unique, wide_task,
 };
 use serde::Serialize;
 use strongroom_job::receipt::Receipt;
+use strongroom_job::succession::{KeyRole, Succession};
 use strongroom_job::trust::{TrustDraft, TrustFile};
 use strongroom_job::{
     Access, BatchBody, Entry, Envelope, Input, JobBody, Missed, MountSource, On, Plan, Record, Refusal,
@@ -152,6 +153,10 @@ fn receipts_and_acceptances() {
         ("never-ran.json", receipts::bare_receipt()),
         ("hidden.json", receipts::hidden_receipt()),
     ];
+    // Signed with the key that came after the one that the job's envelope is for.
+    let bytes = golden.holds("earlier-audience.json", &receipts::receipt_after_rotation().to_bytes());
+    let later = successions::keys(KeyRole::Host)[2].public();
+    assert_eq!(Receipt::parse(&bytes).unwrap().verify(&later, Some(&log)).unwrap().host, later);
     for (file, receipt) in issued {
         let bytes = golden.holds(file, &receipt.to_bytes());
         let read = Receipt::parse(&bytes).unwrap();
@@ -165,6 +170,22 @@ fn receipts_and_acceptances() {
     let signed = acceptance.clone().verify(&acceptance.sign(&fixtures::host()).signature.0).unwrap();
     let bytes = golden.holds("acceptance.json", &signed.to_dsse());
     assert_eq!(SignedAcceptance::from_dsse(&bytes, &host).unwrap(), signed);
+    golden.done();
+}
+
+#[test]
+fn successions_of_keys() {
+    let mut golden = Golden::new("succession");
+    let roles = covers!(vec![KeyRole::Host, KeyRole::Log]; KeyRole::Host, KeyRole::Log);
+    for role in roles {
+        let line = successions::line(role);
+        let bytes = golden.holds(&format!("{role}.json"), &line[0].to_bytes());
+        assert_eq!(Succession::parse(&bytes).unwrap(), line[0], "{role}");
+        let bytes = golden.holds(&format!("{role}.keys"), &Succession::to_file(&line));
+        assert_eq!(Succession::parse_file(&bytes).unwrap(), line, "{role}");
+        // For tools of others: the key that somebody pinned.
+        golden.holds(&format!("{role}.pub"), format!("{}\n", successions::keys(role)[0].public()).as_bytes());
+    }
     golden.done();
 }
 

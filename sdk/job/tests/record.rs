@@ -23,6 +23,7 @@ fn a_record_is_about_its_job() {
             | Event::ClockStepped { .. }
             | Event::ConfigurationChanged { .. }
             | Event::TrustChanged { .. }
+            | Event::KeyRotated { .. }
             | Event::Checked { .. }
             | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,

@@ -18,10 +18,11 @@ use strongroom_job::PublicKey;
 use strongroom_job::checkpoint::Checkpoint;
 use strongroom_job::merkle::{Hash, LeafIndex, TreeHead, TreeSize};
 use strongroom_job::note::VerifierKey;
+use strongroom_job::succession::KeyChain;
 use strongroom_job::tile::{Content, TILE_WIDTH, Tile, TileEdge, bundle, hashes};
 
 use super::durable::names;
-use super::files::{CHECKPOINT, COSIGNED, FileError, Files, LOG_PUB, check_key};
+use super::files::{CHECKPOINT, COSIGNED, FileError, Files, LOG_PUB, Signer, WrongKey};
 use super::leftovers::partial_dir;
 use blame::Mismatch;
 use finding::Findings;
@@ -30,7 +31,8 @@ pub use finding::{Finding, MAX_FINDINGS, Problem, VerifyError};
 /// What the caller knows about the log, and how the log is found.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The key that must have signed it. Without it a log that somebody forged whole, key and all, passes.
+    /// The key that must have signed it, or an earlier one from which the log's `keys` lead there. Without it a log that somebody forged
+    /// whole, key and all, passes.
     pub key: Option<PublicKey>,
     /// Size and root that were published at some time: the log must begin with that tree.
     pub known: Option<TreeHead>,
@@ -49,6 +51,8 @@ pub struct Verified {
     pub cosigned: Option<Checkpoint>,
     /// Who signed.
     pub verifier: VerifierKey,
+    /// The keys of the log, as its own statements lead through them: one of them is [`Options::key`].
+    pub keys: KeyChain,
     /// How many files were compared.
     pub files: u64,
     /// Files beyond the checkpoint, which nothing vouches for. Always 0 unless [`Options::live`].
@@ -93,9 +97,10 @@ pub fn verify_dir(
     observer: &mut dyn Observer,
 ) -> Result<Verified, VerifyError> {
     let files = Files::new(dir);
-    let verifier = files.verifier()?;
-    check_key(&verifier, options.key.as_ref())
-        .map_err(|error| Finding::new(LOG_PUB, Problem::WrongKey(error.to_string())))?;
+    let signer = files.signer()?;
+    let wrong = |error: WrongKey| Finding::new(LOG_PUB, Problem::WrongKey(error.to_string()));
+    signer.check(options.key.as_ref()).map_err(wrong)?;
+    let Signer { verifier, keys } = signer;
     // Before the checkpoint: while a host writes, it is never ahead of it.
     let cosigned = files.cosigned(&verifier)?;
     let checkpoint = files.checkpoint(&verifier)?;
@@ -114,7 +119,7 @@ pub fn verify_dir(
         edge: TileEdge::new(),
         mismatches: Vec::new(),
         findings: Findings::default(),
-        compared: 2 + u64::from(cosigned.is_some()),
+        compared: 2 + u64::from(cosigned.is_some()) + u64::from(keys.keys().len() > 1),
     };
     observer.started(checkpoint.size());
     if check.entries(observer) {
@@ -124,7 +129,7 @@ pub fn verify_dir(
     let unpublished = walk::walk(&files, checkpoint.size(), options.live, &mut check.findings);
     let compared = check.compared;
     check.findings.finish()?;
-    Ok(Verified { checkpoint, cosigned, verifier, files: compared, unpublished })
+    Ok(Verified { checkpoint, cosigned, verifier, keys, files: compared, unpublished })
 }
 
 /// One verification on its way.

@@ -6,7 +6,9 @@ use std::io;
 use strongroom_job::merkle::TreeSize;
 use strongroom_job::tile::Tile;
 
-use super::super::files::{CHECKPOINT, COSIGNED, COSIGNED_PENDING, FileError, Files, LOG_PUB, PENDING, TILE};
+use super::super::files::{
+    CHECKPOINT, COSIGNED, COSIGNED_PENDING, FileError, Files, KEYS, LOG_PUB, PENDING, TILE,
+};
 use super::finding::Findings;
 use super::{Finding, Problem};
 
@@ -72,7 +74,7 @@ fn classify(path: &str, kind: FileType, size: TreeSize) -> Kind {
         return if leads_to_tiles(path) { Kind::Directory } else { Kind::Extra };
     }
     match path {
-        CHECKPOINT | COSIGNED | LOG_PUB => Kind::Part,
+        CHECKPOINT | COSIGNED | KEYS | LOG_PUB => Kind::Part,
         PENDING | COSIGNED_PENDING => Kind::Beyond,
         // A link or a device in the place of a tile was met when the tile was read.
         _ => match path.parse::<Tile>() {

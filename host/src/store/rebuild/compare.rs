@@ -14,7 +14,7 @@ use super::super::{Opened, PublishedHead, ReadError, Store, keys, read, settings
 use super::{History, RebuildError, Rebuilt, Terms, replay};
 
 /// Ranges of rows of jobs that are not over, and of what no job owns: nothing in them is ever forgotten.
-const WHOLE: [&[u8]; 9] = [
+const WHOLE: [&[u8]; 11] = [
     keys::ACTIVE,
     keys::SOURCES,
     keys::FOLLOWERS,
@@ -23,6 +23,8 @@ const WHOLE: [&[u8]; 9] = [
     keys::GOVERNS,
     keys::CHECKED,
     keys::TRUST,
+    keys::HOST_KEY,
+    keys::LOG_KEY,
     keys::ERASED,
 ];
 

@@ -212,6 +212,7 @@ impl<'a> Replay<'a> {
             | Event::ClockStepped { .. }
             | Event::ConfigurationChanged { .. }
             | Event::TrustChanged { .. }
+            | Event::KeyRotated { .. }
             | Event::Checked { .. }
             | Event::StateRebuilt { .. } => Some(Transition::Log(record.event.clone())),
         };

@@ -25,6 +25,7 @@ use crate::dsse::Dsse;
 use crate::merkle::{Hash, MAX_PROOF_HASHES};
 use crate::note::{MAX_NOTE_BYTES, VerifierKey};
 use crate::strict;
+use crate::succession::{MAX_LINKS, MAX_SUCCESSION_BYTES, Succession};
 use crate::{
     Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, MAX_RECORD_BYTES, Opening, OutputSummary, PublicKey, Record,
     RecordError, SecretKey, Timestamp,
@@ -39,6 +40,7 @@ pub const MAX_RECEIPT_BYTES: usize = MAX_STATEMENT_BYTES.div_ceil(3) * 4
     + 2 * (MAX_RECORD_BYTES.div_ceil(3) * 4 + 64 * MAX_PROOF_HASHES)
     + 2 * MAX_NOTE_BYTES
     + MAX_ENVELOPE_BYTES
+    + MAX_LINKS * (MAX_SUCCESSION_BYTES + 1)
     + 8 * 1024;
 
 /// The version that every receipt of this format carries.
@@ -64,6 +66,9 @@ pub struct Receipt {
     /// The envelope that the job came in, if it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     envelope: Option<Dsse>,
+    /// When that is for a key that the host had before: what leads from it to the key that signed the receipt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    succession: Vec<Succession>,
 }
 
 /// One entry of the log, and what leads from it to the checkpoint.
@@ -182,10 +187,19 @@ impl Receipt {
             admitted: admitted.into(),
             finished: finished.into(),
             envelope: envelope.map(|envelope| envelope.into_dsse(&principal)),
+            succession: Vec::new(),
         })
     }
 
-    /// Reads a receipt; nothing is checked but its form, which has one spelling.
+    /// The same, for a job whose envelope is for `audience`. Of `keys`, which lead to the key that signed the receipt, it takes along those
+    /// that come after the audience, if the envelope is in it; none when the two are one key.
+    #[must_use]
+    pub fn for_audience(self, audience: &PublicKey, keys: &[Succession]) -> Self {
+        let from = keys.iter().position(|one| one.old_key() == audience).filter(|_| self.has_envelope());
+        Self { succession: from.map_or_else(Vec::new, |from| keys[from..].to_vec()), ..self }
+    }
+
+    /// Reads a receipt; nothing is checked but its form, which has one spelling, and the statements about keys in it.
     ///
     /// # Errors
     /// When the bytes are no receipt, or not written as a host writes it.
@@ -214,7 +228,7 @@ impl Receipt {
     /// The receipt without the envelope, for somebody who is not to see arguments, variables and input.
     #[must_use]
     pub fn without_envelope(self) -> Self {
-        Self { envelope: None, ..self }
+        Self { envelope: None, succession: Vec::new(), ..self }
     }
 
     /// The DSSE envelope of the statement alone, for tools that know in-toto and not us.

@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::merkle::{Hash, LeafIndex, ProofError, verify_inclusion};
 use crate::note::VerifierKey;
 use crate::strict::{self, StrictError};
+use crate::succession::{ChainError, KeyChain, KeyRole};
 use crate::{EnvelopeError, JobBody, OutputSummary, PublicKey, Record, RecordError, Timestamp};
 
 /// What a receipt proves. Only [`Receipt::verify`] makes it.
@@ -121,6 +122,9 @@ pub enum ReceiptError {
     /// The envelope is none.
     #[error("the envelope: {0}")]
     Envelope(#[from] EnvelopeError),
+    /// The statements in it do not lead from the key that the envelope is for to the one that signed the receipt.
+    #[error("the keys in the receipt: {0}")]
+    Keys(ChainError),
 }
 
 impl Receipt {
@@ -131,7 +135,18 @@ impl Receipt {
     /// # Errors
     /// The first thing that is wrong, in this order: host, statement, records, log, checkpoint, proofs, envelope.
     pub fn verify(&self, host: &PublicKey, log: Option<&VerifierKey>) -> Result<Verified, ReceiptError> {
-        let statement = self.statement_of(host)?;
+        let log = log.cloned().map(KeyChain::from);
+        self.verify_by(&KeyChain::pinned(KeyRole::Host, *host), log.as_ref())
+    }
+
+    /// The same, of a host whose key was replaced since, or before: any of `hosts` may have signed the receipt, and any of `logs` may be
+    /// the log's that the host names.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn verify_by(&self, hosts: &KeyChain, logs: Option<&KeyChain>) -> Result<Verified, ReceiptError> {
+        let (host, statement) = self.statement_of(hosts)?;
+        let host = &host;
         let own = statement.own_words();
         let admitted = self.admitted.placed("admitted", Admitted::of)?;
         let finished = self.finished.placed("finished", |record| record.left().map(|_| record.clone()))?;
@@ -164,9 +179,10 @@ impl Receipt {
         if to_json(&expected) != self.statement.payload.0 {
             return Err(ReceiptError::StatementNotAsWritten);
         }
-        if let Some(log) = log.filter(|log| **log != named) {
-            let (expected, found) = (Box::new(log.clone()), Box::new(named));
-            return Err(ReceiptError::OtherLog { expected, found });
+        if let Some(logs) = logs.filter(|logs| !logs.is_of(&named)) {
+            let origin = logs.origin().unwrap_or_else(|| named.name()).clone();
+            let expected = Box::new(VerifierKey::new(origin, *logs.pin()));
+            return Err(ReceiptError::OtherLog { expected, found: Box::new(named) });
         }
         let checkpoint =
             SignedCheckpoint::parse(self.checkpoint.as_bytes())?.verify(named.name(), named.key())?;
@@ -174,8 +190,12 @@ impl Receipt {
         self.finished.check("finished", &checkpoint)?;
         let Facts { admitted, finished, .. } = facts;
         let body = match &self.envelope {
-            Some(dsse) => envelope::body_of(dsse, &admitted.says, host)?.map(Box::new),
-            None => None,
+            Some(dsse) => {
+                let audiences = envelope::Audiences { hosts, signer: *host, within: &self.succession };
+                envelope::body_of(dsse, &admitted.says, &audiences)?.map(Box::new)
+            }
+            None if self.succession.is_empty() => None,
+            None => return Err(ReceiptError::NotAsWritten),
         };
         Ok(Verified {
             host: *host,
@@ -192,17 +212,17 @@ impl Receipt {
         })
     }
 
-    /// The statement, once the host's signature under it was checked.
-    fn statement_of(&self, host: &PublicKey) -> Result<Statement, ReceiptError> {
+    /// The statement, and which of the keys signed it.
+    fn statement_of(&self, hosts: &KeyChain) -> Result<(PublicKey, Statement), ReceiptError> {
         let dsse = &self.statement;
         let keyid = match dsse.signatures.as_slice() {
             [one] => one.keyid.clone().unwrap_or_default(),
             _ => return Err(ReceiptError::NotAsWritten),
         };
-        if keyid != host.to_string() {
+        let Some(host) = hosts.keys().iter().find(|key| key.to_string() == keyid) else {
             let found = crate::text::shown(&keyid, 100);
-            return Err(ReceiptError::OtherHost { expected: Box::new(*host), found });
-        }
+            return Err(ReceiptError::OtherHost { expected: Box::new(*hosts.pin()), found });
+        };
         if dsse.payloadType != STATEMENT_PAYLOAD_TYPE {
             let found = crate::text::shown(&dsse.payloadType, 100);
             return Err(ReceiptError::StatementType(found));
@@ -210,7 +230,8 @@ impl Receipt {
         if !dsse.is_signed_by(host) {
             return Err(ReceiptError::BadSignature(Box::new(*host)));
         }
-        strict::parse(&dsse.payload.0, MAX_STATEMENT_BYTES).map_err(ReceiptError::BadStatement)
+        let statement = strict::parse(&dsse.payload.0, MAX_STATEMENT_BYTES);
+        statement.map(|statement| (*host, statement)).map_err(ReceiptError::BadStatement)
     }
 }
 
