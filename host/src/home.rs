@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/strongroom.toml          configuration, written once by `init`, then the user's
 //! DIR/keys/{host,log,client}.key   secret keys, 0600; the public halves beside them in *.pub
+//! DIR/keys/{host,log}.chain    statements by which that key was replaced; *.next while it is (`rotation`)
 //! DIR/known_hosts              host keys that this user's clients trust
 //! DIR/trust                    who may operate the host, as its operators signed it (`trust`)
 //! DIR/lock                     held by the one host of the directory
@@ -18,18 +19,20 @@
 //!
 //! *Owns:* the layout, its permissions, the lock, `live.json`.
 //! *Never:* what is inside `state`, `audit` and `blobs`.
-//! *Crash:* every file appears whole under its name or not at all, so `create` can simply be run again. The lock is the
+//! *But:* when the log's key is replaced, `rotation` has the log signed anew, under the lock. *Crash:* every file appears whole under its name or not at all, so `create` can simply be run again. The lock is the
 //! kernel's and ends with the process; a `live.json` that outlived its host is removed by the next holder of the lock
 //! and believed by nobody before, because a client pins the host's key.
 
 mod cache;
 mod lock;
 pub(crate) mod place;
+mod rotation;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use strongroom_job::succession::Succession;
 use strongroom_job::{PublicKey, SecretKey};
 use strongroom_sdk::{Identity, KnownHosts};
 
@@ -96,6 +99,16 @@ pub enum HomeError {
         dir: PathBuf,
         /// Who, when it has said so.
         live: Option<Box<Live>>,
+    },
+    /// A key is being replaced, or was, and its files do not fit together.
+    #[error("{}: {problem}. {mend}", .path.display())]
+    Rotation {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What would help.
+        mend: &'static str,
     },
     /// A key file or `known_hosts` is damaged, or the system gives no random bytes.
     #[error(transparent)]
@@ -273,6 +286,17 @@ impl Home {
     }
 }
 
+fn secret_in(file: &Path) -> Result<SecretKey, HomeError> {
+    Ok(Identity::load(file)?.secret().clone())
+}
+
+/// Writes a new secret to a file that must not exist yet. Its name is not durable yet.
+fn fresh_secret(file: &Path) -> Result<SecretKey, HomeError> {
+    let fresh = Identity::generate()?;
+    fresh.save(file)?;
+    Ok(fresh.secret().clone())
+}
+
 impl Home {
     pub(crate) fn keys(&self) -> PathBuf {
         self.dir.join("keys")
@@ -283,7 +307,7 @@ impl Home {
     }
 
     pub(crate) fn key(&self, name: &str) -> Result<SecretKey, HomeError> {
-        Ok(Identity::load(self.key_file(name))?.secret().clone())
+        secret_in(&self.key_file(name))
     }
 
     /// The secret appears under its name only when it is whole, because another process may be looking for it. A crash
@@ -293,12 +317,22 @@ impl Home {
         if !file.exists() {
             let fresh = tempfile::tempdir_in(self.keys()).map_err(|error| failed(&file, &error))?;
             let fresh = fresh.path().join("key");
-            Identity::generate()?.save(&fresh)?;
+            fresh_secret(&fresh)?;
             link_new(&fresh, &file)?;
         }
         let public = self.key(name)?.public();
         write_new(&file.with_extension("pub"), format!("{public}\n").as_bytes())?;
         Ok(())
+    }
+
+    /// Pins the host's last key where this directory's own clients pin an earlier one.
+    fn follow_own_pins(&self, statements: &[Succession]) -> Result<(), HomeError> {
+        let mut known = KnownHosts::load(self.known_hosts())?;
+        match known.follow(statements) {
+            // Nobody pinned it here.
+            Ok(_) | Err(strongroom_sdk::Error::NotFollowed { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn make_config(&self) -> Result<(), HomeError> {

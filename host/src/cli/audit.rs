@@ -179,6 +179,9 @@ fn pinned(path: &Path) -> Result<Option<PublicKey>, Failure> {
 struct Checked {
     log: String,
     key: PublicKey,
+    /// Where the key was replaced: those before it, the oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    earlier_keys: Vec<PublicKey>,
     size: u64,
     root: String,
     files: u64,
@@ -192,6 +195,13 @@ impl Checked {
         Self {
             log: verified.checkpoint.origin().to_string(),
             key: *verified.verifier.key(),
+            earlier_keys: verified
+                .keys
+                .keys()
+                .iter()
+                .filter(|key| *key != verified.verifier.key())
+                .copied()
+                .collect(),
             size: verified.size().get(),
             root: verified.checkpoint.head().root.to_string(),
             files: verified.files,
@@ -215,7 +225,11 @@ fn verify(place: &Place, quorum: Option<&Quorum>, console: &Console) -> Result<E
         console.document(&checked)?;
         return Ok(Exit::Status(0));
     }
-    let pinned = if place.key.is_some() { "pinned" } else { "from the log's own log.pub; pin it with --key" };
+    let pinned = match place.key {
+        Some(key) if key == checked.key => "pinned".to_owned(),
+        Some(key) => format!("which came after the pinned {}, as the log's `keys` prove", key.short()),
+        None => "from the log's own log.pub; pin it with --key".to_owned(),
+    };
     let mut text = format!(
         "{}: the log is good\nlog      {}\nkey      {} ({pinned})\nrecords  {}\nroot     {}\nchecked  the signature, every \
          record, every hash of {} files",

@@ -208,7 +208,6 @@ async fn look(
     console: &Console,
     last: &mut Option<Error>,
 ) -> Result<Holder, Failure> {
-    let host_key = home.host_key()?.public();
     let mut pause = FIRST_PAUSE;
     loop {
         let live = match home.lock() {
@@ -217,7 +216,8 @@ async fn look(
             Err(error) => return Err(error.into()),
         };
         if let Some(live) = live {
-            match try_local(&live, host_key, identity).await {
+            // Each time: it may be replaced between two hosts.
+            match try_local(&live, home.host_key()?.public(), identity).await {
                 Ok(client) => return Ok(Holder::Another(client)),
                 Err(error) if !may_pass(&error) => return Err(error.into()),
                 Err(error) => *last = Some(error),

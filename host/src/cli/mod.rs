@@ -25,6 +25,7 @@ mod fsck;
 mod init;
 mod inspect;
 mod job;
+mod key;
 mod learn;
 mod local;
 mod log;
@@ -113,6 +114,9 @@ enum Command {
     /// Store, list and forget secrets that jobs may ask for
     #[command(subcommand)]
     Secret(secret::SecretCommand),
+    /// Replace the keys of a host and of its log, show them, follow those of others
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Check a host's configuration, and show what is in force
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -165,6 +169,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Queue(command) => queue::queue(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),
         Command::Secret(command) => secret::secret(&common, command, console),
+        Command::Key(command) => key::key(&common, command, console),
         Command::Config(command) => config::config(&common, &command, console),
         Command::Receipt(command) => receipt::receipt(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use strongroom_job::note::VerifierKey;
 use strongroom_job::receipt::{MAX_RECEIPT_BYTES, Receipt, Verified};
+use strongroom_job::succession::{KeyChain, KeyRole};
 use strongroom_job::{GrantRecord, JobId, Limits, ModuleRef, Name, Outcome, OutputSummary, PublicKey, Usage};
 use strongroom_sdk::Client;
 
@@ -17,6 +18,7 @@ use super::Common;
 use super::console::{Console, stdout_failed};
 use super::escape::line;
 use super::exit::{Exit, Failure};
+use super::key::statements_in;
 use super::local::with_client;
 use super::remote::RemoteArgs;
 use super::view::time;
@@ -68,6 +70,9 @@ pub(super) struct TrustedArgs {
     /// The log that must have the job's records, as in its log.pub [default: the one that the host signed for]
     #[arg(long, value_name = "VERIFIER-KEY")]
     log: Option<VerifierKey>,
+    /// Statements by which these keys were replaced, before or after, as `strongroom key statement` prints them
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
 }
 
 pub(super) fn receipt(common: &Common, command: ReceiptCommand, console: &Console) -> Result<Exit, Failure> {
@@ -158,14 +163,28 @@ fn verify(args: &VerifyArgs, console: &Console) -> Result<Exit, Failure> {
 impl TrustedArgs {
     /// Reads the receipt and believes it, or says what is wrong with it.
     fn believe(&self) -> Result<(Receipt, Verified), Failure> {
-        let Self { file, host_key, log } = self;
+        let Self { file, host_key, log, keys } = self;
+        let (mut hosts, mut logs) =
+            (KeyChain::pinned(KeyRole::Host, *host_key), log.clone().map(KeyChain::from));
+        if let Some(path) = keys {
+            let statements = statements_in(path)?;
+            let wrong = |error| Failure::no("bad-keys", format_args!("{}: {error}", path.display()));
+            // A file about one of the two keys leaves the other as it is.
+            let has = |role| statements.iter().any(|one| one.role() == role);
+            if has(KeyRole::Host) {
+                hosts = hosts.follow_own(&statements).map_err(wrong)?;
+            }
+            if has(KeyRole::Log) {
+                logs = logs.map(|logs| logs.follow_own(&statements)).transpose().map_err(wrong)?;
+            }
+        }
         let unreadable = |error: std::io::Error| Failure::usage(format_args!("{}: {error}", file.display()));
         let mut bytes = Vec::new();
         let opened = std::fs::File::open(file).map_err(unreadable)?;
         opened.take(MAX_RECEIPT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         let wrong = |error| Failure::no("bad-receipt", format_args!("{}: {error}", file.display()));
         let receipt = Receipt::parse(&bytes).map_err(wrong)?;
-        let proven = receipt.verify(host_key, log.as_ref()).map_err(wrong)?;
+        let proven = receipt.verify_by(&hosts, logs.as_ref()).map_err(wrong)?;
         Ok((receipt, proven))
     }
 }

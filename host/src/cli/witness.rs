@@ -8,6 +8,7 @@ use serde::Serialize;
 use strongroom_job::SecretKey;
 use strongroom_job::cosignature::CosignerKey;
 use strongroom_job::note::{KeyName, VerifierKey};
+use strongroom_job::succession::{KeyChain, KeyRole, Succession};
 use strongroom_sdk::Identity;
 
 use crate::home::place::{directory, link_new, private_directory, sole_use, write_new};
@@ -31,7 +32,8 @@ pub(super) struct WitnessArgs {
     /// Sign under this name [default: at the first start, one made of the key; then the one that it has]
     #[arg(long, value_name = "NAME")]
     name: Option<KeyName>,
-    /// A log to cosign: its verifier key, or a file with one in each line, such as a log's log.pub
+    /// A log to cosign: its verifier key, or a file with one in each line, such as a log's log.pub. Lines that are statements about keys
+    /// lead on from a verifier key that is named somewhere: a log's `keys`
     #[arg(long = "log", value_name = "KEY|FILE", required = true)]
     logs: Vec<String>,
     /// How much to log, on standard error
@@ -62,10 +64,11 @@ pub(super) fn witness(common: &Common, args: &WitnessArgs, console: &Console) ->
         let text = format_args!("{}: a host's data directory. Name another with --dir", dir.display());
         return Err(Failure::usage(text));
     }
-    let mut logs = Vec::new();
-    for named in &args.logs {
-        keys_of(named, &mut logs)?;
+    let (mut named, mut statements) = (Vec::new(), Vec::new());
+    for argument in &args.logs {
+        keys_of(argument, &mut named, &mut statements)?;
     }
+    let logs = followed(named, &statements)?;
     let dir = directory(dir)?;
     // Two witnesses of one directory would each cosign a history.
     let held = sole_use(&dir.join("lock"))?;
@@ -83,7 +86,7 @@ async fn until_stopped(
     dir: &Path,
     name: KeyName,
     key: SecretKey,
-    logs: Vec<VerifierKey>,
+    logs: Vec<KeyChain>,
     listen: SocketAddr,
     console: &Console,
 ) -> Result<Exit, Failure> {
@@ -103,8 +106,31 @@ async fn until_stopped(
     Ok(Exit::Status(0))
 }
 
-/// The keys that an argument names: itself, or the lines of a file.
-fn keys_of(named: &str, logs: &mut Vec<VerifierKey>) -> Result<(), Failure> {
+/// Each log by its last key, as far as statements lead from the named one.
+fn followed(named: Vec<VerifierKey>, statements: &[Succession]) -> Result<Vec<KeyChain>, Failure> {
+    let of = |one: &Succession, log: &VerifierKey| one.role() == KeyRole::Log && one.origin() == log.name();
+    if let Some(one) = statements.iter().find(|one| !named.iter().any(|log| of(one, log))) {
+        let (role, origin) = (one.role(), one.origin());
+        let text = format!(
+            "--log: a statement about the {role} key of {origin} leads nowhere: no verifier key of that log is named"
+        );
+        return Err(Failure::usage(text));
+    }
+    let follow = |log: VerifierKey| {
+        let own: Vec<_> = statements.iter().filter(|one| of(one, &log)).cloned().collect();
+        let name = log.name().clone();
+        let chain = KeyChain::of_log(&log).follow(&own);
+        chain.map_err(|error| Failure::usage(format_args!("--log: the keys of {name}: {error}")))
+    };
+    named.into_iter().map(follow).collect()
+}
+
+/// The keys that an argument names: itself, or the lines of a file; and the statements about keys among those.
+fn keys_of(
+    named: &str,
+    logs: &mut Vec<VerifierKey>,
+    statements: &mut Vec<Succession>,
+) -> Result<(), Failure> {
     if let Ok(key) = named.parse() {
         logs.push(key);
         return Ok(());
@@ -119,7 +145,10 @@ fn keys_of(named: &str, logs: &mut Vec<VerifierKey>) -> Result<(), Failure> {
     let text = std::fs::read_to_string(named).map_err(|error| wrong(&error))?;
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
-        if !line.is_empty() && !line.starts_with('#') {
+        if line.starts_with('{') {
+            let statement = Succession::parse(line.as_bytes());
+            statements.push(statement.map_err(|error| wrong(&format_args!("line {number}: {error}")))?);
+        } else if !line.is_empty() && !line.starts_with('#') {
             let key = line.parse().map_err(|error| wrong(&format_args!("line {number}: {error}")))?;
             logs.push(key);
         }

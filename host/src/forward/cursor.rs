@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use strongroom_job::Name;
 use strongroom_job::merkle::{HASH_BYTES, Hash, TreeHead, TreeSize};
+use strongroom_job::note::VerifierKey;
 
 use super::{Trouble, kept};
 use crate::audit::read::LogReader;
@@ -77,8 +78,9 @@ impl Cursor {
 
     /// Whether `log` is the one that the cursor is of, and goes on where that was.
     pub(super) fn fits(&self, log: &LogReader) -> Result<(), Trouble> {
-        let found = log.verifier().to_string();
-        if found != self.log {
+        // By any of its keys: the cursor may be from before one was replaced.
+        if !self.log.parse().is_ok_and(|kept: VerifierKey| log.keys().is_of(&kept)) {
+            let found = log.verifier();
             return Err(Trouble::Stuck(format!(
                 "the log is {found}, the cursor is of {}: another log is in this directory. Restore the old one, or give the \
                  destination a new name",

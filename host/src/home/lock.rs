@@ -34,6 +34,8 @@ impl Home {
         locked.forget()?;
         // Who made the directory may have been killed before its name was durable. The names in it are the store's to sync.
         sync_name(&self.dir)?;
+        // A rotation that was cut off: whoever holds the directory next ends it, before anybody signs.
+        locked.settle_keys()?;
         Ok(locked)
     }
 

@@ -12,6 +12,7 @@ mod operators;
 mod receipts;
 mod service;
 mod threads;
+mod told;
 mod upload;
 mod view;
 
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use strongroom_job::note::{KeyName, VerifierKey};
+use strongroom_job::succession::KeyRole;
 use strongroom_job::{Event, PublicKey};
 use strongroom_runtime::{ByteSize, Engine, EngineConfig, EngineError};
 use tokio::sync::{oneshot, watch};
@@ -52,6 +54,7 @@ use keeper::Keeper;
 use receipts::Receipts;
 use service::HostService;
 use threads::Threads;
+use told::{changed, rotated};
 
 /// How long the last answers may take after the last attempt is over.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -250,6 +253,9 @@ impl Host {
 
         // On the heap: a start's own future stays small.
         Box::pin(first::tell(&store, key, &config, trusted.as_ref(), clock.now())).await?;
+        for rotated in rotated(&home, &store)? {
+            store.commit(Transition::Log(rotated)).await?;
+        }
         let threads = Threads::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
         let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
@@ -271,7 +277,9 @@ impl Host {
             clock: Arc::clone(&clock),
             evidence: sweeper,
         };
-        let receipts = Receipts::new(host_key.clone(), verifier, home.audit(), publisher.published());
+        let earlier = home.successions(KeyRole::Host)?;
+        let receipts =
+            Receipts::new(host_key.clone(), earlier, verifier, home.audit(), publisher.published());
         let parts = checkup::Parts {
             audit: home.audit(),
             key: log_public,

@@ -1,4 +1,4 @@
-//! What the host signs with its own key: acceptances, and receipts of jobs that are over.
+//! What the host signs with its own key: acceptances, and receipts of jobs that are over; and what it says of the keys before that one.
 //!
 //! *Never:* on the way of a job. A receipt is made when somebody asks for it, from the log's files, and kept nowhere.
 //! *Bound:* [`AT_ONCE`] receipts at a time; each reads two bundles and O(log n) tiles.
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use strongroom_job::merkle::LeafIndex;
 use strongroom_job::note::VerifierKey;
 use strongroom_job::receipt::{Parts, Proven, Receipt};
+use strongroom_job::succession::Succession;
 use strongroom_job::{
-    Acceptance, AcceptanceSignature, AcceptedJob, Digest, Input, OutputSummary, Refusal, RefusalCode,
-    SecretKey, Timestamp,
+    Acceptance, AcceptanceSignature, AcceptedJob, Digest, Input, OutputSummary, PublicKey, Refusal,
+    RefusalCode, SecretKey, Timestamp,
 };
 use tokio::sync::Semaphore;
 
@@ -27,6 +28,8 @@ const AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Receipts {
     key: SecretKey,
+    /// How that key came in the place of those before it.
+    earlier: Arc<[Succession]>,
     log: VerifierKey,
     /// Where the log's files are.
     audit: PathBuf,
@@ -35,8 +38,15 @@ pub(crate) struct Receipts {
 }
 
 impl Receipts {
-    pub(super) fn new(key: SecretKey, log: VerifierKey, audit: PathBuf, published: Published) -> Self {
-        Self { key, log, audit, published, places: Arc::new(Semaphore::new(AT_ONCE)) }
+    pub(super) fn new(
+        key: SecretKey,
+        earlier: Vec<Succession>,
+        log: VerifierKey,
+        audit: PathBuf,
+        published: Published,
+    ) -> Self {
+        let earlier = earlier.into();
+        Self { key, earlier, log, audit, published, places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Waits until a durable checkpoint covers this record; false when that takes too long.
@@ -44,7 +54,21 @@ impl Receipts {
         self.published.covers(index).await
     }
 
-    /// Signs the answer to an envelope. The same answer always gets the same signature.
+    /// Who signed for a key that this host had before is told of the one that it has now.
+    pub(super) fn explained(&self, refusal: Refusal, audience: &PublicKey) -> Refusal {
+        let had = self.earlier.iter().any(|one| one.old_key() == audience);
+        if refusal.code != RefusalCode::WrongAudience || !had {
+            return refusal;
+        }
+        let text = format!(
+            "the job is signed for {audience}, which was this host's key before; now it is {}: follow it with `strongroom key accept` and \
+             the statement of the host's operator, and sign the job for that one",
+            self.key.public()
+        );
+        Refusal::new(RefusalCode::WrongAudience, text)
+    }
+
+    /// Signs the answer to an envelope. The same answer always gets the same signature, until the key is another one.
     pub(super) fn accept(
         &self,
         envelope: Digest,
@@ -82,6 +106,7 @@ impl Receipts {
         let (job, admitted, started_at) = (row.job, row.admitted, row.life.started_at);
         let digest = row.envelope;
         let opening = end.opening();
+        let (audience, earlier) = (spec.context().audience, Arc::clone(&self.earlier));
         let made = tokio::task::spawn_blocking(move || {
             let _place = place;
             let envelope = match envelope {
@@ -108,7 +133,7 @@ impl Receipts {
                 envelope: envelope.as_deref(),
             };
             let receipt = Receipt::issue(parts, &key).map_err(|error| error.to_string())?;
-            Ok::<_, String>(receipt.to_bytes())
+            Ok::<_, String>(receipt.for_audience(&audience, &earlier).to_bytes())
         });
         let made = made.await.map_err(|error| error.to_string()).and_then(|made| made);
         made.map_err(|error| {

@@ -193,7 +193,9 @@ impl HostService {
     }
 
     fn admit(&self, job: VerifiedJob, who: &Principal) -> Result<AdmittedJob, Refusal> {
-        let admitted = admission::admit(job, who, &self.policy.policy(), self.clock.now())?;
+        let audience = job.body().context.audience;
+        let admitted = admission::admit(job, who, &self.policy.policy(), self.clock.now());
+        let admitted = admitted.map_err(|refusal| self.receipts.explained(refusal, &audience))?;
         let task = admitted.task();
         if !self.has_blob(who, BlobKind::Module, &task.module.digest)? {
             let text = format!(

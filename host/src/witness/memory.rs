@@ -20,6 +20,7 @@ use strongroom_job::checkpoint::{CheckpointError, SignedCheckpoint};
 use strongroom_job::cosignature::{CosignerKey, cosign};
 use strongroom_job::merkle::TreeHead;
 use strongroom_job::note::{KeyName, MAX_NOTE_BYTES, NoteError, VerifierKey};
+use strongroom_job::succession::KeyChain;
 use strongroom_job::witness::{AddCheckpoint, WitnessRefusal, never_seen};
 
 use crate::clock::Clock;
@@ -85,6 +86,9 @@ pub enum MemoryError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A line of keys of which nobody says whose log they sign.
+    #[error("a log's key without the log's name")]
+    Nameless,
     /// Two keys for one log.
     #[error("the log {0} is named twice, with different keys")]
     Twice(KeyName),
@@ -111,7 +115,8 @@ pub enum NotCosigned {
 }
 
 impl Memory {
-    /// Reads what `dir` remembers of `logs`.
+    /// Reads what `dir` remembers of `logs`: each is a verifier key, or the line of keys that follows one. What was cosigned before a key was
+    /// replaced counts on; what is asked for now must be signed with the last one.
     ///
     /// # Errors
     /// When a file cannot be read or is not what this witness wrote, or a log is named with two keys.
@@ -119,7 +124,7 @@ impl Memory {
         dir: &Path,
         name: KeyName,
         key: SecretKey,
-        logs: Vec<VerifierKey>,
+        logs: Vec<impl Into<KeyChain>>,
     ) -> Result<Self, MemoryError> {
         if logs.len() > MAX_LOGS {
             return Err(MemoryError::TooMany(logs.len()));
@@ -129,10 +134,13 @@ impl Memory {
         let own = CosignerKey::new(name.clone(), key.public());
         let (mut known, mut shown) = (BTreeMap::new(), BTreeMap::new());
         let mut newest = Timestamp::from_millis(0);
-        for log in logs {
+        for keys in logs {
+            let keys = keys.into();
+            let origin = keys.origin().ok_or(MemoryError::Nameless)?;
+            let log = VerifierKey::new(origin.clone(), *keys.current());
             let hash = origin_hash(log.name());
             let file = dir.join(&hash);
-            let (latest, last) = match read(&file, &log, &own)? {
+            let (latest, last) = match read(&file, &log, &keys, &own)? {
                 Some((head, text, line, time)) => {
                     newest = newest.max(time);
                     shown.insert(hash.clone(), text);
@@ -235,6 +243,7 @@ fn origin_hash(origin: &KeyName) -> String {
 fn read(
     file: &Path,
     log: &VerifierKey,
+    keys: &KeyChain,
     own: &CosignerKey,
 ) -> Result<Option<(TreeHead, String, String, Timestamp)>, MemoryError> {
     let failed = |error| MemoryError::Read { path: file.into(), error };
@@ -248,7 +257,7 @@ fn read(
     let bytes = fs::read(file).map_err(failed)?;
     let damaged =
         |problem: String| MemoryError::Damaged { path: file.into(), log: log.name().clone(), problem };
-    let signed = SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify(log.name(), log.key()));
+    let signed = SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify_kept(log.name(), keys));
     let checkpoint = signed.map_err(|error| damaged(error.to_string()))?;
     let cosignature = own.find(&checkpoint).map_err(|error: NoteError| damaged(error.to_string()))?;
     let (line, time) = (cosignature.line().to_owned(), cosignature.time());

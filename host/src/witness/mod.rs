@@ -21,7 +21,8 @@ use std::sync::Arc;
 
 use strongroom_job::SecretKey;
 use strongroom_job::cosignature::CosignerKey;
-use strongroom_job::note::{KeyName, VerifierKey};
+use strongroom_job::note::KeyName;
+use strongroom_job::succession::KeyChain;
 
 use crate::http::Listening;
 
@@ -64,7 +65,7 @@ impl Witness {
         dir: &Path,
         name: KeyName,
         key: SecretKey,
-        logs: Vec<VerifierKey>,
+        logs: Vec<impl Into<KeyChain>>,
         address: SocketAddr,
     ) -> Result<Self, WitnessError> {
         let public = CosignerKey::new(name.clone(), key.public());

@@ -118,6 +118,7 @@ const fn status(refused: &NotCosigned) -> u16 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use strongroom_job::SecretKey;
+    use strongroom_job::note::VerifierKey;
 
     use super::*;
 
@@ -126,7 +127,7 @@ mod tests {
     async fn what_finds_no_place_is_told_to_come_again() {
         let dir = tempfile::tempdir().unwrap();
         let key = SecretKey::from_seed(&[7; 32].into());
-        let memory = Memory::open(dir.path(), "w".parse().unwrap(), key, Vec::new()).unwrap();
+        let memory = Memory::open(dir.path(), "w".parse().unwrap(), key, Vec::<VerifierKey>::new()).unwrap();
         let cosigner = Cosigner::new(memory);
         let root = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
         let body = format!("old 0\n\nunknown\n0\n{root}\n\n\u{2014} unknown AAAAAAAA\n");

@@ -7,6 +7,7 @@ mod cli_support;
 
 mod host_asks;
 mod memory;
+mod rotated;
 mod served_log;
 mod split_view;
 mod support;

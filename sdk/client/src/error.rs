@@ -216,6 +216,15 @@ pub enum Error {
         problem: String,
     },
 
+    /// Statements about keys do not lead on from a key that is pinned here; the file is as it was.
+    #[error("{}: no pinned key was replaced: {problem}", .file.display())]
+    NotFollowed {
+        /// The list of known hosts.
+        file: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+
     /// The system gave no random bytes.
     #[error("the system's random source failed: {0}")]
     Random(getrandom::Error),
@@ -256,7 +265,9 @@ fn wrong_host_key(address: &str, expected: &PublicKey, found: &PublicKey) -> Str
 Somebody may be answering in its place. Nothing was sent to them.
   pinned key:   {expected}
   answered by:  {found}
-If the host was set up anew, ask its operator for the new key over another channel, then replace the pinned one."
+If its key was replaced, its operator has a statement by the pinned key that says so: ask for the output of `strongroom key statement
+host`, and follow it with `strongroom key accept FILE`. If the host was set up anew, ask for the new key over another channel, then
+replace the pinned one."
     )
 }
 

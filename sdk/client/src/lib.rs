@@ -62,7 +62,7 @@ pub use error::Error;
 pub use flow::{Flow, FlowJob, Handle};
 pub use identity::Identity;
 pub use job::{DEFAULT_LIFETIME, Job, Repeats, Retries, When};
-pub use known_hosts::KnownHosts;
+pub use known_hosts::{Followed, KnownHosts};
 pub use output::OutputReader;
 pub use push::{Progress, Push};
 pub use retry::Retry;

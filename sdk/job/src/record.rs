@@ -11,7 +11,6 @@ mod grant;
 use serde::{Deserialize, Serialize};
 
 use crate::strict::{self, StrictError};
-use crate::succession::{KeyRole, Succession};
 use crate::text;
 use crate::{
     ArtifactRecord, DeadReason, Denial, Digest, JobId, LeftRecord, Limits, MAX_REASON_BYTES, ModuleRef, Name,
@@ -65,10 +64,6 @@ pub struct Record {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one is alive at a time for each commit; a box would be one more allocation"
-)]
 pub enum Event {
     /// The host began to serve.
     HostStarted {
@@ -270,10 +265,10 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         old: Option<TrustVersion>,
     },
-    /// One of the host's keys was replaced while nobody served. Follows `host-started` of the next start.
+    /// One of the host's keys was replaced while nobody served.
     KeyRotated {
         /// Which.
-        key: KeyRole,
+        key: crate::succession::KeyRole,
         /// The one that went.
         old: PublicKey,
         /// The one that came.
@@ -329,14 +324,6 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dead: Option<DeadReason>,
     },
-}
-
-/// What the log says of it.
-impl From<&Succession> for Event {
-    fn from(one: &Succession) -> Self {
-        let (key, old, new) = (one.role(), *one.old_key(), *one.new_key());
-        Self::KeyRotated { key, old, new, statement: one.digest() }
-    }
 }
 
 /// What something was, and what it is now.

@@ -15,7 +15,7 @@ use crate::base64_bytes::Base64Bytes;
 use crate::dsse::{Dsse, pae};
 use crate::note::KeyName;
 use crate::strict::{self, StrictError};
-use crate::{Digest, PublicKey, SecretKey, Signature, Timestamp, as_text};
+use crate::{Digest, Event, PublicKey, SecretKey, Signature, Timestamp, as_text};
 
 /// DSSE payload type of a statement.
 pub const SUCCESSION_PAYLOAD_TYPE: &str = "application/vnd.strongroom.succession.v1+json";
@@ -295,5 +295,13 @@ impl Serialize for Succession {
 impl<'de> Deserialize<'de> for Succession {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::check(Dsse::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What the log says of it.
+impl From<&Succession> for Event {
+    fn from(one: &Succession) -> Self {
+        let (key, old, new) = (one.role(), *one.old_key(), *one.new_key());
+        Self::KeyRotated { key, old, new, statement: one.digest() }
     }
 }
