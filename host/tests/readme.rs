@@ -133,6 +133,13 @@ fn the_other_how_tos_work_as_described() {
     ] {
         assert!(said.out().contains(told), "{told}: {said:?}");
     }
+    let said = run("docs/how-to/rotate-keys.md").exits(0);
+    assert_eq!(statuses(&said), ["1"], "{said:?}");
+    for told in ["the host key was replaced", "the log key was replaced", "which came after the pinned"] {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
+    assert_eq!(said.out().matches("the receipt is good").count(), 2, "{said:?}");
+    assert_eq!(said.out().matches(" key rotated: from ").count(), 2, "{said:?}");
     let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -154,6 +161,7 @@ fn the_other_how_tos_work_as_described() {
         "queues-and-fairness",
         "receipts",
         "retry-and-dead-letters",
+        "rotate-keys",
         "run-a-service",
         "run-every-night",
         "witness",
