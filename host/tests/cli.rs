@@ -123,13 +123,14 @@ fn help_names_what_there_is() {
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
     let all = [
-        "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "config", "receipt",
-        "audit", "trust", "witness", "fsck",
+        "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "key", "config",
+        "receipt", "audit", "trust", "witness", "fsck",
     ];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);
     assert_eq!(commands(&["config", "--help"]), ["check", "show", "digest"]);
     assert_eq!(commands(&["trust", "--help"]), ["new", "sign", "show", "verify", "install"]);
+    assert_eq!(commands(&["key", "--help"]), ["rotate", "show", "statement", "accept"]);
     assert_eq!(
         commands(&["job", "--help"]),
         ["list", "show", "logs", "result", "fetch", "cancel", "retry", "erase"]
