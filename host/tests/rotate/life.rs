@@ -4,12 +4,23 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::cli_support::{Place, exit};
+use crate::cli_support::{Place, exit, wait_for};
 use crate::support::{elsewhere, public, rotate, rotations, used};
 
 /// Submits and gives the id.
 fn submit(place: &Place) -> String {
     place.run(&["submit", "exit.wasm", "--json"]).exits(0).lines()[0]["job"].as_str().unwrap().to_owned()
+}
+
+/// Fetches a job's receipt, once it is over.
+fn receipt(place: &Place, job: &str, more: &[&str], file: &str) {
+    let arguments = [&["receipt", "get", job, "-o", file], more].concat();
+    let mut said = None;
+    wait_for("a job's end", || {
+        let got = said.insert(place.run(&arguments));
+        (got.code == 0 || !got.stderr.contains("is not over yet")).then_some(())
+    });
+    said.unwrap().exits(0);
 }
 
 /// Every index that was forwarded to the file, in order.
@@ -33,11 +44,7 @@ fn both_keys_are_replaced_and_everything_goes_on() {
     // One that is over before, and one that waits over both rotations.
     let serving = place.serve();
     let over = submit(&place);
-    place.run(&["job", "show", &over]).exits(0);
-    place.run(&["receipt", "get", &over, "-o", "old.receipt"]);
-    while !place.path().join("old.receipt").exists() {
-        place.run(&["receipt", "get", &over, "-o", "old.receipt"]);
-    }
+    receipt(&place, &over, &[], "old.receipt");
     place.run(&["queue", "pause", "default"]).exits(0);
     let waits = submit(&place);
     let busy = place.run(&["key", "rotate", "log"]).exits(125);
@@ -55,10 +62,7 @@ fn both_keys_are_replaced_and_everything_goes_on() {
     place.run(&["queue", "resume", "default"]).exits(0);
     let later = submit(&place);
     for job in [&waits, &later] {
-        let file = format!("{job}.receipt");
-        while !place.path().join(&file).exists() {
-            place.run(&["receipt", "get", job, "--with-envelope", "-o", &file]);
-        }
+        receipt(&place, job, &["--with-envelope"], &format!("{job}.receipt"));
     }
     serving.stop().exits(0);
 

@@ -9,6 +9,7 @@ use std::fmt::Display;
 use strongroom_job::checkpoint::SignedCheckpoint;
 use strongroom_job::frame::{self, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, PREFIX_BYTES};
 use strongroom_job::note::VerifierKey;
+use strongroom_job::succession::Succession;
 use strongroom_job::tlog_proof::TlogProof;
 use strongroom_job::{
     BATCH_PAYLOAD_TYPE, Base64Bytes, Envelope, Input, JOB_PAYLOAD_TYPE, PublicKey, Record, Request, Response,
@@ -148,4 +149,17 @@ pub fn proof(bytes: &[u8]) {
         Err(error) => is_safe_to_show(&error),
         Ok(_) => assert_eq!(index.to_string(), "3", "the entry has one place"),
     }
+}
+
+/// A file of statements about keys. Those that verify are the golden ones: nobody else has the keys.
+pub fn succession(bytes: &[u8]) {
+    let statements = match Succession::parse_file(bytes) {
+        Ok(statements) => statements,
+        Err(error) => return is_safe_to_show(&error),
+    };
+    assert_eq!(Succession::to_file(&statements), bytes, "a statement has one text");
+    let golden: [&[u8]; 2] =
+        [include_bytes!("../golden/succession/host.keys"), include_bytes!("../golden/succession/log.keys")];
+    let golden = golden.map(|file| Succession::parse_file(file).expect("the golden statements")).concat();
+    assert!(statements.iter().all(|one| golden.contains(one)), "a forged statement: {statements:?}");
 }

@@ -10,7 +10,8 @@
 //! 6. the host answers with a signed [`Acceptance`] (`acceptance`);
 //! 7. a [`Record`] of every step becomes a leaf of the audit log (`record`, `outcome`), an [`Opening`] says what it hides (`opening`);
 //! 8. a [`receipt`] proves to anybody how the job ended, without the host (`receipt`);
-//! 9. a [`TrustFile`](trust::TrustFile) says who may operate the host (`trust`).
+//! 9. a [`TrustFile`](trust::TrustFile) says who may operate the host (`trust`);
+//! 10. whoever pinned a key of the host follows to the one that came after it ([`succession`]).
 //!
 //! *Never:* I/O, async, clocks, randomness. The caller passes them in as bytes and [`Timestamp`]s.
 #![forbid(unsafe_code)]

@@ -139,3 +139,10 @@ fn proofs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/audit/entry-3.tlog-proof");
     smoke(&[std::fs::read(root).unwrap()], entry::proof);
 }
+
+// Red without the checks of the signatures in `Succession::check`.
+#[test]
+fn successions() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/succession");
+    smoke(&["host.keys", "log.keys"].map(|file| std::fs::read(root.join(file)).unwrap()), entry::succession);
+}
