@@ -1,17 +1,19 @@
 //! What the log is told at a start, before anything else: that the host began, and what is not as it was.
 
+use strongroom_job::succession::KeyRole;
 use strongroom_job::trust::TrustFile;
 use strongroom_job::{Event, PublicKey, Timestamp};
 
 use super::StartError;
 use crate::config::Config;
+use crate::home::LockedHome;
 use crate::store::{Store, Transition};
 use crate::trust;
 
 /// Tells it, durably. `trusted` was held against what the store says was in force.
 pub(super) async fn tell(
     store: &Store,
-    host: PublicKey,
+    (home, host): (&LockedHome, PublicKey),
     config: &Config,
     trusted: Option<&TrustFile>,
     now: Timestamp,
@@ -21,6 +23,9 @@ pub(super) async fn tell(
     store.commit(Transition::Log(started)).await?;
     if let Some(changed) = config.governs.changed_from(store.governed()?.map(|before| before.by)) {
         store.commit(Transition::Log(changed)).await?;
+    }
+    for rotated in rotated(home, store)? {
+        store.commit(Transition::Log(rotated)).await?;
     }
     let Some(file) = trusted else { return Ok(()) };
     for changed in trust::news(file, store.trusted()?.as_ref()) {
@@ -35,4 +40,18 @@ pub(super) async fn tell(
         );
     }
     Ok(())
+}
+
+/// What the log is told of keys that were replaced since it was last told of any.
+fn rotated(home: &LockedHome, store: &Store) -> Result<Vec<Event>, StartError> {
+    let mut told = Vec::new();
+    for role in [KeyRole::Host, KeyRole::Log] {
+        let statements = home.successions(role)?;
+        let last = store.rotated_to(role)?;
+        // Where it names none of them, it has been told of none: they are all that there are.
+        let known =
+            statements.iter().position(|one| Some(*one.new_key()) == last).map_or(0, |place| place + 1);
+        told.extend(statements[known..].iter().map(Event::from));
+    }
+    Ok(told)
 }

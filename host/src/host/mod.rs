@@ -12,7 +12,6 @@ mod operators;
 mod receipts;
 mod service;
 mod threads;
-mod told;
 mod upload;
 mod view;
 
@@ -54,7 +53,6 @@ use keeper::Keeper;
 use receipts::Receipts;
 use service::HostService;
 use threads::Threads;
-use told::{changed, rotated};
 
 /// How long the last answers may take after the last attempt is over.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -252,10 +250,7 @@ impl Host {
         let forwarders = Forwarders::start(&config.forwards, &source).map_err(StartError::Forward)?;
 
         // On the heap: a start's own future stays small.
-        Box::pin(first::tell(&store, key, &config, trusted.as_ref(), clock.now())).await?;
-        for rotated in rotated(&home, &store)? {
-            store.commit(Transition::Log(rotated)).await?;
-        }
+        Box::pin(first::tell(&store, (&home, key), &config, trusted.as_ref(), clock.now())).await?;
         let threads = Threads::start().map_err(StartError::Threads)?;
         let policy = Arc::new(OwnPolicy { host: key, config });
         let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
