@@ -40,7 +40,6 @@ mod said;
 mod series;
 mod settings;
 mod spec;
-mod sweep;
 mod unique;
 mod writer;
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::fault::Fault;
 use super::{
     ActiveJobs, Closing, Listener, MAX_PENDING, OpenError, PublishedHead, ReadError, Store, compact, fresh,
-    leftovers, nudge, read, settings, sweep, writer,
+    leftovers, nudge, read, settings, writer,
 };
 use crate::clock::Clock;
 
@@ -131,8 +131,7 @@ impl Opened {
         let store = Store { db: self.db.clone(), pending, durable, failed, counts };
         let told = writer::Told { durable: made_durable, listener };
         let thread = nudge::Nudge::start(self.db.clone()).and_then(|nudge| {
-            let sweep = sweep::Sweep::new(&self.db, &sync)?;
-            let writer = writer::Writer::new(self.db, (sync, sweep), clock, fault, told, self.start);
+            let writer = writer::Writer::new(self.db, sync, clock, fault, told, self.start);
             let thread = std::thread::Builder::new().name("store-writer".into());
             thread.spawn(move || writer.run(requests, &failing, nudge))
         });

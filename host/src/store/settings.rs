@@ -7,7 +7,7 @@ use std::time::Duration;
 const CACHE_BYTES: u64 = 32 << 20;
 /// sled's unit of writing. A page longer than a quarter of it goes to a file of its own, which sled never syncs: so a quarter
 /// must hold the longest page, some 27 rows of 64 KiB. A power of two, at most 16 MiB.
-pub(super) const SEGMENT_BYTES: usize = 8 << 20;
+const SEGMENT_BYTES: usize = 8 << 20;
 /// How often sled's own lock is asked for, and how long each time is waited: 2 s. sled's threads may hold it for a moment
 /// after the last handle is gone; another host cannot, since it would hold the directory's lock.
 const LOCK_TRIES: u32 = 400;

@@ -19,7 +19,6 @@ use super::counts::Counts;
 use super::fault::{Fault, Step};
 use super::nudge::Nudge;
 use super::rows::Batch;
-use super::sweep::Sweep;
 use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, garbage, keys, migrate};
 use crate::clock::Clock;
 
@@ -110,7 +109,6 @@ pub(super) struct Writer {
     db: sled::Db,
     /// sled's file, for `fdatasync`.
     sync: File,
-    sweep: Sweep,
     clock: Arc<Clock>,
     fault: Box<dyn Fault>,
     told: Told,
@@ -121,13 +119,13 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         db: sled::Db,
-        (sync, sweep): (File, Sweep),
+        sync: File,
         clock: Arc<Clock>,
         fault: Box<dyn Fault>,
         told: Told,
         start: Start,
     ) -> Self {
-        Self { db, sync, sweep, clock, fault, told, log_size: start.log_size, counts: start.counts }
+        Self { db, sync, clock, fault, told, log_size: start.log_size, counts: start.counts }
     }
 
     pub(super) fn run(
@@ -182,8 +180,7 @@ impl Writer {
         }
         // While those who were answered go on.
         garbage::free(rows);
-        let broken = |error: io::Error| Broken { reason: error.to_string(), waiting: Vec::new() };
-        self.sweep.go(&self.sync, rows).map_err(broken)
+        Ok(())
     }
 }
 
