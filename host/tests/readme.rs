@@ -158,6 +158,7 @@ fn the_other_how_tos_work_as_described() {
         "forward-the-log",
         "learn-what-a-module-needs",
         "let-somebody-submit",
+        "operators-and-the-trust-file",
         "queues-and-fairness",
         "receipts",
         "retry-and-dead-letters",

@@ -9,10 +9,15 @@ use strongroom_job::{Event, JobId, JobState, Record};
 
 /// Every published record of the host in `dir`.
 pub fn records(dir: &Path) -> Vec<Record> {
+    leaves(dir).iter().map(|leaf| Record::from_leaf(leaf).expect("a record")).collect()
+}
+
+/// What stands in the place of each record of the log in this directory, whatever was done to it.
+pub fn leaves(dir: &Path) -> Vec<Vec<u8>> {
     let reader = LogReader::open(&dir.join("audit"), None).expect("a log");
     let end = reader.checkpoint().size().next_index();
     let entries = reader.entries(LeafIndex::new(0), end);
-    entries.map(|entry| Record::from_leaf(&entry.expect("readable").1).expect("a record")).collect()
+    entries.map(|entry| entry.expect("readable").1).collect()
 }
 
 /// What the records alone say of each job: its state, the attempts that began, and the place of its admission.
