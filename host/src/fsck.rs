@@ -194,7 +194,7 @@ fn rest(
     report: &mut Report,
 ) {
     governs::look(home, config, log.and(records.governed.as_ref()), opened, report);
-    trust::look(home, config.ok(), log.and(records.trusted), opened, report);
+    trust::look(home, config.ok(), (log.is_some(), log.and(records.trusted)), opened, report);
     keys::look(home, report);
     secrets::look(home, report);
     cache::look(home, report);

@@ -26,7 +26,7 @@
 mod cache;
 mod lock;
 pub(crate) mod place;
-mod rotation;
+pub(crate) mod rotation;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

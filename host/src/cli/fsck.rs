@@ -60,7 +60,7 @@ pub(super) fn fsck(common: &Common, args: &FsckArgs, console: &Console) -> Resul
     let dir = common.directory()?;
     let home = if args.rebuild { Home::open(&dir)? } else { Home::open_to_check(&dir)? };
     let config = config(&home);
-    let locked = home.lock()?;
+    let locked = if args.rebuild { home.lock()? } else { home.lock_to_check()? };
     let dir = home.dir().display().to_string();
     if args.rebuild {
         let config = config?;

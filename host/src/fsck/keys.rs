@@ -8,9 +8,10 @@ use std::io::ErrorKind;
 use strongroom_job::PublicKey;
 
 use super::Report;
+use crate::home::rotation::ROLES;
 use crate::home::{Home, LockedHome};
 
-/// The secret keys whose public halves lie beside them. A key that took another's place would be looked at in [`pair`], too.
+/// The secret keys whose public halves lie beside them. Statements of keys that took another's place are looked at in [`look`].
 const PAIRS: [&str; 3] = ["host", "log", "client"];
 /// One line; a longer file is no key.
 const MAX_PUBLIC_BYTES: u64 = 1024;
@@ -26,6 +27,16 @@ pub(super) fn look(home: &Home, report: &mut Report) {
     report.checked.push(format!("keys: {} of {} can be read and fit their public halves", good, PAIRS.len()));
     if good < PAIRS.len() {
         report.mend.push("keys: put them back from a copy. Without log.key the log cannot go on, without host.key clients do not know the host; a .pub may be removed, and the next start writes it".into());
+    }
+    for role in ROLES {
+        let problem = match home.is_rotating(role) {
+            Ok(false) => continue,
+            Ok(true) => format!(
+                "a rotation of the {role} key was cut off: whoever locks the directory next, a start or `key rotate`, ends it"
+            ),
+            Err(error) => error.to_string(),
+        };
+        report.find("keys", problem);
     }
     match home.cache_key_if_made() {
         Ok(_) => {}

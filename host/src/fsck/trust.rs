@@ -10,11 +10,11 @@ use crate::home::Home;
 use crate::store::Opened;
 use crate::trust;
 
-/// `logged` is the version that the log told of last, and where; none when there is no log that verifies, or it never told of one.
+/// Whether there is a log that verifies, the version that it told of last, and where; none when it never told of one.
 pub(super) fn look(
     home: &Home,
     config: Option<&Config>,
-    logged: Option<(LeafIndex, TrustVersion)>,
+    (has_log, logged): (bool, Option<(LeafIndex, TrustVersion)>),
     opened: Option<&Opened>,
     report: &mut Report,
 ) {
@@ -41,7 +41,14 @@ pub(super) fn look(
     // A state may know of a record that is not published yet.
     let logged = logged.map(|(_, logged)| logged);
     let recorded = remembered.into_iter().chain(logged).max_by_key(|kept| kept.version);
+    let is_known = opened.is_some() || has_log;
+    if !is_known {
+        report.unchecked.push(
+            "what the trust file must go on from: neither a log that verifies nor a state says what was in force".into(),
+        );
+    }
     match trust::check(home, &log, recorded.as_ref()) {
+        Ok(None) if !is_known => {}
         Ok(None) => report.checked.push("the trust file: there is none, and never was one".into()),
         Ok(Some(file)) => {
             let last = file.in_force();

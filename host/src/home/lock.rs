@@ -26,16 +26,25 @@ impl Home {
     /// # Errors
     /// [`HomeError::Held`], naming the holder as far as it is known.
     pub fn lock(&self) -> Result<LockedHome, HomeError> {
+        let locked = self.lock_to_check()?;
+        // Who made the directory may have been killed before its name was durable. The names in it are the store's to sync.
+        sync_name(&self.dir)?;
+        // A rotation that was cut off: whoever holds the directory next ends it, before anybody signs.
+        locked.settle_keys()?;
+        Ok(locked)
+    }
+
+    /// [`lock`](Self::lock) for who only looks: what was cut off stays so.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock).
+    pub fn lock_to_check(&self) -> Result<LockedHome, HomeError> {
         let path = self.dir.join("lock");
         let Some(lock) = sole_use(&path)? else {
             return Err(HomeError::Held { dir: self.dir.clone(), live: self.live()?.map(Box::new) });
         };
         let locked = LockedHome { home: self.clone(), _lock: lock };
         locked.forget()?;
-        // Who made the directory may have been killed before its name was durable. The names in it are the store's to sync.
-        sync_name(&self.dir)?;
-        // A rotation that was cut off: whoever holds the directory next ends it, before anybody signs.
-        locked.settle_keys()?;
         Ok(locked)
     }
 

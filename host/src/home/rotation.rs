@@ -58,6 +58,20 @@ impl Home {
         chain.map_err(|error| damaged(&self.chain_file(role), &error))
     }
 
+    /// Whether a rotation of this key was begun and not ended.
+    ///
+    /// # Errors
+    /// When the statements cannot be read, or the key.
+    pub(crate) fn is_rotating(&self, role: KeyRole) -> Result<bool, HomeError> {
+        if self.next_file(role).exists() {
+            return Ok(true);
+        }
+        match self.successions(role)?.last() {
+            Some(last) => Ok(*last.new_key() != self.key(role.as_str())?.public()),
+            None => Ok(false),
+        }
+    }
+
     fn chain_file(&self, role: KeyRole) -> PathBuf {
         self.keys().join(format!("{role}.chain"))
     }
@@ -82,6 +96,7 @@ impl LockedHome {
     ) -> Result<Succession, HomeError> {
         let old = self.key(role.as_str())?;
         let mut statements = self.successions(role)?;
+        self.is_called(origin)?;
         if role == KeyRole::Log {
             succession::check(&self.audit(), &old.public()).map_err(|error| self.bad_log(&error))?;
         }
@@ -101,23 +116,38 @@ impl LockedHome {
         Ok(statement)
     }
 
+    /// Whether the log here is the one that the statement will name, and is here if there ever was one: a statement that names another could
+    /// not be followed, and a log that is elsewhere could never be signed anew.
+    fn is_called(&self, origin: &KeyName) -> Result<(), HomeError> {
+        let wrong = |problem, mend| Err(HomeError::Rotation { path: self.audit(), problem, mend });
+        match succession::name(&self.audit()).map_err(|error| self.bad_log(&error))? {
+            Some(name) if name != *origin => wrong(
+                format!("the log here is called {name}, and the configuration calls it {origin}"),
+                "Put log_origin back to the log's own name",
+            ),
+            None if self.state().join("db").exists() => wrong(
+                "there is a state, and no log".to_owned(),
+                "Put the audit directory back, or mount it, and rotate then",
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends each rotation that was cut off: forwards, if its statement is there, else back.
     pub(super) fn settle_keys(&self) -> Result<(), HomeError> {
         ROLES.into_iter().try_for_each(|role| self.settle(role))
     }
 
     fn settle(&self, role: KeyRole) -> Result<(), HomeError> {
-        let (key, next) = (self.key(role.as_str())?.public(), self.next_file(role));
-        let statements = self.successions(role)?;
-        let last = match statements.last() {
-            Some(last) if *last.new_key() == key => last,
-            Some(last) if *last.old_key() == key => {
-                self.swap(role, &statements, last.new_key())?;
-                last
-            }
-            Some(last) => return Err(self.does_not_fit(role, &key, last)),
-            None => return remove(&next),
-        };
+        let (next, statements) = (self.next_file(role), self.successions(role)?);
+        // A key that was never replaced is not read here: a check of the directory goes on without it.
+        let Some(last) = statements.last() else { return remove(&next) };
+        let key = self.key(role.as_str())?.public();
+        if *last.old_key() == key {
+            self.swap(role, &statements, last.new_key())?;
+        } else if *last.new_key() != key {
+            return Err(self.does_not_fit(role, &key, last));
+        }
         remove(&next)?;
         let public = self.key_file(role.as_str()).with_extension("pub");
         let text = format!("{}\n", last.new_key());

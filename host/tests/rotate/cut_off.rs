@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use strongroom::home::Home;
 
 use crate::cli_support::Place;
-use crate::support::{copy, elsewhere, public, rotate, rotations, used};
+use crate::support::{elsewhere, public, rotate, rotations, used};
+use crate::trees::{self, copy};
 
 const KEYS: [&str; 3] = ["keys/log.chain", "keys/log.key", "keys/log.pub"];
 const AUDIT: [&str; 3] = ["audit/keys", "audit/checkpoint", "audit/log.pub"];
@@ -92,8 +93,14 @@ fn the_logs_key_is_the_old_one_or_the_new_one_whatever_was_cut_off() {
     lock(&data);
     between.is(&between.after, &all);
     between.goes_on(1);
-    // `serve`, `run`, `fsck` and another rotation take the lock themselves.
-    for command in [&["run", "exit.wasm"][..], &["fsck"], &["key", "rotate", "host"]] {
+    // Who only checks tells of it, and changes nothing. Red with `lock` in `fsck`.
+    let cut = between.cut(&steps[..2], Some("log"));
+    let before = trees::files(&cut);
+    let said = between.place.run(&["fsck"]).exits(1);
+    assert!(said.out().contains("a rotation of the log key was cut off"), "{said:?}");
+    assert!(trees::files(&cut) == before, "the check changed something");
+    // `serve`, `run` and another rotation take the lock themselves.
+    for command in [&["run", "exit.wasm"][..], &["key", "rotate", "host"]] {
         between.cut(&steps[..2], Some("log"));
         between.place.run(command).exits(0);
         between.is(&between.after, &KEYS);

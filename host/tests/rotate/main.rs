@@ -3,6 +3,8 @@
 
 #[path = "../cli_support/mod.rs"]
 mod cli_support;
+#[path = "../common/trees.rs"]
+mod trees;
 
 mod accept;
 mod cut_off;

@@ -51,9 +51,3 @@ pub(crate) fn elsewhere(place: &Place, arguments: &[&str]) -> Said {
     command.args(arguments).env_clear().current_dir(place.path());
     start(&mut command).finish()
 }
-
-/// Copies a directory.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    let all = ["-a", from.to_str().unwrap(), to.to_str().unwrap()];
-    assert!(Command::new("cp").args(all).status().unwrap().success());
-}
