@@ -165,7 +165,11 @@ pub fn install(
 fn recorded(home: &LockedHome) -> Result<Option<TrustVersion>, InstallError> {
     let failed = |error: &dyn std::fmt::Display| InstallError::State(error.to_string());
     if Store::is_missing(&home.state()).map_err(|error| failed(&error))? {
-        return Ok(None);
+        // A log without its state: the state is made anew first, and says it then.
+        return match home.audit().join("checkpoint").exists() {
+            true => Err(failed(&"it is lost, and the log is there")),
+            false => Ok(None),
+        };
     }
     let opened = mend::open_state(&home.state(), Store::open_as_it_is).map_err(|error| failed(&error))?;
     opened.trusted().map_err(|error| failed(&error))

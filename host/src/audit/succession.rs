@@ -9,7 +9,7 @@
 use std::path::Path;
 
 use strongroom_job::checkpoint::{Checkpoint, SignedCheckpoint};
-use strongroom_job::note::{MAX_NOTE_BYTES, VerifierKey};
+use strongroom_job::note::{KeyName, MAX_NOTE_BYTES, VerifierKey};
 use strongroom_job::succession::{KeyChain, Succession};
 use strongroom_job::tile::TileEdge;
 use strongroom_job::{PublicKey, SecretKey};
@@ -38,7 +38,7 @@ pub fn succeed_with(
     hook: Option<Hook>,
 ) -> Result<(), OpenError> {
     let files = Files::new(dir);
-    if !files.exists(LOG_PUB)? {
+    if !is_begun(&files)? {
         return Ok(());
     }
     let named = files.log_pub()?;
@@ -91,13 +91,32 @@ pub fn succeed_with(
     Ok(())
 }
 
+/// Whether there is a log. One of which `log.pub` alone is gone is there: that it cannot be signed anew must be told while the old secret is.
+fn is_begun(files: &Files) -> Result<bool, FileError> {
+    for part in [LOG_PUB, CHECKPOINT, COSIGNED, TILE] {
+        if files.exists(part)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// How the log in `dir` is called; none where no log was begun.
+///
+/// # Errors
+/// When `log.pub` cannot be read.
+pub fn name(dir: &Path) -> Result<Option<KeyName>, FileError> {
+    let files = Files::new(dir);
+    Ok(if is_begun(&files)? { Some(files.log_pub()?.name().clone()) } else { None })
+}
+
 /// Whether the log in `dir` could be signed anew by who holds `key`: it is the one of this key, and its end is what was signed.
 ///
 /// # Errors
 /// As [`succeed`]. Nothing is written.
 pub fn check(dir: &Path, key: &PublicKey) -> Result<(), OpenError> {
     let files = Files::new(dir);
-    if !files.exists(LOG_PUB)? {
+    if !is_begun(&files)? {
         return Ok(());
     }
     let signer = files.signer()?;

@@ -220,7 +220,11 @@ fn accept(home: &Home, file: &Path, console: &Console) -> Result<Exit, Failure> 
         error => error.into(),
     };
     let followed = KnownHosts::load(&path)?.follow(&statements).map_err(refused)?;
-    let log = statements.first().map(|one| one.origin().to_string()).unwrap_or_default();
+    let log = statements
+        .iter()
+        .find(|one| one.role() == KeyRole::Host)
+        .map(|one| one.origin().to_string())
+        .unwrap_or_default();
     if console.json() {
         let accepted = followed.iter().map(|Followed { address, old, new }| Pinned {
             host: address,

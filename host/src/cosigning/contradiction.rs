@@ -63,10 +63,10 @@ impl Place {
     }
 }
 
-/// The checkpoint in `bytes`, if this log's key signed it and this log does not begin with its tree.
+/// The checkpoint in `bytes`, if this log's key, or one that it had before, signed it and this log does not begin with its tree.
 pub(crate) fn contradicts(bytes: &[u8], log: &LogReader) -> Option<Checkpoint> {
     let verifier = log.verifier();
-    let theirs = SignedCheckpoint::parse(bytes).ok()?.verify(verifier.name(), verifier.key()).ok()?;
+    let theirs = SignedCheckpoint::parse(bytes).ok()?.verify_kept(verifier.name(), log.keys()).ok()?;
     // More than this log has may extend it: that this directory is an older copy is told elsewhere.
     let is_within = theirs.size() <= log.checkpoint().size();
     (is_within && log.begins_with(theirs.head()).is_ok_and(|begins| !begins)).then_some(theirs)

@@ -48,6 +48,15 @@ fn rotated(home: &LockedHome, store: &Store) -> Result<Vec<Event>, StartError> {
     for role in [KeyRole::Host, KeyRole::Log] {
         let statements = home.successions(role)?;
         let last = store.rotated_to(role)?;
+        if let Some(last) = last
+            && !home.key_chain(role)?.contains(&last)
+        {
+            tracing::error!(
+                %role, replaced_by = %last,
+                "by the log, the {role} key was replaced by another one than is here: if the keys came from an older copy, stop the host and put the \
+                 newest copy back"
+            );
+        }
         // Where it names none of them, it has been told of none: they are all that there are.
         let known =
             statements.iter().position(|one| Some(*one.new_key()) == last).map_or(0, |place| place + 1);

@@ -140,7 +140,8 @@ fn what_is_no_line_is_refused_with_its_first_wrong_statement() {
 
     let fork = link(host, &k0, &k3, 1);
     assert_eq!(wrong(&[first.clone(), fork]), ChainError::Fork { at: 2, key: key(&k0) });
-    assert_eq!(wrong(&[first.clone(), first.clone()]), ChainError::Fork { at: 2, key: key(&k0) });
+    let twice = hosts(&k0.public()).follow(&[first.clone(), first.clone(), second.clone(), first.clone()]);
+    assert_eq!(twice.unwrap().current(), &k2.public(), "what is said again is no fork");
     let (expected, found) = (key(&k1), key(&k2));
     assert_eq!(wrong(&[first.clone(), link(host, &k2, &k3, 2)]), ChainError::Gap { at: 2, expected, found });
     let (expected, found) = (key(&k2), key(&k0));
