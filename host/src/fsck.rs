@@ -1,7 +1,7 @@
 //! Checking a data directory: log, state, evidence and files, each by itself and against the others; then whatever else lies there.
 //!
 //! Log, state, evidence and files are in this file, since each is held against the others. What stands by itself has a file of its own
-//! below `fsck`, and a line in [`rest`]: compiled modules, keys, secrets, what governs the host and who operates it (`trust`), what is sent and cosigned
+//! below `fsck`, and a line in `rest`: compiled modules, keys, secrets, what governs the host and who operates it (`trust`), what is sent and cosigned
 //! (`abroad`), and whose all of it is (`owner`).
 //!
 //! *Owns:* `DIR/checking`, room for a copy of the state and for what the log's records make of it. *Never:* changes anything else, nor
