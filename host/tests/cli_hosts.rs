@@ -3,6 +3,7 @@
 
 mod cli_support;
 
+use std::fs;
 use std::time::Duration;
 
 use cli_support::{CAT, GATE, LOOP, Place, exit, print, start, wait_for};
@@ -55,7 +56,7 @@ fn volumes_are_what_a_daemon_names_and_no_more() {
     let place = Place::new();
     let wordcount = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/prebuilt/wordcount.wasm");
     for volume in ["docs", "other"] {
-        std::fs::create_dir(place.path().join(volume)).unwrap();
+        fs::create_dir(place.path().join(volume)).unwrap();
     }
     place.file("docs/a.txt", "one two\nthree\n");
     let key = place.run(&["init", "--json"]).json()["client_key"].as_str().unwrap().to_owned();
@@ -65,7 +66,7 @@ fn volumes_are_what_a_daemon_names_and_no_more() {
         place.path().join("docs"),
         place.path().join("other"),
     );
-    std::fs::write(place.data().join("strongroom.toml"), config).unwrap();
+    fs::write(place.data().join("strongroom.toml"), config).unwrap();
     let _serving = place.serve();
     let submit = |read: &str| place.run(&["submit", "--wait", wordcount, "--read", read, "--", "/docs"]);
     let counts = submit("docs:/docs").exits(0);
@@ -110,12 +111,12 @@ fn an_embedded_host_finishes_what_others_gave_it() {
     wait_for("the first run to listen", || place.data().join("live.json").exists().then_some(()));
     let second = start(&mut place.command(&["run", "--json", "gate.wasm", "--read", "two:/gate"]));
     wait_for("both to run", || (in_state(&place, "running").len() == 2).then_some(()));
-    std::fs::write(one.join("go"), "").unwrap();
+    fs::write(one.join("go"), "").unwrap();
     wait_for("the first job's end", || (in_state(&place, "succeeded").len() == 1).then_some(()));
     // Longer than a host that did not wait would take to stop.
     std::thread::sleep(Duration::from_secs(4));
     assert!(first.is_running(), "it is the second run's host");
-    std::fs::write(two.join("go"), "").unwrap();
+    fs::write(two.join("go"), "").unwrap();
     assert_eq!(second.finish().exits(0).lines().last().unwrap()["job"]["state"], "succeeded");
     first.finish().exits(0);
     let records = records(&place);
@@ -144,7 +145,7 @@ fn a_run_outlives_the_host_that_it_used() {
         let run = start(&mut place.command(&run));
         let job = wait_for_job(&place, "running");
         serving.kill();
-        std::fs::write(gate.join("go"), "").unwrap();
+        fs::write(gate.join("go"), "").unwrap();
         let lines = run.finish().exits(expected).lines();
         let end = &lines.last().unwrap()["job"];
         assert_eq!((&end["job"], &end["state"]), (&job.as_str().into(), &state.into()), "{option}");
@@ -226,15 +227,15 @@ fn a_stopped_daemon_keeps_what_is_queued_and_finishes_what_runs() {
     let gate = place.gate("gate");
     place.run(&["init"]).exits(0);
     let file = place.data().join("strongroom.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("[bounds]", "[bounds]\nmax_running = 1")).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("[bounds]", "[bounds]\nmax_running = 1")).unwrap();
     let serving = place.serve();
     place.run(&["submit", "gate.wasm", "--read", "./gate:/gate"]).exits(0);
     place.run(&["submit", "exit.wasm"]).exits(0);
     wait_for_job(&place, "running");
     serving.ask_to_stop();
     wait_for("the drain", || (!place.data().join("live.json").exists()).then_some(()));
-    std::fs::write(gate.join("go"), "").unwrap();
+    fs::write(gate.join("go"), "").unwrap();
     assert_eq!(serving.finish().code, 0);
     let before = records(&place);
     assert_eq!((count(&before, "started"), count(&before, "finished")), (1, 1));
@@ -294,7 +295,7 @@ fn the_log_of_a_daemon_is_json_when_asked() {
 
 /// What the system calls the limit of open files: soft and hard.
 fn open_files(pid: u32) -> (String, String) {
-    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     let mut words = line.split_whitespace().map(str::to_owned);
     (words.next().unwrap(), words.next().unwrap())
@@ -312,4 +313,23 @@ fn a_host_may_open_as_many_files_as_the_system_allows() {
     assert_ne!(hard, "512");
     assert_eq!(soft, hard);
     assert_eq!(serving.stop().code, 0);
+}
+
+// Red where `serve` takes no notice of how the host ended.
+#[test]
+fn a_host_that_cannot_publish_its_last_records_does_not_end_well() {
+    let place = Place::new();
+    place.module("exit.wasm", &exit(0));
+    let serving = place.serve();
+    // Who waits for a job has its receipt: all there is so far is published, and what is left is the stop itself.
+    place.run(&["run", "exit.wasm"]).exits(0);
+    let (audit, away) = (place.data().join("audit"), place.path().join("away"));
+    fs::rename(&audit, &away).unwrap();
+    fs::write(&audit, "no directory").unwrap();
+    let said = serving.stop().exits(125);
+    assert!(said.stderr.contains("the host had to stop: the audit log cannot be published"), "{said:?}");
+    fs::remove_file(&audit).unwrap();
+    fs::rename(&away, &audit).unwrap();
+    place.run(&["run", "exit.wasm"]).exits(0);
+    place.run(&["audit", "verify"]).exits(0);
 }

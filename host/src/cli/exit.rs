@@ -82,7 +82,7 @@ pub(super) struct Failure {
     /// For programs.
     code: String,
     /// For people: what, whose fault, how to mend it.
-    message: String,
+    pub(super) message: String,
     /// What was asked for and is not granted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<String>,

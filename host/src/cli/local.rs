@@ -72,8 +72,24 @@ pub(super) fn with_client(
             () = stop.asked() => Err(Failure::cancelled("stopped")),
         };
         let left = local.leave(&mut stop, console).await;
-        result.and_then(|done| left.map(|()| done))
+        both(result, left, console)
     })
+}
+
+/// What came of a command, and of the host that it had inside: one that failed decides the exit status, and what the command itself failed of
+/// is told first.
+pub(super) fn both<T>(
+    result: Result<T, Failure>,
+    left: Result<(), Failure>,
+    console: &Console,
+) -> Result<T, Failure> {
+    let Err(failed) = left else { return result };
+    if let Err(failure) = &result
+        && failure.message != failed.message
+    {
+        console.fail(failure);
+    }
+    Err(failed)
 }
 
 enum Holder {

@@ -20,7 +20,7 @@ use super::directory::config;
 use super::exit::{Exit, Failure};
 use super::fetch::fetch_all;
 use super::learn::Learn;
-use super::local::{Local, may_pass};
+use super::local::{Local, both, may_pass};
 use super::log::{self, Format, Level};
 use super::signal::Stop;
 use super::task::{BareName, Prepared, TaskArgs};
@@ -95,7 +95,7 @@ pub(super) fn run(
             Some(local) => local.leave(&mut stop, &run.console).await,
             None => Ok(()),
         };
-        result.and_then(|exit| left.map(|()| exit))
+        both(result, left, &run.console)
     })
 }
 
