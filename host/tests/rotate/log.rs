@@ -9,6 +9,7 @@ use strongroom_job::{SecretKey, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::support::{elsewhere, rotate, statements, used};
+use crate::trees;
 
 fn secret(byte: u8) -> SecretKey {
     SecretKey::from_seed(&Zeroizing::new([byte; 32]))
@@ -60,4 +61,36 @@ fn forged_statements_beside_a_log_lead_nowhere() {
     }
     fs::write(&keys, Succession::to_file(&good)).unwrap();
     elsewhere(&place, &["audit", "verify", copy.to_str().unwrap(), "--key", &old]).exits(0);
+}
+
+// Red without `is_called`: the first left a directory that nothing opens, the others threw the log's only key away.
+#[test]
+fn a_log_that_is_called_otherwise_or_is_elsewhere_keeps_its_key() {
+    let place = used();
+    let data = place.data();
+    let refused = |role: &str, words: &str| {
+        let before = trees::files(&data);
+        let said = place.run(&["key", "rotate", role]).exits(125);
+        assert!(said.stderr.contains(words), "{words}: {said:?}");
+        assert!(trees::files(&data) == before, "something was changed");
+    };
+    let file = data.join("strongroom.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(&file, good.replace("strongroom.invalid/", "strongroom.invalid/other-")).unwrap();
+    for role in ["host", "log"] {
+        refused(role, "Put log_origin back to the log's own name");
+    }
+    fs::write(&file, good).unwrap();
+    let (audit, away) = (data.join("audit"), place.path().join("away"));
+    fs::rename(&audit, &away).unwrap();
+    fs::create_dir(&audit).unwrap();
+    refused("log", "there is a state, and no log");
+    fs::remove_dir(&audit).unwrap();
+    fs::rename(&away, &audit).unwrap();
+    let public = fs::read(audit.join("log.pub")).unwrap();
+    fs::remove_file(audit.join("log.pub")).unwrap();
+    refused("log", "log.pub");
+    fs::write(audit.join("log.pub"), public).unwrap();
+    rotate(&place, "log");
+    place.run(&["audit", "verify"]).exits(0);
 }
