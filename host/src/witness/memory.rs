@@ -86,6 +86,18 @@ pub enum MemoryError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file holds a checkpoint under another key of the log.
+    #[error(
+        "{}: what this witness cosigned last for {log} is signed with none of the keys that are named here. When the log's key was replaced, name \
+         the log by its statements (`strongroom key statement log`); do not put an older copy back",
+        .path.display()
+    )]
+    OtherKey {
+        /// Which.
+        path: PathBuf,
+        /// Whose.
+        log: KeyName,
+    },
     /// A line of keys of which nobody says whose log they sign.
     #[error("a log's key without the log's name")]
     Nameless,
@@ -258,7 +270,12 @@ fn read(
     let damaged =
         |problem: String| MemoryError::Damaged { path: file.into(), log: log.name().clone(), problem };
     let signed = SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify_kept(log.name(), keys));
-    let checkpoint = signed.map_err(|error| damaged(error.to_string()))?;
+    let checkpoint = signed.map_err(|error| match error {
+        CheckpointError::Note(NoteError::NotSigned { .. }) => {
+            MemoryError::OtherKey { path: file.into(), log: log.name().clone() }
+        }
+        error => damaged(error.to_string()),
+    })?;
     let cosignature = own.find(&checkpoint).map_err(|error: NoteError| damaged(error.to_string()))?;
     let (line, time) = (cosignature.line().to_owned(), cosignature.time());
     Ok(Some((*checkpoint.head(), checkpoint.signed().to_string(), line, time)))

@@ -77,7 +77,11 @@ fn a_witness_follows_the_statement_of_its_log() {
         let said = crate::cli_support::start(command.args(all).arg("--dir").arg(&dir).env_clear()).finish();
         assert!(said.code > 1 && said.stderr.contains(words), "{words}: {said:?}");
     };
-    refused(&[&old], "not a checkpoint of");
+    // Nothing is wrong with the file, and an older one would let it sign a second history.
+    refused(
+        &[&old],
+        "name the log by its statements (`strongroom key statement log`); do not put an older copy back",
+    );
     refused(&[&keys], "no verifier key of that log is named");
     let other = "example.com/audit+47e2ec06+Ae1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfR";
     refused(&[other, &keys], "no verifier key of that log is named");
