@@ -119,7 +119,7 @@ fn save(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 fn verify(args: &VerifyArgs, console: &Console) -> Result<Exit, Failure> {
-    let (_, proven) = args.trusted.believe()?;
+    let (proven, host_now) = args.trusted.believe()?;
     let outputs = proven.finished.outputs();
     let mut checked = Vec::new();
     for given in &args.job_output {
@@ -151,18 +151,25 @@ fn verify(args: &VerifyArgs, console: &Console) -> Result<Exit, Failure> {
             return Err(Failure::no("other-output", text));
         }
     }
-    let document = Proven { checked, ..Proven::of(&proven) };
+    let document = Proven { checked, host_now, ..Proven::of(&proven) };
     if console.json() {
         console.document(&document)?;
     } else {
-        console.print(words(&proven, &document.checked, args.trusted.log.is_some()))?;
+        let mut text = words(&proven, &document.checked, args.trusted.log.is_some());
+        if let Some(now) = host_now {
+            // Whatever time the receipt tells of: the signer tells it.
+            text.push_str(&format!(
+                "\nreplaced   the host's key is {now} now; whoever has the secret of the one that signed this can sign others"
+            ));
+        }
+        console.print(text)?;
     }
     Ok(Exit::Status(0))
 }
 
 impl TrustedArgs {
-    /// Reads the receipt and believes it, or says what is wrong with it.
-    fn believe(&self) -> Result<(Receipt, Verified), Failure> {
+    /// Reads the receipt and believes it, or says what is wrong with it. Gives the host's key of now, too, when an earlier one signed.
+    fn believe(&self) -> Result<(Verified, Option<PublicKey>), Failure> {
         let Self { file, host_key, log, keys } = self;
         let (mut hosts, mut logs) =
             (KeyChain::pinned(KeyRole::Host, *host_key), log.clone().map(KeyChain::from));
@@ -185,7 +192,9 @@ impl TrustedArgs {
         let wrong = |error| Failure::no("bad-receipt", format_args!("{}: {error}", file.display()));
         let receipt = Receipt::parse(&bytes).map_err(wrong)?;
         let proven = receipt.verify_by(&hosts, logs.as_ref()).map_err(wrong)?;
-        Ok((receipt, proven))
+        let now = *hosts.current();
+        let host_now = (now != proven.host).then_some(now);
+        Ok((proven, host_now))
     }
 }
 
@@ -199,6 +208,9 @@ fn summary(path: &Path) -> Result<OutputSummary, Failure> {
 struct Proven<'a> {
     job: JobId,
     host: PublicKey,
+    /// The host's key of now, when an earlier one signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_now: Option<PublicKey>,
     log: String,
     log_size: u64,
     tenant: &'a Name,
@@ -240,6 +252,7 @@ impl<'a> Proven<'a> {
         Self {
             job: admitted.job,
             host: *host,
+            host_now: None,
             log: log.to_string(),
             log_size: checkpoint.size().get(),
             tenant: &admitted.tenant,

@@ -44,7 +44,7 @@ pub(in crate::cli) struct ReplayArgs {
 }
 
 pub(super) fn replay(common: &Common, args: &ReplayArgs, console: &Console) -> Result<Exit, Failure> {
-    let (_, proven) = args.trusted.believe()?;
+    let (proven, _) = args.trusted.believe()?;
     let task = repeatable(&proven)?;
     let module = args.find(common, args.module.as_deref(), "module", &proven.admitted.module.digest)?;
     let module = std::fs::read(&module).map_err(|error| unreadable(&module, &error))?;
