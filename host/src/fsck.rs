@@ -156,7 +156,7 @@ fn check_in(
         fault(state.as_ref().map(Result::as_ref), has_log, log.as_ref(), report);
     }
     let mut evidence = Reader::open(&home.evidence()).map_err(failed)?;
-    evidence.read_all().map_err(failed)?;
+    let read = evidence.read_all();
     let damaged: Vec<_> = evidence.damaged().to_vec();
     for file in &damaged {
         report.find("evidence", format!("{}: what stands behind its damage cannot be read", file.display()));
@@ -164,7 +164,14 @@ fn check_in(
     if !damaged.is_empty() {
         report.mend.push("evidence is written anew from a good state: move the evidence directory away, and start the host".into());
     }
-    report.checked.push("every entry of the evidence, against its checksum".into());
+    match read {
+        Ok(()) => report.checked.push("every entry of the evidence, against its checksum".into()),
+        // One that a disk no longer gives is no reason to look at nothing else.
+        Err(error) => {
+            report.find("evidence", format!("a file cannot be read: {error}"));
+            report.unchecked.push("the evidence behind the file that cannot be read".into());
+        }
+    }
     match (opened, &log, config) {
         (Some(opened), Some(verified), Ok(config)) if report.fault.is_none() => {
             agree(home, config, room, opened, verified, &mut evidence, report);

@@ -400,6 +400,19 @@ fn whom_it_trusts_and_how_far_the_log_was_sent_is_looked_at() {
     let cursor = data.join("forward/a.cursor");
     assert!(finds(&place, &[])["checked"].to_string().contains("1 destinations of the log"));
     with(&place, &|| fs::write(&cursor, "lost").unwrap(), &["forward: a: ", "damaged"]);
+    // What cannot be read was not checked. Red without `unread`, and with `read_all()?`.
+    let unread = |file: &Path, says: &str| {
+        let before = file.with_extension("aside");
+        fs::rename(file, &before).unwrap();
+        fs::create_dir(file).unwrap();
+        let report = place.run(&["fsck", "--json"]).exits(1).json();
+        assert!(report["unchecked"].to_string().contains(says), "{report:#}");
+        assert!(report["checked"].to_string().contains("the log: the signature"), "{report:#}");
+        fs::remove_dir(file).unwrap();
+        fs::rename(before, file).unwrap();
+    };
+    unread(&cursor, "forward: a: ");
+    unread(&one_below(&data.join("evidence")), "the evidence behind the file that cannot be read");
     let text = fs::read_to_string(&cursor).unwrap();
     let (start, root) = text.split_once("root ").unwrap();
     let other = format!("{start}root {}", root.replace(['0', '1'], "2"));

@@ -26,6 +26,8 @@ pub struct Status {
     pub problem: Option<String>,
     /// Whether the problem is one of the files in `forward`, which somebody must mend.
     pub stuck: bool,
+    /// Whether the problem is that one of them could not be read now.
+    pub unread: bool,
     /// What it has refused for good, if anything.
     pub rejected: Option<Rejected>,
 }
@@ -57,6 +59,7 @@ pub fn statuses(
         };
         let problem = problem.or(uncounted);
         let stuck = matches!(problem, Some(Trouble::Stuck(_)));
+        let unread = matches!(problem, Some(Trouble::Later(_)));
         let problem = problem.map(|trouble| trouble.to_string());
         Status {
             name: forward.name.to_string(),
@@ -65,6 +68,7 @@ pub fn statuses(
             behind: size.saturating_sub(next.unwrap_or(0)),
             problem: problem.or_else(|| problem::load(home, &forward.name)),
             stuck,
+            unread,
             rejected,
         }
     };

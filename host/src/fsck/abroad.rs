@@ -51,9 +51,14 @@ fn trusted(home: &Home, report: &mut Report) {
 fn forwarded(home: &Home, config: &Config, log: &Verified, report: &mut Report) {
     match statuses(home.dir(), Some(log.verifier.key()), &config.forwards) {
         Ok(statuses) => {
-            let count = statuses.len();
-            for Status { name, problem, .. } in statuses.into_iter().filter(|status| status.stuck) {
-                report.find("forward", format!("{name}: {}", problem.unwrap_or_default()));
+            let count = statuses.iter().filter(|status| !status.unread).count();
+            for Status { name, problem, stuck, unread, .. } in statuses {
+                let problem = format!("{name}: {}", problem.unwrap_or_default());
+                if stuck {
+                    report.find("forward", problem);
+                } else if unread {
+                    report.unchecked.push(format!("forward: {problem}"));
+                }
             }
             if count > 0 {
                 report
