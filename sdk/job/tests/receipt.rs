@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use strongroom_job::merkle::ProofError;
 use strongroom_job::note::VerifierKey;
 use strongroom_job::receipt::{IssueError, MAX_RECEIPT_BYTES, Parts, Receipt, ReceiptError, Verified};
+use strongroom_job::succession::MAX_LINKS;
 use strongroom_job::{
     Acceptance, AcceptanceError, Digest, Event, Opening, Outcome, SecretKey, SignedAcceptance, Timestamp,
 };
@@ -371,4 +372,21 @@ fn an_acceptance_counts_for_its_own_answer() {
         bad[place] ^= 1;
         assert!(SignedAcceptance::from_dsse(&bad, &host().public()).is_err(), "byte {place}");
     }
+}
+
+// Red without `few`: all of them are checked first.
+#[test]
+fn more_statements_than_a_line_may_have_are_not_read() {
+    let bytes = fixtures::receipts::receipt_after_rotation().to_bytes();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, statement) = text.split_once("\"succession\":[").unwrap();
+    let statement = statement.split_inclusive("]}").next().unwrap();
+    let with = |count| {
+        let all = vec![statement; count].join(",");
+        Receipt::parse(format!("{head}\"succession\":[{all}]}}\n").as_bytes()).map(drop)
+    };
+    assert_eq!(with(1), Ok(()));
+    assert_eq!(with(MAX_LINKS), Ok(()), "who verifies it says what is wrong with them");
+    let error = with(MAX_LINKS + 1).unwrap_err().to_string();
+    assert!(error.contains("invalid length 33, expected at most 32 statements"), "{error}");
 }

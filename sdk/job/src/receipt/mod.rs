@@ -12,7 +12,10 @@ mod statement;
 pub(crate) mod time;
 mod verify;
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use statement::{ARTIFACT_PREFIX, Admitted, BUILD_TYPE, BUILDER_PREFIX, Finished};
 pub use verify::{ReceiptError, Verified};
@@ -67,8 +70,32 @@ pub struct Receipt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     envelope: Option<Dsse>,
     /// When that is for a key that the host had before: what leads from it to the key that signed the receipt.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few")]
     succession: Vec<Succession>,
+}
+
+/// No more statements than a line may have: each is two signatures to check, before the host's.
+fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Succession>, D::Error> {
+    struct Few;
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<Succession>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_LINKS} statements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
+            let mut few = Vec::new();
+            while let Some(one) = all.next_element()? {
+                if few.len() == MAX_LINKS {
+                    return Err(A::Error::invalid_length(MAX_LINKS + 1, &self));
+                }
+                few.push(one);
+            }
+            Ok(few)
+        }
+    }
+    deserializer.deserialize_seq(Few)
 }
 
 /// One entry of the log, and what leads from it to the checkpoint.
@@ -267,7 +294,7 @@ impl Serialize for HashText {
 }
 
 impl<'de> Deserialize<'de> for HashText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         let hash = Hash::from_base64(&text);
         hash.map(Self).ok_or_else(|| serde::de::Error::custom("not the base64 of a hash, 44 characters"))
