@@ -428,11 +428,8 @@ fn finish(
     dead: Option<DeadReason>,
     now: Timestamp,
 ) -> (Life, Said) {
-    let opening = finished.opening();
-    // Where nothing is hidden there is nothing to keep.
-    let salt = finished.salt.filter(|_| opening.told().is_hidden());
-    let Finished { outcome, usage, stdout, stderr, denied, artifacts, result, salt: _ } = finished;
-    let end = End {
+    let Finished { outcome, usage, stdout, stderr, denied, artifacts, result, salt } = finished;
+    let mut end = End {
         at: now,
         outcome: outcome.clone(),
         usage,
@@ -444,7 +441,10 @@ fn finish(
         dead,
         salt,
     };
-    let LeftRecord { stdout, stderr, artifacts, result } = opening.told();
+    let told = end.opening().told();
+    // Where nothing is hidden there is nothing to keep.
+    end.salt = salt.filter(|_| told.is_hidden());
+    let LeftRecord { stdout, stderr, artifacts, result } = told;
     let attempt = life.attempt;
     let said =
         Said::Finished { job, attempt, outcome, usage, stdout, stderr, denied, artifacts, result, dead };
@@ -472,16 +472,5 @@ impl Finished {
         let usage = Usage::default();
         let (result, salt) = (None, None);
         Self { outcome, usage, stdout: nothing, stderr: nothing, denied, artifacts, result, salt }
-    }
-
-    fn opening(&self) -> Opening {
-        let Self { stdout, stderr, artifacts, result, salt, .. } = self;
-        Opening {
-            salt: *salt,
-            stdout: *stdout,
-            stderr: *stderr,
-            artifacts: artifacts.clone(),
-            result: *result,
-        }
     }
 }

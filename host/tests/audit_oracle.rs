@@ -6,15 +6,14 @@
 #![allow(clippy::disallowed_methods, reason = "a variable says whether the package must be there")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-#[path = "common/trees.rs"]
-#[allow(dead_code, reason = "each test file uses its part")]
-mod trees;
+mod common;
 
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use common::trees;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ct_merkle::{InclusionProof, RootHash};
 use sha2::Sha256;

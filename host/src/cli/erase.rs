@@ -2,8 +2,8 @@
 
 use clap::Args;
 use serde::Serialize;
-use strongroom_job::JobId;
-use strongroom_sdk::{Client, Erased};
+use strongroom_job::{ErasedView, JobId};
+use strongroom_sdk::Client;
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
@@ -23,30 +23,23 @@ pub(super) struct EraseArgs {
 
 pub(super) async fn erase(client: &Client, args: &EraseArgs, console: &Console) -> Result<Exit, Failure> {
     #[derive(Serialize)]
-    struct Document {
+    struct Document<'a> {
         job: JobId,
-        jobs: u32,
-        log_index: u64,
-        files_waiting: u32,
-        published: bool,
-        in_clear: u32,
-        damaged: u32,
-        merged: Vec<JobId>,
+        #[serde(flatten)]
+        erased: &'a ErasedView,
     }
     let job = args.job;
     let erased = client.erase(job, args.batch).await?;
     if console.json() {
-        let Erased { jobs, log_index, files_waiting, published, in_clear, damaged, merged } = erased;
-        let document = Document { job, jobs, log_index, files_waiting, published, in_clear, damaged, merged };
-        console.document(&document)?;
+        console.document(&Document { job, erased: &erased })?;
         return Ok(Exit::Status(0));
     }
     tell(job, &erased, console)?;
     Ok(Exit::Status(0))
 }
 
-fn tell(job: JobId, erased: &Erased, console: &Console) -> Result<(), Failure> {
-    let Erased { jobs, log_index, files_waiting, published, in_clear, damaged, merged } = erased;
+fn tell(job: JobId, erased: &ErasedView, console: &Console) -> Result<(), Failure> {
+    let ErasedView { jobs, log_index, files_waiting, published, in_clear, damaged, merged } = erased;
     let others = match jobs.saturating_sub(1) {
         0 => String::new(),
         1 => " and 1 other of its envelope".to_owned(),

@@ -7,13 +7,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use strongroom_job::{Digest, JobId, PublicKey, Refusal, RefusalCode};
+use strongroom_job::{Digest, ErasedView, JobId, PublicKey, Refusal, RefusalCode};
 
 use super::service::{HostService, refuse_commit};
 use super::view::refuse_read;
 use crate::config::Principal;
 use crate::evidence::Damage;
-use crate::intake::Erased;
 use crate::store::{CommitError, Committed, ReadError, Transition};
 
 /// How many jobs that are over a host may remember so that files of an erasure are looked for at once: whether a file is named by one of
@@ -36,7 +35,7 @@ impl HostService {
         who: &Principal,
         job: JobId,
         batch: bool,
-    ) -> Result<Erased, Refusal> {
+    ) -> Result<ErasedView, Refusal> {
         self.check_operator(who, "erase what is private of jobs", Some(job))?;
         if let Some(erased) = self.erased_before(&job).await? {
             return Ok(erased);
@@ -68,7 +67,7 @@ impl HostService {
         let files_waiting = number(self.remove_files(files).await);
         let published = self.is_told(&job, log_index).await;
         let damaged = number(self.damage.count());
-        Ok(Erased { jobs: number(jobs), log_index, files_waiting, published, in_clear, damaged, merged })
+        Ok(ErasedView { jobs: number(jobs), log_index, files_waiting, published, in_clear, damaged, merged })
     }
 
     /// Removes those of these files that nobody names; says how many the keeper has to look at.
@@ -105,12 +104,12 @@ impl HostService {
     }
 
     /// The answer to who asks once more.
-    async fn erased_before(&self, job: &JobId) -> Result<Option<Erased>, Refusal> {
+    async fn erased_before(&self, job: &JobId) -> Result<Option<ErasedView>, Refusal> {
         let erased = self.store().erased(job).await.map_err(|error| refuse_read(&error))?;
         let Some(erased) = erased else { return Ok(None) };
         let published = self.is_told(job, erased.erased).await;
         let damaged = number(self.damage.count());
-        Ok(Some(Erased {
+        Ok(Some(ErasedView {
             jobs: 0,
             log_index: erased.erased,
             files_waiting: 0,

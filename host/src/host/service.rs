@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use strongroom_job::trust::TrustBody;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, HostView, Input, JobId, JobState, JobView,
-    ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode,
-    Timestamp, VerifiedJob,
+    AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, ErasedView, HostView, Input, JobId, JobState,
+    JobView, ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
+    RefusalCode, Timestamp, VerifiedJob,
 };
 use tokio::sync::Semaphore;
 
@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{Principal, TenantRules};
 use crate::dispatch::{Dispatcher, OwnPolicy};
 use crate::evidence::Damage;
-use crate::intake::{Accepted, Erased, Page, Service};
+use crate::intake::{Accepted, Page, Service};
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
 use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition, unknown_input};
@@ -436,7 +436,7 @@ impl Service for HostService {
         Ok(Output::of_bytes(self.receipts.issue(&row, &spec, envelope).await?))
     }
 
-    async fn erase(&self, who: &Arc<Principal>, job: JobId, batch: bool) -> Result<Erased, Refusal> {
+    async fn erase(&self, who: &Arc<Principal>, job: JobId, batch: bool) -> Result<ErasedView, Refusal> {
         self.erase_job(who, job, batch).await
     }
 

@@ -39,7 +39,7 @@ use tokio::time::timeout;
 
 use crate::config::Bounds;
 use keyring::Keyring;
-pub use service::{Accepted, Erased, OutputReader, Page, Service, Upload};
+pub use service::{Accepted, OutputReader, Page, Service, Upload};
 
 /// Unfinished handshakes at once. When all places are taken the oldest gives way: a flood of half-open ones then has to be
 /// renewed within a client's round trip to keep that client out.

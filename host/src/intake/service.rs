@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use strongroom_job::{
-    AcceptanceSignature, AcceptedJob, BlobKind, Digest, HostView, JobId, JobState, JobView, ModuleView, Name,
-    OutputStream, PublicKey, QueueMode, QueueView, Refusal,
+    AcceptanceSignature, AcceptedJob, BlobKind, Digest, ErasedView, HostView, JobId, JobState, JobView,
+    ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
 };
 
 use crate::config::Principal;
@@ -139,7 +139,7 @@ pub trait Service: Send + Sync + 'static {
         who: &Arc<Principal>,
         job: JobId,
         batch: bool,
-    ) -> impl Future<Output = Result<Erased, Refusal>> + Send;
+    ) -> impl Future<Output = Result<ErasedView, Refusal>> + Send;
 
     /// The queues, with the jobs of the principal's tenant. Must be quick.
     fn queues(&self, who: &Arc<Principal>) -> Vec<QueueView>;
@@ -154,25 +154,6 @@ pub trait Service: Send + Sync + 'static {
 
     /// The modules that the principal may run.
     fn modules(&self, who: &Arc<Principal>) -> impl Future<Output = Result<Vec<ModuleView>, Refusal>> + Send;
-}
-
-/// What was erased.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Erased {
-    /// How many jobs went; 0 when it was erased before.
-    pub jobs: u32,
-    /// The index of the last record that says so.
-    pub log_index: u64,
-    /// Files that go a little later.
-    pub files_waiting: u32,
-    /// Whether a checkpoint covers the record.
-    pub published: bool,
-    /// Jobs whose records hold in clear what they left.
-    pub in_clear: u32,
-    /// Files of evidence that are damaged.
-    pub damaged: u32,
-    /// Jobs that were not run because one of these had their unique key, and whose envelopes are still here.
-    pub merged: Vec<JobId>,
 }
 
 /// The answer to an envelope.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::body::{ReadFault, Reader};
 use super::keyring::Share;
-use super::service::{Accepted, Erased, OutputReader, Page, Service, Upload};
+use super::service::{Accepted, OutputReader, Page, Service, Upload};
 use super::{Shared, Stage};
 use crate::config::Principal;
 
@@ -129,10 +129,7 @@ impl<S: Service> InRequest<'_, S> {
                 self.output(job, receipt).await
             }
             Request::Erase { job, batch } => {
-                let Erased { jobs, log_index, files_waiting, published, in_clear, damaged, merged } =
-                    service.erase(who, job, batch).await?;
-                let answer =
-                    Response::Erased { jobs, log_index, files_waiting, published, in_clear, damaged, merged };
+                let answer = Response::Erased(service.erase(who, job, batch).await?);
                 self.reply(&answer).await
             }
             Request::Queues {} => self.reply(&Response::Queues { queues: service.queues(who) }).await,

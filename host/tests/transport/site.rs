@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom::config::{Bounds, Principal};
-use strongroom::intake::{Accepted, Erased, Intake, OutputReader, Page, Service, Strangers, Upload};
+use strongroom::intake::{Accepted, Intake, OutputReader, Page, Service, Strangers, Upload};
 use strongroom_job::note::VerifierKey;
 use strongroom_job::{
-    Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, HostView, JobEnd, JobId, JobState,
-    JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey, QueueMode,
-    QueueView, Refusal, RefusalCode, SecretKey, Timestamp, Usage,
+    Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, ErasedView, HostView, JobEnd, JobId,
+    JobState, JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey,
+    QueueMode, QueueView, Refusal, RefusalCode, SecretKey, Timestamp, Usage,
 };
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
 use tokio::sync::{Notify, oneshot, watch};
@@ -397,9 +397,9 @@ impl Service for Fake {
         self.output(who, job, OutputStream::Stdout, 0, false).await
     }
 
-    async fn erase(&self, _who: &Arc<Principal>, _job: JobId, _batch: bool) -> Result<Erased, Refusal> {
+    async fn erase(&self, _who: &Arc<Principal>, _job: JobId, _batch: bool) -> Result<ErasedView, Refusal> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        Ok(Erased {
+        Ok(ErasedView {
             jobs: 1,
             log_index: 7,
             files_waiting: 0,

@@ -137,7 +137,7 @@ pub(crate) const fn kind_of(response: &Response) -> &'static str {
         Response::Jobs { .. } => "jobs",
         Response::Output { .. } => "output",
         Response::Modules { .. } => "modules",
-        Response::Erased { .. } => "erased",
+        Response::Erased(_) => "erased",
         Response::Queues { .. } => "queues",
         Response::Refused(_) => "refused",
     }

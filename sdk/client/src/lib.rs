@@ -57,7 +57,6 @@ mod watch;
 
 pub use batch::{Batch, BatchJob};
 pub use client::{Client, ConnectOptions, Finished, JobList, ListFilter, Timeouts};
-pub use erase::Erased;
 pub use error::Error;
 pub use flow::{Flow, FlowJob, Handle};
 pub use identity::Identity;

@@ -79,8 +79,8 @@ pub use id::{JobId, ParseJobIdError};
 pub use key::{PublicKey, PublicKeyError, SecretKey, Signature};
 pub use limits::Limits;
 pub use message::{
-    AcceptedJob, BlobKind, HostView, JobEnd, JobView, MAX_LIST, MAX_RESULT_BYTES, ModuleView, OutputStream,
-    Progress, QueueMode, QueueView, Request, Response,
+    AcceptedJob, BlobKind, ErasedView, HostView, JobEnd, JobView, MAX_LIST, MAX_RESULT_BYTES, ModuleView,
+    OutputStream, Progress, QueueMode, QueueView, Request, Response,
 };
 pub use name::{MAX_NAME_BYTES, Name, ParseNameError};
 pub use network::{Destination, Hosts, HttpRule, Listener, MAX_RULE_BYTES, ParseRuleError, Protocol};

@@ -170,24 +170,7 @@ pub enum Response {
         modules: Vec<ModuleView>,
     },
     /// What was private of the job is erased.
-    Erased {
-        /// How many jobs went, with those that came in its envelope; 0 when it was erased before.
-        jobs: u32,
-        /// The index of the last record that says so.
-        log_index: u64,
-        /// Files of which the host cannot tell yet whether another job names them, or is about to: they go a little later.
-        files_waiting: u32,
-        /// Whether a checkpoint covers the record. Before one does, evidence may still hold what was erased; asking again waits once more.
-        published: bool,
-        /// Jobs that ended under an earlier version, which logged what they left without a salt: digests, and names of artifacts, stay in
-        /// clear.
-        in_clear: u32,
-        /// Files of evidence that are damaged: what stands behind the damage could not be looked at, and stays.
-        damaged: u32,
-        /// Jobs that were not run because one of these had their unique key, in envelopes of their own, which the host still has: at most
-        /// [`MAX_FORGOTTEN`](crate::MAX_FORGOTTEN) of them.
-        merged: Vec<JobId>,
-    },
+    Erased(ErasedView),
     /// Queues.
     Queues {
         /// In the order of their names.
@@ -195,6 +178,27 @@ pub enum Response {
     },
     /// Not done, and why.
     Refused(Refusal),
+}
+
+/// What was erased.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedView {
+    /// How many jobs went: the one that was named, and with it those that came in its envelope. 0 when it was erased before.
+    pub jobs: u32,
+    /// The index of the last record of the audit log that says so.
+    pub log_index: u64,
+    /// Files of which the host cannot tell yet whether another job names them, or is about to: they go a little later.
+    pub files_waiting: u32,
+    /// Whether a checkpoint covers the record. Before one does, evidence may still hold what was erased; asking again waits once more.
+    pub published: bool,
+    /// Jobs that ended under an earlier version, which logged what they left without a salt: digests, and names of artifacts, stay in
+    /// clear.
+    pub in_clear: u32,
+    /// Files of evidence that are damaged: what stands behind the damage could not be looked at, and stays.
+    pub damaged: u32,
+    /// Jobs that were not run because one of these had their unique key, in envelopes of their own, which the host still has (erase those,
+    /// too): at most [`MAX_FORGOTTEN`](crate::MAX_FORGOTTEN) of them.
+    pub merged: Vec<JobId>,
 }
 
 /// What a queue does.
