@@ -16,7 +16,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::{OpenError, ReadError, fresh, garbage, keys, settings};
+use super::{OpenError, ReadError, fresh, garbage, keys, renew, settings};
 
 /// Bytes of rows that are copied at once.
 const BATCH_BYTES: usize = 1 << 20;
@@ -43,7 +43,7 @@ pub(super) fn mend(path: &Path) -> io::Result<()> {
 }
 
 /// Removes a state that was replaced, once the name of the new one is durable. What cannot be removed now is tried again at the next start.
-fn remove(stale: &Path) {
+pub(super) fn remove(stale: &Path) {
     let sync = || fs::File::open(fresh::above(stale))?.sync_all();
     let removed = sync().and_then(|()| fs::remove_dir_all(stale)).and_then(|()| sync());
     if let Err(error) = removed {
@@ -102,18 +102,18 @@ fn make(path: &Path, db: &sled::Db) -> Result<u64, ReadError> {
     let making = fresh::begin(path).map_err(ReadError::Io)?;
     let new = settings::of(&making).open()?;
     let rows = copy(db, &new)?;
-    new.flush()?;
+    renew::remember(&new, &fs::File::open(making.join("db")).map_err(ReadError::Io)?)?;
     drop(new);
     fresh::sync_all(&making).map_err(ReadError::Io)?;
     Ok(rows)
 }
 
-/// Every row but the mark.
+/// Every row but the mark, and what is true of the old file alone.
 fn copy(from: &sled::Db, to: &sled::Db) -> Result<u64, ReadError> {
     let (mut batch, mut rows, mut bytes, mut all) = (sled::Batch::default(), 0, 0, 0);
     for row in from.iter() {
         let (key, value) = row?;
-        if key.as_ref() == keys::STALE {
+        if [keys::STALE, keys::RENEWED].contains(&key.as_ref()) {
             continue;
         }
         (rows, bytes, all) = (rows + 1, bytes + key.len() + value.len(), all + 1);

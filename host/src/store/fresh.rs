@@ -69,7 +69,8 @@ pub(super) fn above(path: &Path) -> &Path {
     path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// Where a state is made that will take the place of `path`.
+pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
     name.push(MAKING);
     path.with_file_name(name)

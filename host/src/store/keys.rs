@@ -26,6 +26,9 @@ pub(super) const LAYOUT: &[u8] = b"m/layout";
 /// There when rows were erased whose bytes sled may still have in its file: one byte.
 pub(super) const STALE: &[u8] = b"m/stale";
 
+/// The length of sled's file right after it was last written anew, 8 bytes.
+pub(super) const RENEWED: &[u8] = b"m/renewed";
+
 /// Every leaf that is kept.
 pub(super) const LEAVES: &[u8] = b"l/";
 /// Every queue that is not simply open.

@@ -14,6 +14,7 @@ mod closing;
 mod compact;
 mod core;
 mod counts;
+mod current;
 mod doomed;
 mod envelope;
 mod erase;
@@ -34,6 +35,7 @@ mod past;
 mod published;
 mod read;
 pub mod rebuild;
+mod renew;
 mod row;
 mod rows;
 mod said;
@@ -81,7 +83,7 @@ const MAX_PENDING: usize = 8192;
 /// A handle to the store; clones are handles to the same one.
 #[derive(Clone)]
 pub struct Store {
-    db: sled::Db,
+    current: current::Current,
     pending: mpsc::Sender<writer::Request>,
     /// Leaves that are durable: the size of the log that may be published.
     durable: watch::Receiver<u64>,

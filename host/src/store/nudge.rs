@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::current::Current;
+
 /// Between two looks. A commit that is seen at two of them is nudged: this is a disk that failed, or one that is very slow.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -25,13 +27,13 @@ pub(super) struct Nudge {
 }
 
 impl Nudge {
-    pub(super) fn start(db: sled::Db) -> std::io::Result<Self> {
+    pub(super) fn start(rows: Current) -> std::io::Result<Self> {
         let ends = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = sync_channel(0);
         let seen = Arc::clone(&ends);
         let thread = std::thread::Builder::new()
             .name("store-nudge".into())
-            .spawn(move || watch(&db, &seen, &stopped))?;
+            .spawn(move || watch(&rows, &seen, &stopped))?;
         Ok(Self { ends, stop, thread })
     }
 
@@ -51,13 +53,15 @@ impl Nudge {
     }
 }
 
-fn watch(db: &sled::Db, ends: &AtomicU64, stopped: &Receiver<()>) {
+fn watch(rows: &Current, ends: &AtomicU64, stopped: &Receiver<()>) {
     let mut before = 0;
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PAUSE) {
         let now = ends.load(Ordering::Relaxed);
         if now % 2 == 1 && now == before {
             // Its error is the writer's too, who waits for it and tells it.
-            let _ = db.flush();
+            for db in rows.all() {
+                let _ = db.flush();
+            }
         }
         before = now;
     }

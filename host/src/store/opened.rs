@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::fault::Fault;
 use super::{
-    ActiveJobs, Closing, Listener, MAX_PENDING, OpenError, PublishedHead, ReadError, Store, compact, fresh,
-    leftovers, nudge, read, settings, writer,
+    ActiveJobs, Closing, Listener, MAX_PENDING, OpenError, PublishedHead, ReadError, Store, compact,
+    current::Current, fresh, leftovers, nudge, read, renew, renew::Renewer, settings, writer,
 };
 use crate::clock::Clock;
 
@@ -23,6 +23,7 @@ pub struct Opened {
     pub(super) db: sled::Db,
     path: PathBuf,
     start: writer::Start,
+    renewed_above: u64,
 }
 
 impl Store {
@@ -61,7 +62,7 @@ impl Store {
             }
             error => OpenError::Damaged { path: path.into(), problem: error.to_string() },
         })?;
-        Ok(Opened { db, path: path.into(), start })
+        Ok(Opened { db, path: path.into(), start, renewed_above: renew::FLOOR_BYTES })
     }
 }
 
@@ -98,6 +99,14 @@ impl Opened {
         read::leaves(&self.db, from, self.start.log_size, most)
     }
 
+    /// Has sled's file written anew when it is longer than this, and not only when it is longer than what a busy host needs: for who
+    /// wants to see it happen.
+    #[must_use]
+    pub fn renewed_above(mut self, bytes: u64) -> Self {
+        self.renewed_above = bytes;
+        self
+    }
+
     /// Starts the writer.
     ///
     /// # Errors
@@ -128,10 +137,21 @@ impl Opened {
         let (made_durable, durable) = watch::channel(self.start.log_size);
         let (failing, failed) = watch::channel(None);
         let counts = self.start.counts.clone();
-        let store = Store { db: self.db.clone(), pending, durable, failed, counts };
+        let current = Current::new(self.db.clone());
+        let store = Store { current: current.clone(), pending, durable, failed, counts };
         let told = writer::Told { durable: made_durable, listener };
-        let thread = nudge::Nudge::start(self.db.clone()).and_then(|nudge| {
-            let writer = writer::Writer::new(self.db, sync, clock, fault, told, self.start);
+        let renewer = Renewer::new(&self.path, &self.db, self.renewed_above);
+        let renewer = renewer.map_err(|error| OpenError::Sled { path: self.path.clone(), error })?;
+        let thread = nudge::Nudge::start(current.clone()).and_then(|nudge| {
+            let writer = writer::Writer::new(
+                current,
+                renew::Renewed { db: self.db, sync },
+                renewer,
+                clock,
+                fault,
+                told,
+                self.start,
+            );
             let thread = std::thread::Builder::new().name("store-writer".into());
             thread.spawn(move || writer.run(requests, &failing, nudge))
         });

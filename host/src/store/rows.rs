@@ -3,6 +3,7 @@
 //! sled has them on a disk; [`Memory`] has them in a map, for simulations. Nothing that judges a transition knows which.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use sled::IVec;
 
@@ -90,6 +91,23 @@ impl Batch {
 
     pub(super) fn remove(&mut self, key: impl Into<Vec<u8>>) {
         self.changes.insert(key.into(), None);
+    }
+
+    /// Whether it gives this key a value.
+    pub(super) fn sets(&self, key: &[u8]) -> bool {
+        self.changes.get(key).is_some_and(Option::is_some)
+    }
+
+    /// The changes of keys that are not behind `last`.
+    pub(super) fn up_to(&self, last: &[u8]) -> sled::Batch {
+        let mut sled = sled::Batch::default();
+        for (key, value) in self.changes.range::<[u8], _>((Bound::Unbounded, Bound::Included(last))) {
+            match value {
+                Some(value) => sled.insert(key.as_slice(), value.as_slice()),
+                None => sled.remove(key.as_slice()),
+            }
+        }
+        sled
     }
 
     /// How many keys it changes.

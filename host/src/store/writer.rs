@@ -16,8 +16,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::active::ActiveJobs;
 use super::core::{self, Judged};
 use super::counts::Counts;
+use super::current::Current;
 use super::fault::{Fault, Step};
 use super::nudge::Nudge;
+use super::renew::{Renewed, Renewer};
 use super::rows::Batch;
 use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, garbage, keys, migrate};
 use crate::clock::Clock;
@@ -106,9 +108,12 @@ pub(super) struct Told {
 
 /// The writer's own state. Nobody else changes the store.
 pub(super) struct Writer {
+    current: Current,
+    /// The same, for the one thread that changes them, and another one.
     db: sled::Db,
     /// sled's file, for `fdatasync`.
     sync: File,
+    renewer: Renewer,
     clock: Arc<Clock>,
     fault: Box<dyn Fault>,
     told: Told,
@@ -118,14 +123,17 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
-        db: sled::Db,
-        sync: File,
+        current: Current,
+        opened: Renewed,
+        renewer: Renewer,
         clock: Arc<Clock>,
         fault: Box<dyn Fault>,
         told: Told,
         start: Start,
     ) -> Self {
-        Self { db, sync, clock, fault, told, log_size: start.log_size, counts: start.counts }
+        let Renewed { db, sync } = opened;
+        let Start { log_size, counts, .. } = start;
+        Self { current, db, sync, renewer, clock, fault, told, log_size, counts }
     }
 
     pub(super) fn run(
@@ -135,9 +143,8 @@ impl Writer {
         nudge: Nudge,
     ) {
         let mut requests = Requests(requests);
-        while let Some(first) = requests.0.blocking_recv() {
-            let waiting = gather(first, &mut requests.0);
-            if let Err(Broken { reason, waiting }) = nudge.during(|| self.commit(waiting)) {
+        while let Some(waiting) = self.next(&mut requests.0) {
+            if let Err(Broken { reason, waiting }) = nudge.during(|| self.work(waiting)) {
                 tracing::error!(%reason, "the store failed; the host stops");
                 // First the fact, then the answers: whoever is told can already see why.
                 failed.send_replace(Some(reason.clone()));
@@ -149,9 +156,43 @@ impl Writer {
             }
         }
         drop(requests);
+        nudge.during(|| self.renewer.stop());
+        self.current.make(None);
         // What sled would write when it is dropped, while somebody still watches.
         let _ = nudge.during(|| self.db.flush());
         nudge.stop();
+    }
+
+    /// The next group, once there is one; or none, while there is something to copy. Nothing when nobody can come any more.
+    fn next(&self, requests: &mut mpsc::Receiver<Request>) -> Option<Vec<Request>> {
+        let first = if self.renewer.is_copying() {
+            match requests.try_recv() {
+                Ok(first) => first,
+                Err(mpsc::error::TryRecvError::Empty) => return Some(Vec::new()),
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            }
+        } else {
+            requests.blocking_recv()?
+        };
+        Some(gather(first, requests))
+    }
+
+    /// Commits a group if there is one, and copies a slice if there is something to copy.
+    fn work(&mut self, waiting: Vec<Request>) -> Result<(), Broken> {
+        if !waiting.is_empty() {
+            self.commit(waiting)?;
+        }
+        self.renewer.begin_if_due(&self.sync);
+        self.current.make(self.renewer.making());
+        match self.renewer.go_on(&self.db, &self.sync) {
+            Ok(None) => Ok(()),
+            Ok(Some(Renewed { db, sync })) => {
+                self.current.put(db.clone());
+                (self.db, self.sync) = (db, sync);
+                Ok(())
+            }
+            Err(error) => Err(Broken { reason: error.to_string(), waiting: Vec::new() }),
+        }
     }
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.
@@ -161,13 +202,14 @@ impl Writer {
         let judged = core::judge(&self.db, &self.counts, self.log_size, self.clock.now(), transitions);
         let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
             let rows = judged.batch.as_ref().map_or(0, Batch::len);
+            let share = judged.batch.as_ref().and_then(|batch| self.renewer.share_of(batch));
             if let Some(batch) = judged.batch.take() {
                 make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())
                     .map_err(|error| error.to_string())?;
             }
-            Ok((judged, rows))
+            Ok((judged, rows, share))
         });
-        let (Judged { answers, effects, log_size, .. }, rows) = match written {
+        let (Judged { answers, effects, log_size, .. }, rows, share) = match written {
             Ok(written) => written,
             Err(reason) => return Err(Broken { reason, waiting }),
         };
@@ -179,6 +221,7 @@ impl Writer {
             let _ = answer.send(result);
         }
         // While those who were answered go on.
+        self.renewer.follow(share, &self.sync);
         garbage::free(rows);
         Ok(())
     }

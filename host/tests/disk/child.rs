@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use strongroom::compile::Compiler;
 use strongroom::home::Home;
 use strongroom::host::{Ended, Stop};
 use strongroom::lifecycle::{Event, Finished};
-use strongroom::store::{CommitError, NoFault, Outputs, Store, Transition};
+use strongroom::store::{CommitError, NoFault, Opened, Outputs, Store, Transition};
 use strongroom_job::{JobState, ModuleRef, Outcome, Timestamp};
 use strongroom_sdk::{Client, ConnectOptions, Job, Retry};
 
@@ -61,7 +62,8 @@ pub fn run_if_asked() {
     match name {
         "sled" => sled_alone(data, &told, count, false),
         "synced-sled" => sled_alone(data, &told, count, true),
-        "store" => store(data, &told, count),
+        "store" => store(data, &told, 0..count, |opened| opened),
+        "renewed" => store(data, &told, EARLIER..count, |opened| opened.renewed_above(0)),
         "marked" => marked(data, &told, count),
         "opened" => drop(Store::open(&data.join(STATE)).unwrap()),
         "init" => told.say(&keys(&data.join(HOME))),
@@ -91,20 +93,23 @@ fn sled_alone(data: &Path, told: &Told, keys: u64, sync: bool) {
     }
 }
 
+/// Jobs of the process before one of `renewed`: so many that the state is copied in several slices.
+pub const EARLIER: u64 = 24;
+
 /// The store, with several jobs under way, so that groups are shared. Does whatever an earlier process left undone.
-fn store(data: &Path, told: &Told, jobs: u64) {
+fn store(data: &Path, told: &Told, jobs: Range<u64>, set: fn(Opened) -> Opened) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let opened = Store::open(&data.join(STATE)).unwrap();
+    let opened = set(Store::open(&data.join(STATE)).unwrap());
     let clock = Arc::new(Clock::not_before(opened.latest()));
     let (store, closing) = opened.start(clock, Box::new(NoFault)).unwrap();
     let failed = runtime.block_on(async {
         let mut workers = tokio::task::JoinSet::new();
         for worker in 0..WORKERS {
-            let (store, told) = (store.clone(), told.clone());
+            let (store, told, jobs) = (store.clone(), told.clone(), jobs.clone());
             workers.spawn(async move {
                 let mut failed = None;
                 // A worker whose commit failed tries the others all the same: a store that failed must refuse them.
-                for job in (worker..jobs).step_by(WORKERS as usize) {
+                for job in (jobs.start + worker..jobs.end).step_by(WORKERS as usize) {
                     failed = live(&store, &told, job).await.err().or(failed);
                 }
                 failed
@@ -121,7 +126,7 @@ fn store(data: &Path, told: &Told, jobs: u64) {
 
 /// A store whose files the next opening writes anew, as after an erasure.
 fn marked(data: &Path, told: &Told, jobs: u64) {
-    store(data, told, jobs);
+    store(data, told, 0..jobs, |opened| opened);
     let path = data.join(STATE);
     let config = sled::Config::new().path(&path).segment_size(8 << 20).flush_every_ms(None);
     // sled's threads may hold its lock for a moment after the last handle is gone. The process ends if that goes on.

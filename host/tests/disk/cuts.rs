@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::check::{self, Verdict};
+use crate::child::EARLIER;
 use crate::common::proof::{is_long, seed};
 use crate::common::random::Random;
 use crate::model::{Disk, Fate};
@@ -169,6 +170,28 @@ fn a_power_cut_takes_nothing_from_the_store_that_was_acknowledged() {
     let cuts = Cuts { from: 0, every, extremes: &BOTH, chances, seed };
     let checked = cut(trace, cuts, |cut| check::store(cut.disk, &cut.told, &leaves));
     println!("{}; {checked} disks", trace.summary());
+}
+
+// Red when `Renewer::replace` removes the old state without `fresh::put`'s syncs of names, or when it leaves `make_whole` out.
+#[test]
+fn a_power_cut_while_the_state_is_written_anew_takes_nothing_that_was_acknowledged() {
+    let seed = seed("power cuts, renewed", SEED);
+    let (runs, every, chances) = if is_long() { (6, 1, 4) } else { (1, 6, 1) };
+    let mut checked = 0;
+    for run in 0..runs {
+        let mut recorder = Recorder::new();
+        record(&mut recorder, &format!("store {EARLIER}"));
+        let from = recorder.trace.changes.len();
+        record(&mut recorder, &format!("renewed {}", EARLIER + 6));
+        let trace = &recorder.trace;
+        let replaced =
+            |change: &Change| matches!(change, Change::Rename { to, .. } if to.name == "state.stale");
+        assert!(trace.changes[from..].iter().any(replaced), "it was not written anew");
+        let leaves = check::leaves(left(trace).path());
+        let cuts = Cuts { from, every, extremes: &BOTH, chances, seed: seed ^ run };
+        checked += cut(trace, cuts, |cut| check::store(cut.disk, &cut.told, &leaves));
+    }
+    println!("{checked} disks");
 }
 
 // Red without the sync of the name above the state in `Opened::start`.

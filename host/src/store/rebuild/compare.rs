@@ -140,7 +140,7 @@ impl Store {
     /// # Errors
     /// When a row cannot be read.
     pub fn named_files(&self, each: &mut dyn FnMut(Digest, String) -> bool) -> Result<(), ReadError> {
-        named_files(&self.db, each)
+        named_files(&self.current.rows(), each)
     }
 }
 

@@ -1,0 +1,273 @@
+//! sled's file written anew while the host works, so that it stays in proportion to what is in it.
+//!
+//! sled writes a log in segments, and uses a segment again when nothing in it is in force. Under steady load a few notes of pages that
+//! are gone stay in force in nearly every segment, for as long as sled's own flusher does not move them. That one is off: what it moves
+//! between two syncs has no bound, and sled would write to segments whose rows are nowhere else on the disk yet. So the file grows by
+//! half a KB with each job, for ever. When it has become long, the writer copies the rows to a new state, a slice behind each group and
+//! slice after slice while nobody waits, and puts it in the place of the old one. Meanwhile each group goes to the old one, as ever, and
+//! behind its acknowledgement also to the new one, as far as its rows were copied.
+//!
+//! The same is due at once when something was erased, however short the file is: sled has the bytes of what was removed for as long as it likes.
+//!
+//! *Owns:* `state.making` and `state.stale` while the writer runs. *Never:* acknowledges by the new state before it has its name. *Crash:* as
+//! in [`compact`](super::compact): before the new state has its name the old one has everything that was acknowledged, and is put back if need be; after it
+//! the new one has. *Bound:* a slice of rows in memory; while it copies, the disk holds the state twice, and [`RESERVE_BYTES`] of it stay free.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use sled::IVec;
+
+use super::rows::Batch;
+use super::{ReadError, compact, fresh, garbage, keys, settings};
+
+/// A file that is no longer than this stays as it is.
+pub(super) const FLOOR_BYTES: u64 = 256 << 20;
+/// One that was written anew may grow to so many times what it was then.
+const FACTOR: u64 = 2;
+/// A slice ends behind so many rows, or bytes of rows: a group waits for the slice that is under way, some milliseconds.
+const SLICE_ROWS: usize = 128;
+const SLICE_BYTES: usize = 64 << 10;
+/// What is copied is synced in pieces of this size, so that the last sync has little to do.
+const SYNC_BYTES: usize = 1 << 20;
+/// What the disk must have free before each of those pieces: the host's own writes come first.
+const RESERVE_BYTES: u64 = 128 << 20;
+
+/// Knows when the file is to be written anew, and does it.
+pub(super) struct Renewer {
+    path: PathBuf,
+    floor: u64,
+    /// The file is not written anew before it is longer than this.
+    due_above: u64,
+    /// Something was erased whose bytes the file may still have.
+    is_stale: bool,
+    under_way: Option<Copying>,
+    /// Removes the state that was replaced last.
+    removing: Option<JoinHandle<()>>,
+}
+
+/// A state that is being made.
+struct Copying {
+    to: sled::Db,
+    sync: File,
+    /// The last key that was copied.
+    upto: IVec,
+    unsynced: usize,
+    rows: u64,
+}
+
+/// The state that is in force from now on.
+pub(super) struct Renewed {
+    pub(super) db: sled::Db,
+    /// Its file, for `fdatasync`.
+    pub(super) sync: File,
+}
+
+/// How far a slice led.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slice {
+    More,
+    Last,
+}
+
+impl Renewer {
+    /// For the state in `path`, which is open as `db`.
+    ///
+    /// # Errors
+    /// When sled cannot read.
+    pub(super) fn new(path: &Path, db: &sled::Db, floor: u64) -> sled::Result<Self> {
+        let was = db.get(keys::RENEWED)?.and_then(|bytes| bytes.as_ref().try_into().ok());
+        let due_above = floor.max(was.map_or(0, u64::from_be_bytes).saturating_mul(FACTOR));
+        let is_stale = db.contains_key(keys::STALE)?;
+        Ok(Self { path: path.into(), floor, due_above, is_stale, under_way: None, removing: None })
+    }
+
+    /// Whether there is something to copy.
+    pub(super) const fn is_copying(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// The state that is being made, for who looks after hanging writes.
+    pub(super) fn making(&self) -> Option<sled::Db> {
+        self.under_way.as_ref().map(|copying| copying.to.clone())
+    }
+
+    /// Begins when the file is long enough.
+    pub(super) fn begin_if_due(&mut self, sync: &File) {
+        let Ok(length) = sync.metadata().map(|file| file.len()) else { return };
+        let is_due = self.is_stale || length > self.due_above;
+        if self.under_way.is_some() || !is_due || !self.is_clear() {
+            return;
+        }
+        match Copying::begin(&self.path) {
+            Ok(copying) => {
+                let erased = std::mem::take(&mut self.is_stale);
+                tracing::info!(bytes = length, erased, "the state's file is written anew");
+                self.under_way = Some(copying);
+            }
+            Err(error) => self.give_up(&error, length),
+        }
+    }
+
+    /// Whether the state that was replaced last is gone.
+    fn is_clear(&mut self) -> bool {
+        if self.removing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return false;
+        }
+        self.wait_removed();
+        fresh::is_empty(&compact::stale(&self.path)).unwrap_or(false)
+    }
+
+    /// What of a group is to go to the new state as well: changes of rows that it has been given. All others it will get as they are then.
+    pub(super) fn share_of(&mut self, batch: &Batch) -> Option<sled::Batch> {
+        // What is erased from now on may have been copied already.
+        self.is_stale |= batch.sets(keys::STALE);
+        Some(batch.up_to(&self.under_way.as_ref()?.upto))
+    }
+
+    /// Gives the new state its share of a group that is durable.
+    pub(super) fn follow(&mut self, share: Option<sled::Batch>, sync: &File) {
+        let (Some(copying), Some(share)) = (&self.under_way, share) else { return };
+        if let Err(error) = copying.to.apply_batch(share) {
+            self.give_up(&error.into(), length(sync));
+        }
+    }
+
+    /// Copies a slice of the rows. After the last one the new state takes its place, and is given back.
+    ///
+    /// # Errors
+    /// When nobody can know which state has the name: the writer must not go on.
+    pub(super) fn go_on(&mut self, from: &sled::Db, sync: &File) -> io::Result<Option<Renewed>> {
+        let Some(copying) = &mut self.under_way else { return Ok(None) };
+        // sled panics where it finds what it cannot have written: whoever needs such a row finds it, too, and it is his affair.
+        let slice = catch_unwind(AssertUnwindSafe(|| copying.slice(from, &self.path)));
+        match slice.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
+            Ok(Slice::More) => Ok(None),
+            Ok(Slice::Last) => self.replace(sync),
+            Err(error) => {
+                self.give_up(&error, length(sync));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The new state takes the place of the old one.
+    fn replace(&mut self, sync: &File) -> io::Result<Option<Renewed>> {
+        let Some(copying) = self.under_way.take() else { return Ok(None) };
+        let base = match copying.make_whole(&self.path, self.is_stale) {
+            Ok(base) => base,
+            Err(error) => {
+                drop(copying);
+                self.give_up(&error, length(sync));
+                return Ok(None);
+            }
+        };
+        let stale = compact::stale(&self.path);
+        // From here on the old state cannot be gone on with: a crash may find either of the two in the place.
+        fresh::put(&self.path, &stale)?;
+        self.due_above = self.floor.max(base.saturating_mul(FACTOR));
+        tracing::info!(
+            bytes = base,
+            before = length(sync),
+            rows = copying.rows,
+            "the state's file was written anew"
+        );
+        // A long file takes its time. What is not removed is removed at the next start.
+        let remove = std::thread::Builder::new().name("state-removal".into());
+        self.removing = remove.spawn(move || compact::remove(&stale)).ok();
+        Ok(Some(Renewed { db: copying.to, sync: copying.sync }))
+    }
+
+    /// Nothing was replaced. The next time is when the file has grown further.
+    fn give_up(&mut self, error: &ReadError, length: u64) {
+        self.due_above = length.saturating_add(self.floor.max(1));
+        // The row says it to the next start.
+        self.is_stale = false;
+        tracing::warn!(%error, "the state's file could not be written anew; it is tried again when the file has grown further");
+        self.stop();
+    }
+
+    /// Drops what was begun, and waits for what is being removed.
+    pub(super) fn stop(&mut self) {
+        if self.under_way.take().is_some()
+            && let Err(error) = fresh::discard(&self.path)
+        {
+            tracing::warn!(%error, "what was begun of a state cannot be removed; the next start does that");
+        }
+        self.wait_removed();
+    }
+
+    fn wait_removed(&mut self) {
+        if let Some(thread) = self.removing.take() {
+            // A panic in it left the directory, which the next start removes.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Copying {
+    fn begin(path: &Path) -> Result<Self, ReadError> {
+        let making = fresh::begin(path).map_err(ReadError::Io)?;
+        let to = settings::of(&making).open()?;
+        let sync = File::open(making.join("db")).map_err(ReadError::Io)?;
+        Ok(Self { to, sync, upto: IVec::default(), unsynced: 0, rows: 0 })
+    }
+
+    fn slice(&mut self, from: &sled::Db, path: &Path) -> Result<Slice, ReadError> {
+        if self.unsynced >= SYNC_BYTES {
+            let disk =
+                rustix::fs::statvfs(fresh::above(path)).map_err(|error| ReadError::Io(error.into()))?;
+            if disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE_BYTES {
+                return Err(ReadError::Io(io::ErrorKind::StorageFull.into()));
+            }
+            self.to.flush()?;
+            self.sync.sync_data().map_err(ReadError::Io)?;
+            self.unsynced = 0;
+        }
+        let (mut batch, mut rows, mut bytes) = (sled::Batch::default(), 0, 0);
+        // The first key behind the last; the empty key is nobody's.
+        let next = [self.upto.as_ref(), &[0]].concat();
+        let mut left = from.range(next..);
+        while rows < SLICE_ROWS && bytes < SLICE_BYTES {
+            let Some(row) = left.next() else { break };
+            let (key, value) = row?;
+            (rows, bytes, self.upto) = (rows + 1, bytes + key.len() + value.len(), key.clone());
+            batch.insert(key, value);
+        }
+        self.to.apply_batch(batch)?;
+        garbage::free(rows);
+        self.rows += rows as u64;
+        self.unsynced += bytes;
+        Ok(if rows == 0 { Slice::Last } else { Slice::More })
+    }
+
+    /// Makes all of it durable; gives the length of its file.
+    fn make_whole(&self, path: &Path, is_stale: bool) -> Result<u64, ReadError> {
+        if !is_stale {
+            self.to.remove(keys::STALE)?;
+        }
+        let base = remember(&self.to, &self.sync)?;
+        self.sync.sync_data().map_err(ReadError::Io)?;
+        fresh::sync_all(&fresh::beside(path)).map_err(ReadError::Io)?;
+        Ok(base)
+    }
+}
+
+/// Writes down how long a file is that was just written anew, and gives it.
+pub(super) fn remember(db: &sled::Db, file: &File) -> Result<u64, ReadError> {
+    db.flush()?;
+    let base = file.metadata().map_err(ReadError::Io)?.len();
+    db.insert(keys::RENEWED, &base.to_be_bytes())?;
+    db.flush()?;
+    Ok(base)
+}
+
+fn length(file: &File) -> u64 {
+    file.metadata().map_or(0, |file| file.len())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! Rows that change while they are copied, and what goes wrong meanwhile.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::super::Store;
+use super::super::rows::Memory;
+use super::*;
+
+/// A state, and the same rows in a map.
+struct Both {
+    dir: tempfile::TempDir,
+    db: sled::Db,
+    sync: File,
+    memory: Memory,
+    renewer: Renewer,
+    group: u64,
+}
+
+const ROWS: u64 = 4000;
+
+impl Both {
+    /// With so many rows, and what the layout has.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        drop(Store::open(&path).unwrap());
+        let db = settings::open(&settings::of(&path)).unwrap();
+        let sync = File::open(path.join("db")).unwrap();
+        let mut memory = Memory::default();
+        let mut batch = Batch::default();
+        for row in db.iter() {
+            let (key, value) = row.unwrap();
+            batch.insert(key.as_ref(), value.as_ref());
+        }
+        memory.apply(batch);
+        let renewer = Renewer::new(&path, &db, 0).unwrap();
+        let mut both = Self { dir, db, sync, memory, renewer, group: 0 };
+        for _ in 0..ROWS / 100 {
+            both.commit(100);
+        }
+        both
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// A group as the writer commits it: rows that are new, others, and some that go, all over the keys.
+    fn commit(&mut self, changes: u64) {
+        let groups = [(); 2].map(|()| {
+            let mut batch = Batch::default();
+            for change in 0..changes {
+                let number = self.group * 100 + change;
+                let key = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+                batch.insert([b"z/", key.as_slice()].concat(), vec![number as u8; (number % 300) as usize]);
+                let old = number.wrapping_sub(2000).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+                batch.remove([b"z/", old.as_slice()].concat());
+            }
+            // Behind all that.
+            batch.insert(*b"zz", self.group.to_be_bytes());
+            batch
+        });
+        self.group += 1;
+        let [batch, same] = groups;
+        let share = self.renewer.share_of(&batch);
+        self.db.apply_batch(batch.into()).unwrap();
+        self.renewer.follow(share, &self.sync);
+        self.memory.apply(same);
+    }
+
+    fn go_on(&mut self) -> bool {
+        self.renewer.begin_if_due(&self.sync);
+        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync).unwrap() else {
+            return false;
+        };
+        (self.db, self.sync) = (db, sync);
+        true
+    }
+
+    fn rows(db: &sled::Db) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let rows = db.iter().map(|row| row.unwrap());
+        let rows = rows.map(|(key, value)| (key.to_vec(), value.to_vec()));
+        rows.filter(|(key, _)| key != keys::RENEWED).collect()
+    }
+
+    /// The rows are as they should be, also after a new start.
+    fn check(mut self) {
+        let expected: BTreeMap<_, _> =
+            self.memory.all().map(|(key, value)| (key.clone(), value.clone())).collect();
+        assert!(Self::rows(&self.db) == expected, "the rows differ");
+        self.renewer.stop();
+        self.db.flush().unwrap();
+        let path = self.path();
+        drop((self.db, self.renewer));
+        drop(Store::open(&path).unwrap());
+        assert!(Self::rows(&settings::open(&settings::of(&path)).unwrap()) == expected, "after a start");
+        assert!(!compact::stale(&path).exists() && !fresh::beside(&path).exists());
+    }
+}
+
+// Red with a `follow` that does nothing, with an `up_to` that gives nothing, or leaves the last key or the removals out.
+#[test]
+fn what_changes_while_rows_are_copied_is_in_both() {
+    let mut both = Both::new();
+    let mut slices = 0;
+    while !both.go_on() {
+        slices += 1;
+        both.commit(3);
+    }
+    assert!(slices > 10, "{slices}");
+    // The last row of a slice changes right behind it.
+    both.commit(30);
+    both.check();
+}
+
+#[test]
+fn the_last_row_of_a_slice_changes_right_behind_it() {
+    let mut both = Both::new();
+    loop {
+        if both.go_on() {
+            break;
+        }
+        let last = both.renewer.under_way.as_ref().unwrap().upto.to_vec();
+        let groups = [(); 2].map(|()| {
+            let mut batch = Batch::default();
+            batch.insert(last.clone(), *b"changed");
+            batch
+        });
+        if last.starts_with(b"z/") {
+            let [batch, same] = groups;
+            let share = both.renewer.share_of(&batch);
+            both.db.apply_batch(batch.into()).unwrap();
+            both.renewer.follow(share, &both.sync);
+            both.memory.apply(same);
+        }
+    }
+    both.check();
+}
+
+// Red with a `due_above` that stays: the file is written anew for ever.
+#[test]
+fn a_file_that_was_written_anew_may_grow_to_twice_what_it_was() {
+    let mut both = Both::new();
+    while !both.go_on() {}
+    both.renewer.wait_removed();
+    both.renewer.begin_if_due(&both.sync);
+    assert!(!both.renewer.is_copying(), "it has not grown");
+    let base = length(&both.sync);
+    let again = Renewer::new(&both.path(), &both.db, 0).unwrap();
+    assert_eq!(again.due_above, both.renewer.due_above, "the next start knows");
+    assert!(again.due_above >= base);
+    while length(&both.sync) <= both.renewer.due_above {
+        both.commit(3000);
+    }
+    both.renewer.begin_if_due(&both.sync);
+    assert!(both.renewer.is_copying());
+    both.check();
+}
+
+// Red without `give_up` in `replace`.
+#[test]
+fn a_state_that_cannot_be_made_whole_leaves_the_old_one_in_use() {
+    let mut both = Both::new();
+    both.go_on();
+    while both.renewer.is_copying() {
+        // Its name is gone, and with it what would be synced.
+        drop(fs::remove_dir_all(fresh::beside(&both.path())));
+        assert!(!both.go_on());
+        both.commit(3);
+    }
+    both.renewer.begin_if_due(&both.sync);
+    assert!(!both.renewer.is_copying(), "it is not tried again at once");
+    both.check();
+}
+
+// Red without `is_clear` in `begin_if_due`: the old state could not be put aside, and the host would stop.
+#[test]
+fn a_state_that_waits_to_be_removed_comes_first() {
+    let mut both = Both::new();
+    let stale = compact::stale(&both.path());
+    fs::create_dir(&stale).unwrap();
+    fs::write(stale.join("db"), b"").unwrap();
+    assert!(!both.go_on() && !both.renewer.is_copying());
+    fs::remove_dir_all(stale).unwrap();
+    both.go_on();
+    assert!(both.renewer.is_copying());
+    both.check();
+}
+
+/// Whether some bytes are in sled's file.
+fn has(both: &Both, bytes: &[u8]) -> bool {
+    both.db.flush().unwrap();
+    fs::read(both.path().join("db")).unwrap().windows(bytes.len()).any(|piece| piece == bytes)
+}
+
+const PRIVATE: &[u8] = b"a value that will be erased";
+
+fn change(both: &mut Both, key: &[u8], value: Option<&[u8]>, is_erasure: bool) {
+    let groups = [(); 2].map(|()| {
+        let mut batch = Batch::default();
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+        if is_erasure {
+            batch.insert(keys::STALE, [1]);
+        }
+        batch
+    });
+    let [batch, same] = groups;
+    let share = both.renewer.share_of(&batch);
+    both.db.apply_batch(batch.into()).unwrap();
+    both.renewer.follow(share, &both.sync);
+    both.memory.apply(same);
+}
+
+fn finish(both: &mut Both) {
+    while !both.go_on() {}
+    both.renewer.wait_removed();
+}
+
+// Red without `is_stale` in `begin_if_due`, and with a mark that stays.
+#[test]
+fn what_was_erased_is_in_no_file_soon_after() {
+    let mut both = Both::new();
+    change(&mut both, b"a private row", Some(PRIVATE), false);
+    finish(&mut both);
+    change(&mut both, b"a private row", None, true);
+    assert!(has(&both, PRIVATE), "sled keeps what was removed");
+    finish(&mut both);
+    assert!(!has(&both, PRIVATE));
+    assert!(!both.db.contains_key(keys::STALE).unwrap());
+    change(&mut both, keys::STALE, None, false);
+    both.go_on();
+    assert!(!both.renewer.is_copying(), "once is enough");
+    both.check();
+}
+
+// Red when the mark goes although something was erased meanwhile, which had been copied.
+#[test]
+fn what_is_erased_while_rows_are_copied_has_it_done_once_more() {
+    let mut both = Both::new();
+    change(&mut both, b"a private row", Some(PRIVATE), false);
+    both.go_on();
+    change(&mut both, b"a private row", None, true);
+    finish(&mut both);
+    assert!(has(&both, PRIVATE), "it had been copied");
+    assert!(both.db.contains_key(keys::STALE).unwrap());
+    finish(&mut both);
+    assert!(!has(&both, PRIVATE));
+    change(&mut both, keys::STALE, None, false);
+    both.check();
+}
+
+// Red without `discard` in `stop`.
+#[test]
+fn what_was_begun_goes_when_the_writer_ends() {
+    let mut both = Both::new();
+    both.go_on();
+    assert!(fresh::beside(&both.path()).exists());
+    both.renewer.stop();
+    assert!(!fresh::beside(&both.path()).exists());
+    both.check();
+}
