@@ -68,6 +68,8 @@ fn tell(job: JobId, erased: &ErasedView, console: &Console) -> Result<(), Failur
     if *files_waiting > 0 {
         console.say(format_args!("{files_waiting} files go within 20 minutes, or when the host next starts"));
     }
-    console.say("the host's state file is written anew soon, or when it next starts; until then it may hold traces");
+    console.say(
+        "the host's state file is written anew soon, or when it next starts; until then it may hold traces",
+    );
     Ok(())
 }
