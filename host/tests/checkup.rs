@@ -135,7 +135,7 @@ async fn damage_is_found_while_the_host_serves_and_is_in_its_log() {
     closing.wait();
 }
 
-// Red where `Leash` sleeps and does not say that nobody holds it.
+// Red where `Leash::holds` does not say that nobody holds it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_stops_does_not_wait_for_a_check() {
     let live = Live::with(|config| {

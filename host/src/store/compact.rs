@@ -89,6 +89,12 @@ fn open_with(
             tracing::info!(rows, "the state's file was written anew");
         }
         Err(error) => {
+            let refused = |error| OpenError::Io { path: path.into(), error };
+            let is_there = |path: &Path| fresh::is_empty(path).map(|is_empty| !is_empty).map_err(refused);
+            if is_there(path)? && is_there(&stale(path))? {
+                // The new one has the name, and nobody knows for how long: the old one must stay until somebody does.
+                return Err(refused(error));
+            }
             // When only the second renaming failed, the old state goes back.
             mend(path).map_err(|error| OpenError::Io { path: path.into(), error })?;
             tracing::warn!(%error, "the state's file could not be put in place of the old one; the next start tries again");
