@@ -36,13 +36,12 @@ impl Current {
         drop(before);
     }
 
-    /// From now on the rows are here.
-    pub(super) fn put(&self, now: sled::Db) {
-        let before = {
-            let mut handles = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            (std::mem::replace(&mut handles.now, now), handles.making.take())
-        };
-        drop(before);
+    /// From now on the rows are here. Gives back the handle to where they were.
+    pub(super) fn put(&self, now: sled::Db) -> sled::Db {
+        let mut handles = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        // A second handle to what is now in force.
+        handles.making = None;
+        std::mem::replace(&mut handles.now, now)
     }
 
     /// Every one that the writer may wait for.

@@ -45,7 +45,7 @@ pub(super) struct Renewer {
     /// Something was erased whose bytes the file may still have.
     is_stale: bool,
     under_way: Option<Copying>,
-    /// Removes the state that was replaced last.
+    /// Lets the state go that was replaced last.
     removing: Option<JoinHandle<()>>,
 }
 
@@ -175,10 +175,18 @@ impl Renewer {
             rows = copying.rows,
             "the state's file was written anew"
         );
-        // A long file takes its time. What is not removed is removed at the next start.
-        let remove = std::thread::Builder::new().name("state-removal".into());
-        self.removing = remove.spawn(move || compact::remove(&stale)).ok();
         Ok(Some(Renewed { db: copying.to, sync: copying.sync }))
+    }
+
+    /// Lets go of the state that was replaced, and of its handles. All that sled knows of a long one takes a while to free, and its file
+    /// to remove: nobody waits for either. What is not removed is removed at the next start.
+    pub(super) fn retire(&mut self, handles: impl Send + 'static) {
+        let stale = compact::stale(&self.path);
+        let thread = std::thread::Builder::new().name("state-removal".into()).spawn(move || {
+            drop(handles);
+            compact::remove(&stale);
+        });
+        self.removing = thread.ok();
     }
 
     /// Nothing was replaced. The next time is when the file has grown further.

@@ -187,8 +187,10 @@ impl Writer {
         match self.renewer.go_on(&self.db, &self.sync) {
             Ok(None) => Ok(()),
             Ok(Some(Renewed { db, sync })) => {
-                self.current.put(db.clone());
-                (self.db, self.sync) = (db, sync);
+                let before = self.current.put(db.clone());
+                let handles = (before, std::mem::replace(&mut self.db, db));
+                self.sync = sync;
+                self.renewer.retire(handles);
                 Ok(())
             }
             Err(error) => Err(Broken { reason: error.to_string(), waiting: Vec::new() }),

@@ -74,7 +74,9 @@ impl Both {
         let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync).unwrap() else {
             return false;
         };
-        (self.db, self.sync) = (db, sync);
+        let before = std::mem::replace(&mut self.db, db);
+        self.sync = sync;
+        self.renewer.retire(before);
         true
     }
 
