@@ -30,7 +30,7 @@ const ROWS: usize = 20;
 const BATCH: usize = 500;
 const IN_FLIGHT: usize = 8;
 /// How long a job is kept after its end, and how long its envelope may be accepted: as long its id is remembered.
-const KEEP: Duration = Duration::from_secs(10);
+const KEEP: Duration = Duration::from_secs(30);
 const LIFETIME: Duration = Duration::from_secs(10);
 
 const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
