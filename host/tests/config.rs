@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use strongroom::config::{
-    Begin, Check, Config, ForwardTo, KNOBS, Knob, MAX_FORWARDS, QueueRules, RULES, Rate, Retention, Setting,
-    TenantRules,
+    Begin, Check, Config, ForwardTo, KNOBS, Knob, MAX_FORWARDS, QueueRules, RULES, Rate, Retention, Roles,
+    Setting, TenantRules,
 };
-use strongroom_job::{Access, Limits, Name, PublicKey};
+use strongroom_job::{Access, Limits, Name, PublicKey, Role};
 
 const KEY: &str = "ed25519:3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
 const WITNESS: &str = "witness.example/w1+773a6c12+BMhTrQ8M0rYZrqks7sT9VqJNZJnVhM55JX5Fz9gTm2Cn";
@@ -38,7 +38,7 @@ fn the_example_is_the_defaults() {
     assert!(owner.any_network && owner.secrets.is_empty(), "any network, and no secret until it is listed");
     assert_eq!(owner.tenant, Name::default_name());
     let bare = parse(ORIGIN);
-    assert!(owner.operator, "whoever holds the host's own keys may pause its queues");
+    assert!(owner.roles.has(Role::Operate), "whoever holds the host's own keys may pause its queues");
     assert_eq!((bare.bounds, bare.retention), (example.bounds, example.retention));
     assert_eq!((bare.queue_rules, bare.tenants, bare.labels), Default::default());
     assert!(example.queue_rules.is_empty() && example.tenants.is_empty() && example.labels.is_empty());
@@ -213,7 +213,7 @@ fn a_full_file_means_what_it_says() {
     assert_eq!(alice.http, ["https://example.com/v1".parse().unwrap()]);
     assert_eq!(alice.secrets.iter().map(Name::as_str).collect::<Vec<_>>(), ["token"]);
     assert!(!alice.any_network && !bob.any_network);
-    assert!(alice.operator && !bob.operator);
+    assert_eq!((alice.roles, bob.roles), (Roles::USUAL.and(Role::Operate), Roles::USUAL));
     assert!(bob.connect.is_empty() && bob.listen.is_empty() && bob.http.is_empty() && bob.secrets.is_empty());
     assert_eq!(bob.volumes.values().copied().collect::<Vec<_>>(), [Access::ReadWrite]);
     assert_eq!(config.serve_log.unwrap().to_string(), "127.0.0.1:7443");

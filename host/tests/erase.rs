@@ -20,7 +20,7 @@ use common::live::{Live, SPINS, finish, push_wat, start};
 use common::trees::copy;
 use strongroom::audit::read::LogReader;
 use strongroom::audit::verify::{Options, verify_dir};
-use strongroom::config::Config;
+use strongroom::config::{Config, Roles};
 use strongroom::fsck::check;
 use strongroom::home::Home;
 use strongroom_job::merkle::LeafIndex;
@@ -334,7 +334,7 @@ async fn what_cannot_be_erased_is_refused_and_says_why() {
         let mut other = config.principals[0].clone();
         other.name = "other".parse().unwrap();
         other.key = SecretKey::from_seed(&[9; 32].into()).public();
-        other.operator = false;
+        other.roles = Roles::USUAL;
         config.principals.push(other);
     })
     .await;
@@ -368,8 +368,8 @@ async fn what_cannot_be_erased_is_refused_and_says_why() {
     let other =
         live.client_with(|options| options.identity = SecretKey::from_seed(&[9; 32].into()).into()).await;
     let (code, text) = refusal(other.erase(running, false).await.unwrap_err());
-    assert_eq!(code, RefusalCode::Forbidden);
-    assert!(text.contains("only operators"), "{text}");
+    assert_eq!(code, RefusalCode::MissingRole);
+    assert!(text.contains("the role operate"), "{text}");
     let dir = live.stop().await;
     assert_eq!(holding(&dir.path().join("evidence"), WORDS.as_bytes()), Vec::<String>::new());
     log_is_whole(dir.path());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use common::guests::{Call, shows, tries};
 use common::live::{Done, Live, assert_succeeded, push_wat, run};
 use common::secret;
-use strongroom::config::{Principal, Volume};
+use strongroom::config::{Principal, Roles, Volume};
 use strongroom_job::{Access, Outcome};
 use strongroom_sdk::{Client, Error, Identity, Job};
 
@@ -166,7 +166,7 @@ async fn a_principal_gets_its_volumes_and_no_path_of_its_own_choice() {
             tenant: "visitors".parse().unwrap(),
             volumes: [("docs".parse().unwrap(), Access::Read)].into(),
             any_directory: false,
-            operator: false,
+            roles: Roles::USUAL,
             any_network: false,
             connect: Vec::new(),
             listen: Vec::new(),

@@ -13,7 +13,7 @@ use common::patience::bounded;
 use common::random::Random;
 use common::records::{records, retell};
 use common::secret;
-use strongroom::config::Principal;
+use strongroom::config::{Principal, Roles};
 use strongroom_job::{Event, JobId, JobState, Outcome, RefusalCode};
 use strongroom_sdk::{Client, Error, Identity, Job};
 
@@ -30,7 +30,7 @@ fn visitor() -> Principal {
         volumes: BTreeMap::new(),
         any_directory: false,
         any_network: false,
-        operator: false,
+        roles: Roles::USUAL,
         connect: Vec::new(),
         listen: Vec::new(),
         http: Vec::new(),

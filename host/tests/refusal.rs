@@ -21,7 +21,7 @@ use quinn::Connection;
 use raw::{Peer, answer, ask, open_with};
 use strongroom::admission::quota::{self, Asked, TenantUse};
 use strongroom::clock::Clock;
-use strongroom::config::{Config, Principal, TenantRules, Volume};
+use strongroom::config::{Config, Principal, Roles, TenantRules, Volume};
 use strongroom::home::Home;
 use strongroom::host::{Host, Stop};
 use strongroom::store::Step;
@@ -30,8 +30,8 @@ use strongroom_job::trust::{TrustBody, TrustDraft};
 use strongroom_job::{
     Access, After, BATCH_PAYLOAD_TYPE, Base64Bytes, BatchBody, BlobKind, Context, Digest, Input,
     JOB_PAYLOAD_TYPE, JobBody, JobId, JobState, MAX_ENVELOPE_BYTES, Mount, MountSource, Name, Outcome,
-    OutputStream, Plan, QueueMode, Refusal, RefusalCode, Request, Response, RetryOn, RetryPolicy, SecretForm,
-    SecretKey, SecretUse, Signature, Taken, Timestamp, Unique, Variation,
+    OutputStream, Plan, QueueMode, Refusal, RefusalCode, Request, Response, RetryOn, RetryPolicy, Role,
+    SecretForm, SecretKey, SecretUse, Signature, Taken, Timestamp, Unique, Variation,
 };
 use strongroom_sdk::{Client, Error, Identity, Job};
 
@@ -75,7 +75,8 @@ const fn next(code: RefusalCode) -> Option<RefusalCode> {
         C::BadModule => C::TooLarge,
         C::TooLarge => C::UnknownJob,
         C::UnknownJob => C::WrongState,
-        C::WrongState => C::Forbidden,
+        C::WrongState => C::MissingRole,
+        C::MissingRole => C::Forbidden,
         C::Forbidden => C::Busy,
         C::Busy => C::ShuttingDown,
         C::ShuttingDown => C::HostFault,
@@ -212,7 +213,7 @@ fn guest() -> Principal {
         volumes: [("docs".parse().unwrap(), Access::Read)].into(),
         any_directory: false,
         any_network: false,
-        operator: false,
+        roles: Roles::USUAL,
         connect: Vec::new(),
         listen: Vec::new(),
         http: Vec::new(),
@@ -526,7 +527,7 @@ async fn jobs(book: &mut Book, live: &Live, visitor: &Bare, owner: &SecretKey) {
     );
     let erase = |job, batch| Request::Erase { job, batch };
     let theirs = visitor.refused_request(&erase(done, false)).await;
-    book.note(RefusalCode::Forbidden, "to erase a job without being an operator", theirs);
+    book.note(RefusalCode::MissingRole, "to erase a job without being an operator", theirs);
     let early = client.erase(spinning, false).await.map(drop);
     book.note(RefusalCode::WrongState, "to erase a job that is running", refusal(early));
     client.cancel(spinning).await.unwrap();
@@ -593,7 +594,7 @@ async fn plans(book: &mut Book) {
     book.note(RefusalCode::UnknownQueue, "to drain a queue with a typo", typo);
     let visitor = Bare::new(&live.host, secret(2), "visitors").await;
     let theirs = visitor.refused_request(&drain(&reports)).await;
-    book.note(RefusalCode::Forbidden, "to drain a queue without being an operator", theirs);
+    book.note(RefusalCode::MissingRole, "to drain a queue without being an operator", theirs);
     assert!(matches!(ask(&bare.connection, &drain(&reports)).await, Ok(Response::Queues { .. })));
     let closed = bare.refused_job(|body| {
         body.task.module = spins;
@@ -693,7 +694,7 @@ async fn operators(book: &mut Book) {
     std::fs::write(home.trust(), file.to_bytes()).unwrap();
     let colleague = |config: &mut Config| {
         let tenant = "default".parse().unwrap();
-        config.principals.push(Principal { tenant, operator: true, ..guest() });
+        config.principals.push(Principal { tenant, roles: Roles::USUAL.and(Role::Operate), ..guest() });
     };
     let live = Live { host: start(dir.path(), colleague).await, dir };
     let theirs = live.client_with(|options| options.identity = Identity::from(secret(2))).await;

@@ -5,34 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::guests::{Call, appends_to, tries};
+use common::guests::{Call, appends_to, leaves, tries};
 use common::live::{Live, assert_succeeded, push_wat, run};
 use common::records::records;
 use strongroom_job::{ArtifactRecord, Digest, Event, Limit, MAX_ARTIFACTS, Outcome};
 use strongroom_sdk::{Job, JobState};
-
-/// Writes `text` to the new file `name` of its first directory, and ends with `code`.
-fn leaves(name: &str, text: &str, code: u32) -> String {
-    let (length, size) = (name.len(), text.len());
-    format!(
-        r#"(module
-            (import "wasi_snapshot_preview1" "path_open"
-                (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-            (memory (export "memory") 1)
-            (data (i32.const 1024) "{name}")
-            (data (i32.const 2048) "{text}")
-            (func (export "_start")
-                (if (call $open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const {length}) (i32.const 1)
-                        (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 512))
-                    (then unreachable))
-                (i32.store (i32.const 0) (i32.const 2048))
-                (i32.store (i32.const 4) (i32.const {size}))
-                (if (call $write (i32.load (i32.const 512)) (i32.const 0) (i32.const 1) (i32.const 16)) (then unreachable))
-                (call $exit (i32.const {code}))))"#
-    )
-}
 
 impl Live {
     /// What lies in the directory of attempts.

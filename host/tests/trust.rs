@@ -13,13 +13,15 @@ use common::live::{assert_succeeded, compiler, push_wat, run, says};
 use common::records::records;
 use common::secret;
 use strongroom::clock::{Clock, Hands};
-use strongroom::config::{Config, Principal};
+use strongroom::config::{Config, Principal, Roles};
 use strongroom::home::Home;
 use strongroom::host::{Host, StartError, Stop};
 use strongroom::store::NoFault;
 use strongroom_job::note::KeyName;
 use strongroom_job::trust::{TrustBody, TrustFile};
-use strongroom_job::{Event, JobId, QueueMode, Record, RefusalCode, SecretKey, Timestamp, TrustVersion};
+use strongroom_job::{
+    Event, JobId, QueueMode, Record, RefusalCode, Role, SecretKey, Timestamp, TrustVersion,
+};
 use strongroom_sdk::{Client, ConnectOptions, Error, Job};
 use tempfile::TempDir;
 
@@ -121,10 +123,11 @@ impl Site {
         let home = self.home().lock().unwrap();
         let mut config = Config::load(&home.config()).unwrap();
         config.listen = ([127, 0, 0, 1], 0).into();
-        for (name, byte, operator) in [("second", 2, true), ("third", 3, false)] {
+        let operates = Roles::USUAL.and(Role::Operate);
+        for (name, byte, roles) in [("second", 2, operates), ("third", 3, Roles::USUAL)] {
             let owner = config.principals[0].clone();
             let key = secret(byte).public();
-            config.principals.push(Principal { name: name.parse().unwrap(), key, operator, ..owner });
+            config.principals.push(Principal { name: name.parse().unwrap(), key, roles, ..owner });
         }
         Box::pin(Host::start_at(home, config, compiler(), Box::new(NoFault), hands)).await
     }
@@ -174,7 +177,7 @@ async fn operates(client: &Client) -> Result<(), String> {
     match client.set_queue(&"default".parse().unwrap(), QueueMode::Open).await {
         Ok(_) => Ok(()),
         Err(Error::Refused(refusal)) => {
-            assert_eq!(refusal.code, RefusalCode::Forbidden);
+            assert!(matches!(refusal.code, RefusalCode::Forbidden | RefusalCode::MissingRole), "{refusal}");
             Err(refusal.message)
         }
         Err(error) => panic!("{error}"),
@@ -211,7 +214,7 @@ async fn an_operator_is_whom_both_the_configuration_and_the_trust_file_name() {
     assert!(said.contains("second is not in version 1 of this host's trust file"), "{said}");
     assert!(said.contains(&second.public().to_string()), "{said}");
     let said = operates(&client(&host, &third).await).await.unwrap_err();
-    assert!(said.contains("third is no operator of this host"), "{said}");
+    assert!(said.contains("third does not have the role operate on this host"), "{said}");
     let job = JobId::from_bytes([7; 16]);
     let erase = client(&host, &second).await.erase(job, false).await.unwrap_err();
     assert!(erase.to_string().contains("not in version 1"), "{erase}");
@@ -226,7 +229,16 @@ async fn an_operator_is_whom_both_the_configuration_and_the_trust_file_name() {
     let refused: Vec<_> = records
         .iter()
         .filter_map(|record| match &record.event {
-            Event::Refused { principal, job, code: RefusalCode::Forbidden, .. } => Some((*principal, *job)),
+            Event::Refused { principal, job, code: RefusalCode::Forbidden, role: None, .. } => {
+                Some((*principal, *job))
+            }
+            Event::Refused {
+                principal,
+                job,
+                code: RefusalCode::MissingRole,
+                role: Some(Role::Operate),
+                ..
+            } => Some((*principal, *job)),
             _ => None,
         })
         .collect();

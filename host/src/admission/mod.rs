@@ -14,6 +14,7 @@ mod occurrence;
 mod plan;
 pub mod quota;
 mod replay;
+pub mod role;
 mod trial;
 mod window;
 

@@ -321,11 +321,12 @@ fn words(entry: &Entry) -> String {
         Event::ModuleRegistered { principal, module } => {
             format!("module registered: {} by {}", module.digest, principal.short())
         }
-        Event::Refused { principal, job, code, suppressed } => {
+        Event::Refused { principal, job, code, suppressed, role } => {
             let job = job.map_or_else(String::new, |job| format!(" job {job}"));
             let more =
                 if *suppressed > 0 { format!(", and {suppressed} more before") } else { String::new() };
-            format!("refused:{job} of {}, {code}{more}", principal.short())
+            let role = role.map_or_else(String::new, |role| format!(" {role}"));
+            format!("refused:{job} of {}, {code}{role}{more}", principal.short())
         }
         Event::Admitted { job, principal, tenant, module, grant, .. } => {
             let granted: String = rights(grant).iter().map(|right| format!("; {right}")).collect();

@@ -12,6 +12,7 @@ use strongroom_runtime::TlsRoots;
 use super::forward;
 use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
+use super::roles;
 use super::roots;
 use super::settings;
 use super::sharing;
@@ -279,7 +280,7 @@ fn principal(
     let tenant = section.take("tenant").map_or_else(|| Ok(Name::default_name()), |value| value.parsed())?;
     let any_directory = section.take("any_directory").map_or(Ok(false), |value| value.boolean())?;
     let any_network = section.take("any_network").map_or(Ok(false), |value| value.boolean())?;
-    let operator = section.take("operator").map_or(Ok(false), |value| value.boolean())?;
+    let roles = roles::roles(&mut section)?;
     let granted = granted(section.section("volumes")?, volumes)?;
     let connect = rules(&mut section, "connect")?;
     let listen = rules(&mut section, "listen")?;
@@ -297,7 +298,7 @@ fn principal(
         listen,
         http,
         secrets,
-        operator,
+        roles,
     })
 }
 

@@ -16,6 +16,7 @@ mod forward;
 mod governs;
 mod knobs;
 mod raw;
+mod roles;
 mod roots;
 mod rules;
 mod settings;
@@ -37,6 +38,7 @@ pub use forward::{Begin, FileRules, Forward, ForwardTo, MAX_FORWARDS, ParseDesti
 pub use governs::Governs;
 pub use knobs::{KNOBS, Knob, RULES};
 pub use raw::Fault;
+pub use roles::Roles;
 pub use rules::{QueueRules, Rate, TenantRules};
 pub use settings::Setting;
 
@@ -107,9 +109,8 @@ pub struct Principal {
     pub http: Vec<HttpRule>,
     /// Secrets that its jobs may ask for.
     pub secrets: BTreeSet<Name>,
-    /// Whether it may pause, drain and open queues, and erase what is private of jobs, for all tenants. Once the host has a trust file,
-    /// only if that names its key, too.
-    pub operator: bool,
+    /// What it may ask of the host. Once the host has a trust file, `operate` counts only if that names its key, too.
+    pub roles: Roles,
 }
 
 /// Somebody else's machine that cosigns the log.

@@ -48,9 +48,10 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
         say(&mut settings, &mut principal, "name", None);
         say(&mut settings, &mut principal, "key", None);
         say(&mut settings, &mut principal, "tenant", Some(written_text("default")));
-        for switch in ["any_directory", "any_network", "operator"] {
+        for switch in ["any_directory", "any_network"] {
             say(&mut settings, &mut principal, switch, Some("false".into()));
         }
+        roles(&mut settings, &mut principal);
         say(&mut settings, &mut principal, "volumes", Some("{}".into()));
         for list in ["connect", "listen", "http", "secrets"] {
             say(&mut settings, &mut principal, list, Some("[]".into()));
@@ -63,6 +64,16 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     }
     forwards(&mut settings, &mut top)?;
     Ok(settings)
+}
+
+/// Each of `roles` and `operator` where the file has it: the other then goes without saying, and would be refused beside it.
+fn roles(settings: &mut Vec<Setting>, principal: &mut Section<'_>) {
+    let operator = settings.len();
+    say(settings, principal, "operator", Some("false".into()));
+    let roles = settings.len();
+    say(settings, principal, "roles", None);
+    let of_none = if settings[roles].line.is_some() { operator } else { roles };
+    settings.remove(of_none);
 }
 
 /// Where the audit log goes. What is for files only is told of files only: elsewhere, these keys are refused.

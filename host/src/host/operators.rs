@@ -1,11 +1,12 @@
-//! Who may do what only operators may: asked at each request, by the clock of that moment.
+//! Who may ask for what: the roles of each request, and who may do what only operators may, by the clock of that moment.
 //!
 //! *Never:* lets the configuration alone make an operator once there is a trust file.
 
 use strongroom_job::trust::{TrustBody, TrustFile};
-use strongroom_job::{Event, JobId, Refusal, RefusalCode};
+use strongroom_job::{Event, JobId, Refusal, RefusalCode, Request};
 
 use super::service::HostService;
+use crate::admission::role;
 use crate::config::Principal;
 use crate::store::Transition;
 
@@ -16,7 +17,20 @@ impl HostService {
         self
     }
 
-    /// Lets an operator pass. Whoever is refused is in the log, as with jobs. `what` completes "only operators …".
+    /// Lets a request come in, or says which role is missing. Whoever is refused is in the log: once for each role and hour.
+    pub(super) fn check_role(&self, who: &Principal, request: &Request) -> Result<(), Refusal> {
+        let Some(role) = role::lacking(who.roles, request) else { return Ok(()) };
+        let refusal = role::missing(who, role);
+        if let Some(suppressed) = self.refusals().count_role(&who.key, role, self.now()) {
+            let (job, code) = (role::names(request), refusal.code);
+            let event = Event::Refused { principal: who.key, job, code, suppressed, role: Some(role) };
+            // As below.
+            let _ = self.store().offer(Transition::Log(event));
+        }
+        Err(refusal)
+    }
+
+    /// Lets an operator pass whom the trust file names, if there is one. Whoever is refused is in the log, as with jobs. `what` completes "only operators …".
     pub(super) fn check_operator(
         &self,
         who: &Principal,
@@ -31,9 +45,6 @@ impl HostService {
 
     fn problem(&self, who: &Principal, what: &str) -> Option<String> {
         let name = &who.name;
-        if !who.operator {
-            return Some(format!("{name} is no operator of this host, and only operators {what}: ask one"));
-        }
         let trust: &TrustBody = self.trust.as_ref()?;
         let version = trust.version();
         if !trust.names(&who.key) {
@@ -58,7 +69,8 @@ impl HostService {
         if !refusal.code.is_temporary()
             && let Some(suppressed) = self.refusals().count(&who.key, self.now())
         {
-            let event = Event::Refused { principal: who.key, job, code: refusal.code, suppressed };
+            let event =
+                Event::Refused { principal: who.key, job, code: refusal.code, suppressed, role: None };
             // Nobody waits for it: a principal who sends rubbish must not make the host wait for its disk.
             let _ = self.store().offer(Transition::Log(event));
         }

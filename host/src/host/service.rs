@@ -7,7 +7,7 @@ use strongroom_job::trust::TrustBody;
 use strongroom_job::{
     AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, ErasedView, HostView, Input, JobId, JobState,
     JobView, ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
-    RefusalCode, Timestamp, VerifiedJob,
+    RefusalCode, Request, Timestamp, VerifiedJob,
 };
 use tokio::sync::Semaphore;
 
@@ -264,6 +264,10 @@ impl Service for HostService {
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
         self.principals.get(key).map(Arc::clone)
+    }
+
+    fn may(&self, who: &Arc<Principal>, request: &Request) -> Result<(), Refusal> {
+        self.check_role(who, request)
     }
 
     fn host(&self, who: &Arc<Principal>) -> HostView {

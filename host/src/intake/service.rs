@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use strongroom_job::{
     AcceptanceSignature, AcceptedJob, BlobKind, Digest, ErasedView, HostView, JobId, JobState, JobView,
-    ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
+    ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, Request,
 };
 
 use crate::config::Principal;
@@ -45,6 +45,12 @@ pub trait Service: Send + Sync + 'static {
     /// Asked during the handshake and again before every request: a key that becomes unknown loses its connections.
     /// Must be quick; it blocks the endpoint.
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>>;
+
+    /// Whether a request of this kind may come from `who` at all. Asked once for each, before anything else is done for it.
+    ///
+    /// # Errors
+    /// The refusal that names the role that is missing.
+    fn may(&self, who: &Arc<Principal>, request: &Request) -> Result<(), Refusal>;
 
     /// The host and what it allows `who`.
     fn host(&self, who: &Arc<Principal>) -> HostView;

@@ -76,6 +76,7 @@ impl<S: Service> InRequest<'_, S> {
             return Err(Refusal::new(RefusalCode::ShuttingDown, text).into());
         }
         let (service, who) = (Arc::clone(&self.shared.service), self.who);
+        service.may(who, &request)?;
         match request {
             Request::Submit { length } => return self.submit(reader, length).await,
             Request::Push { kind, digest, length } => return self.push(reader, kind, digest, length).await,

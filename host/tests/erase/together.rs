@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use strongroom::config::Roles;
 use strongroom_job::{Event, Missed, SecretKey};
 use strongroom_sdk::{Flow, Job, JobState, ListFilter, RefusalCode, Repeats, Signed, Taken};
 
@@ -166,7 +167,7 @@ async fn an_operator_erases_a_job_of_any_tenant() {
         other.name = "other".parse().unwrap();
         other.tenant = "other".parse().unwrap();
         other.key = SecretKey::from_seed(&[9; 32].into()).public();
-        other.operator = false;
+        other.roles = Roles::USUAL;
         config.principals.push(other);
     })
     .await;

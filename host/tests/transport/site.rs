@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use strongroom::config::{Bounds, Principal};
+use strongroom::config::{Bounds, Principal, Roles};
 use strongroom::intake::{Accepted, Intake, OutputReader, Page, Service, Strangers, Upload};
 use strongroom_job::note::VerifierKey;
 use strongroom_job::{
     Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, ErasedView, HostView, JobEnd, JobId,
     JobState, JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey,
-    QueueMode, QueueView, Refusal, RefusalCode, SecretKey, Timestamp, Usage,
+    QueueMode, QueueView, Refusal, RefusalCode, Request, SecretKey, Timestamp, Usage,
 };
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
 use tokio::sync::{Notify, oneshot, watch};
@@ -168,7 +168,7 @@ impl Fake {
                 volumes: BTreeMap::new(),
                 any_directory: false,
                 any_network: false,
-                operator: false,
+                roles: Roles::USUAL,
                 connect: Vec::new(),
                 listen: Vec::new(),
                 http: Vec::new(),
@@ -242,6 +242,10 @@ impl Service for Fake {
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
         self.principals.lock().unwrap().get(key).cloned()
+    }
+
+    fn may(&self, _who: &Arc<Principal>, _request: &Request) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn host(&self, who: &Arc<Principal>) -> HostView {

@@ -44,6 +44,7 @@ mod plan;
 pub mod receipt;
 mod record;
 mod refusal;
+mod role;
 mod spki;
 pub mod strict;
 pub mod succession;
@@ -97,6 +98,7 @@ pub use record::{
     Change, ErasedJob, Event, GrantRecord, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, RecordError, StateFault,
 };
 pub use refusal::{MAX_MESSAGE_BYTES, MAX_MISSING, Refusal, RefusalCode};
+pub use role::{ParseRoleError, Role};
 pub use spki::SPKI_BYTES;
 pub use task::{
     Entry, Input, MAX_ARGS, MAX_ENV, MAX_INLINE_INPUT_BYTES, MAX_LABEL_BYTES, MAX_LABELS, ModuleRef, Task,

@@ -14,7 +14,7 @@ use crate::strict::{self, StrictError};
 use crate::text;
 use crate::{
     ArtifactRecord, DeadReason, Denial, Digest, JobId, LeftRecord, Limits, MAX_REASON_BYTES, ModuleRef, Name,
-    Outcome, OutputRecord, PublicKey, QueueMode, RefusalCode, Timestamp, TrustVersion, Usage,
+    Outcome, OutputRecord, PublicKey, QueueMode, RefusalCode, Role, Timestamp, TrustVersion, Usage,
 };
 
 pub use grant::GrantRecord;
@@ -91,8 +91,12 @@ pub enum Event {
         job: Option<JobId>,
         /// Why.
         code: RefusalCode,
-        /// Refusals of this principal since its last such record that were only counted: a flood must not fill the disk.
+        /// Refusals of this principal since its last such record that were only counted: a flood must not fill the disk. For
+        /// `missing-role`, of this principal and this role.
         suppressed: u64,
+        /// The role that was missing, when the code is `missing-role`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
     },
     /// A job was admitted: durable from here on, with everything that it was given.
     Admitted {

@@ -26,8 +26,8 @@ pub struct Refusal {
         deserialize_with = "text::read::<'de, MAX_MESSAGE_BYTES, _>"
     )]
     pub message: String,
-    /// What was asked for and is not granted, one by one; empty unless the code is `not-granted`. Written and read with the
-    /// same care as the message, at most [`MAX_MISSING`] entries.
+    /// What was asked for and is not granted, one by one, when the code is `not-granted`; the role, when it is `missing-role`; else
+    /// empty. Written and read with the same care as the message, at most [`MAX_MISSING`] entries.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
@@ -112,6 +112,8 @@ pub enum RefusalCode {
     WrongState,
     /// The key may not do this.
     Forbidden,
+    /// The principal does not have the role that this takes.
+    MissingRole,
     /// Too many requests at once; try again later.
     Busy,
     /// The host is shutting down; try again when it is back.

@@ -19,7 +19,7 @@ use strongroom_job::succession::{KeyRole, Succession};
 use strongroom_job::trust::{TrustDraft, TrustFile};
 use strongroom_job::{
     Access, BatchBody, Entry, Envelope, Input, JobBody, Missed, MountSource, On, Plan, Record, Refusal,
-    Request, Response, RetryOn, SecretForm, SignedAcceptance, Taken, Task, frame, sign_batch, sign_job,
+    Request, Response, RetryOn, Role, SecretForm, SignedAcceptance, Taken, Task, frame, sign_batch, sign_job,
 };
 
 /// What one directory of golden files should hold.
@@ -253,10 +253,20 @@ fn refusals() {
         .map(|code| (code, code.is_temporary(), code.is_host_fault(), code.to_string()))
         .collect();
     let (first, more) = table.split_at(messages::FIRST_CODES);
-    let (second, queues) = more.split_at(messages::SECOND_CODES);
+    let (second, more) = more.split_at(messages::SECOND_CODES);
+    let (queues, roles) = more.split_at(messages::QUEUE_CODES);
     golden.json("codes.json", &first);
     golden.json("codes-more.json", &second);
     golden.json("codes-queues.json", &queues);
+    golden.json("codes-roles.json", &roles);
+    let names = covers!(vec![Role::View, Role::Submit, Role::Operate, Role::Admin];
+        Role::View, Role::Submit, Role::Operate, Role::Admin);
+    let bytes = golden.json("roles.json", &names);
+    assert_eq!(serde_json::from_slice::<Vec<Role>>(&bytes).unwrap(), names);
+    assert_eq!(names, Role::ALL);
+    for role in names {
+        assert_eq!(role.to_string().parse(), Ok(role));
+    }
     let short = Refusal::new(
         strongroom_job::RefusalCode::QueueFull,
         "the queue \"reports\" is full; try again later",

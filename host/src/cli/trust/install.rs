@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use strongroom_job::note::KeyName;
-use strongroom_job::{Timestamp, TrustVersion};
+use strongroom_job::{Role, Timestamp, TrustVersion};
 
 use super::{name, read};
 use crate::cli::Common;
@@ -53,7 +53,8 @@ pub(super) fn install(common: &Common, args: &InstallArgs, console: &Console) ->
         ),
     })?;
     let last = file.in_force();
-    let operates = config.principals.iter().filter(|who| who.operator && last.names(&who.key)).count();
+    let operates =
+        config.principals.iter().filter(|who| who.roles.has(Role::Operate) && last.names(&who.key)).count();
     if console.json() {
         let path = home.trust().display().to_string();
         console.document(&Installed { path, now: last.id(), expires: last.expires(), before })?;
@@ -64,7 +65,7 @@ pub(super) fn install(common: &Common, args: &InstallArgs, console: &Console) ->
     }
     if operates == 0 {
         console.say(format_args!(
-            "nobody operates the host with it: none of its keys is a principal with `operator = true` in {}",
+            "nobody operates the host with it: none of its keys is a principal with the role operate in {}",
             home.config().display()
         ));
     }
