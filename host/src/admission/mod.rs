@@ -15,6 +15,7 @@ mod plan;
 pub mod quota;
 mod replay;
 pub mod role;
+mod steps;
 mod trial;
 mod window;
 
@@ -25,6 +26,7 @@ use strongroom_job::{
 };
 
 pub use replay::replay;
+pub use steps::{Answer, explain};
 pub use trial::trial;
 
 use crate::config::{Bounds, Config, Principal};
@@ -66,13 +68,7 @@ pub fn admit(
 ) -> Result<AdmittedJob, Refusal> {
     let (signer, envelope) = (*job.signer(), *job.envelope());
     let strongroom_job::JobBody { id, context, task, .. } = job.into_body();
-    check_address(&context, who, policy.host)?;
-    window::check(&context, &policy.config.bounds, now)?;
-    check_queue(&task.queue, policy.config)?;
-    labels::check(&task.plan.requires, &policy.config.labels)?;
-    plan::check(&task.plan, &policy.config.bounds, now)?;
-    check_limits(&task.limits, &policy.config.bounds)?;
-    grant::resolve(&task.capabilities, who, policy.config)?;
+    steps::judge(&steps::Asked { context: &context, task: &task, who, policy, now })?;
     Ok(AdmittedJob { id, signer, envelope, context, task })
 }
 
@@ -111,24 +107,6 @@ pub fn queue_closed(queue: &Name) -> Refusal {
 #[must_use]
 pub fn came_too_late() -> Refusal {
     Refusal::new(RefusalCode::Expired, "the job expired while the host took it in: sign it again")
-}
-
-fn check_address(context: &Context, who: &Principal, host: &PublicKey) -> Result<(), Refusal> {
-    if context.audience != *host {
-        let text = format!(
-            "the job is signed for the host {}, and this host is {host}: sign it for this host",
-            context.audience
-        );
-        return Err(Refusal::new(RefusalCode::WrongAudience, text));
-    }
-    if context.tenant != who.tenant {
-        let text = format!(
-            "the job is signed for tenant {}, and {} belongs to tenant {}: sign it for that tenant",
-            context.tenant, who.name, who.tenant
-        );
-        return Err(Refusal::new(RefusalCode::WrongTenant, text));
-    }
-    Ok(())
 }
 
 fn check_limits(asked: &Limits, bounds: &Bounds) -> Result<(), Refusal> {

@@ -28,7 +28,7 @@ pub(super) enum ConfigCommand {
 pub(super) struct FileArgs {
     /// Configuration file [default: that of the data directory]
     #[arg(value_name = "FILE")]
-    file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -65,26 +65,44 @@ pub(super) fn config(common: &Common, command: &ConfigCommand, console: &Console
     let (ConfigCommand::Check(FileArgs { file })
     | ConfigCommand::Show(FileArgs { file })
     | ConfigCommand::Digest(FileArgs { file })) = command;
-    let file = match file {
-        Some(file) => file.clone(),
-        None => Home::open(&common.directory()?)?.config(),
-    };
+    let file = named(common, file.as_deref())?;
     let text = Config::read(&file)?;
     let wrong = |fault| ConfigError::Wrong { path: file.clone(), fault };
     match command {
         ConfigCommand::Check(_) => {
             let config = Config::parse(&text).map_err(wrong)?;
-            if let Some(home) = home_of(&file) {
-                let inside = |error| ConfigError::Overlap { path: file.clone(), error };
-                config.apart_from(home.dir()).map_err(inside)?;
-            }
-            trusts(&file, &config)?;
+            fits(&file, &config)?;
             check(&file, &config, console)?;
         }
         ConfigCommand::Digest(_) => digest(&file, Config::parse(&text).map_err(wrong)?.governs, console)?,
         ConfigCommand::Show(_) => show(&file, Config::settings(&text).map_err(wrong)?, console)?,
     }
     Ok(Exit::Status(0))
+}
+
+/// The file that was named, or that of the data directory.
+fn named(common: &Common, file: Option<&Path>) -> Result<PathBuf, Failure> {
+    match file {
+        Some(file) => Ok(file.to_owned()),
+        None => Ok(Home::open(&common.directory()?)?.config()),
+    }
+}
+
+/// A file with which a host would start, and what it says.
+pub(super) fn checked(common: &Common, args: &FileArgs) -> Result<(PathBuf, Config), Failure> {
+    let file = named(common, args.file.as_deref())?;
+    let config = Config::load(&file)?;
+    fits(&file, &config)?;
+    Ok((file, config))
+}
+
+/// Whether a host could do what the checked file says: its paths, its destinations.
+fn fits(file: &Path, config: &Config) -> Result<(), Failure> {
+    if let Some(home) = home_of(file) {
+        let inside = |error| ConfigError::Overlap { path: file.to_owned(), error };
+        config.apart_from(home.dir()).map_err(inside)?;
+    }
+    trusts(file, config)
 }
 
 /// The data directory that `file` is the configuration of, if it is in one.

@@ -31,6 +31,7 @@ mod local;
 mod log;
 mod module;
 mod plan;
+mod policy;
 mod progress;
 mod queue;
 mod reach;
@@ -120,6 +121,9 @@ enum Command {
     /// Check a host's configuration, and show what is in force
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Ask a configuration what it lets whom do, without a host
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Fetch receipts of jobs, check them without a host, run their jobs again
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -171,6 +175,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Secret(command) => secret::secret(&common, command, console),
         Command::Key(command) => key::key(&common, command, console),
         Command::Config(command) => config::config(&common, &command, console),
+        Command::Policy(command) => policy::policy(&common, command, console),
         Command::Receipt(command) => receipt::receipt(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
         Command::Trust(command) => trust::trust(&common, &command, console),

@@ -8,15 +8,15 @@ use strongroom_job::PublicKey;
 
 use crate::compile::Compiler;
 use crate::config::Config;
-use crate::home::LockedHome;
-use crate::host::{Ended, Host, Stop as Ending};
+use crate::home::{Home, LockedHome};
+use crate::host::{Ended, Host, Reloaded, Stop as Ending};
 
 use super::console::Console;
 use super::directory::config;
 use super::exit::{Exit, Failure};
 use super::local::{end, in_order};
 use super::log::{self, Format, Level};
-use super::signal::Stop;
+use super::signal::{Reload, Stop};
 use super::{Common, with_runtime};
 
 /// Serve jobs until told to stop.
@@ -52,7 +52,7 @@ pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Res
         config.listen = listen;
     }
     let locked = home.lock()?;
-    with_runtime(until_stopped(locked, config, console))
+    with_runtime(until_stopped(locked, config, args.listen, console))
 }
 
 /// This very program compiles the modules of the hosts that it starts.
@@ -71,8 +71,14 @@ pub(super) fn open_many_files() {
     }
 }
 
-async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> Result<Exit, Failure> {
-    let mut stop = Stop::listen()?;
+async fn until_stopped(
+    home: LockedHome,
+    config: Config,
+    listen: Option<SocketAddr>,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let (mut stop, mut reload) = (Stop::listen()?, Reload::listen()?);
+    let unlocked = Home::clone(&home);
     let drain = config.bounds.drain;
     let dir = home.dir().to_owned();
     open_many_files();
@@ -89,6 +95,7 @@ async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> R
     let failed = tokio::select! {
         () = stop.asked() => None,
         reason = host.failed() => Some(reason),
+        () = reload_when_asked(&host, &unlocked, listen, &mut reload) => None,
     };
     tracing::info!(?drain, "stopping: no new jobs, running ones may finish");
     let Some(ended) = end(host, Ending::Running(drain), &mut stop).await else {
@@ -97,4 +104,26 @@ async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> R
     in_order(failed.map_or(ended, Ended::Failed))?;
     tracing::info!("stopped");
     Ok(Exit::Status(0))
+}
+
+/// Reads the configuration again at each SIGHUP. What is wrong with it changes nothing, and is an error in the host's log.
+async fn reload_when_asked(host: &Host, home: &Home, listen: Option<SocketAddr>, reload: &mut Reload) {
+    loop {
+        reload.asked().await;
+        let reloaded = match config(home) {
+            Ok(mut config) => {
+                if let Some(listen) = listen {
+                    config.listen = listen;
+                }
+                host.reload(config).await.map_err(|error| format!("{}: {error}", home.config().display()))
+            }
+            Err(failure) => Err(failure.message),
+        };
+        match reloaded {
+            Ok(Reloaded { diff, closed, stopped }) => {
+                tracing::info!(%diff, closed, stopped, "the configuration was read again and is in force");
+            }
+            Err(error) => tracing::error!(%error, "the configuration is not in force: nothing was changed"),
+        }
+    }
 }

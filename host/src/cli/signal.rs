@@ -1,4 +1,4 @@
-//! Requests to stop: Ctrl-C and the service manager's SIGTERM.
+//! Requests to stop: Ctrl-C and the service manager's SIGTERM; and to read the configuration again: SIGHUP.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -24,5 +24,21 @@ impl Stop {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+/// The signal that asks for the configuration to be read again, from the moment that this was made.
+pub(super) struct Reload(Signal);
+
+impl Reload {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        signal(SignalKind::hangup())
+            .map(Self)
+            .map_err(|error| Failure::fault(format_args!("cannot watch signals: {error}")))
+    }
+
+    /// Returns when the next one comes.
+    pub(super) async fn asked(&mut self) {
+        self.0.recv().await;
     }
 }

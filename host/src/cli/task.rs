@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use strongroom_job::{Access, Digest, Input, ModuleRef};
+use strongroom_job::{Access, Digest, Digester, Input, ModuleRef};
 use strongroom_runtime::MAX_MODULE_SIZE;
 use strongroom_sdk::{Client, Error, Job, Name, Refusal, RefusalCode, Source};
 
@@ -193,6 +193,22 @@ impl Prepared {
         Ok(Some(client.push_input(again(file)?).on_progress(|at| bar.show(at)).await?))
     }
 
+    /// What the module and the input would be called in a signed job, though no host has been given them. A module that is named by its
+    /// digest has no length here.
+    pub(super) fn described(&self) -> Result<(ModuleRef, Input), Failure> {
+        let wrong = |what: &str, error: io::Error| Failure::usage(format_args!("{what}: {error}"));
+        let module = match &self.module {
+            Module::Registered(digest) => ModuleRef { digest: *digest, length: 1 },
+            Module::File(file) => {
+                let (digest, length) = digest_of(file).map_err(|error| wrong(&self.args.module, error))?;
+                ModuleRef { digest, length }
+            }
+        };
+        let Some(file) = &self.input else { return Ok((module, Input::Empty)) };
+        let (digest, length) = digest_of(file).map_err(|error| wrong("the input", error))?;
+        Ok((module, Input::Blob { digest, length }))
+    }
+
     /// The module's bytes, at most one more than any module may have.
     pub(super) fn wasm(&self) -> Result<Vec<u8>, Failure> {
         let Module::File(file) = &self.module else {
@@ -251,6 +267,23 @@ impl Prepared {
 fn again(file: &File) -> Result<Source, Error> {
     let file = file.try_clone();
     file.map(Source::file).map_err(|source| Error::Io { path: "(open file)".into(), source })
+}
+
+/// Of a file from its beginning, which is where it stands again.
+fn digest_of(file: &File) -> io::Result<(Digest, u64)> {
+    let mut file = file.try_clone()?;
+    file.rewind()?;
+    let (mut digester, mut length, mut buffer) = (Digester::new(), 0, vec![0; 64 << 10]);
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        digester.update(&buffer[..read]);
+        length += read as u64;
+    }
+    file.rewind()?;
+    Ok((digester.finish(), length))
 }
 
 /// The host does not know what the file is called here.

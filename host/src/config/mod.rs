@@ -10,6 +10,7 @@
 //! *Spec:* `docs/reference/config.md`.
 
 mod apart;
+mod change;
 mod checked;
 mod example;
 mod forward;
@@ -34,6 +35,7 @@ use strongroom_runtime::TlsRoots;
 
 pub use crate::http::{ParsePrefixError, Prefix};
 pub use apart::OverlapError;
+pub use change::{Diff, LockOut};
 pub use forward::{Begin, FileRules, Forward, ForwardTo, MAX_FORWARDS, ParseDestinationError, Server};
 pub use governs::Governs;
 pub use knobs::{KNOBS, Knob, RULES};

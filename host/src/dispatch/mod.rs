@@ -11,6 +11,7 @@ mod board;
 mod inputs;
 mod modules;
 mod output;
+mod policy;
 mod watchers;
 
 use std::collections::HashMap;
@@ -29,33 +30,15 @@ pub(crate) use attempt::{limits, translate};
 pub use board::Board;
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
+pub use policy::{InForce, OwnPolicy};
 
-use crate::admission::Policy;
 use crate::blobs::Blobs;
 use crate::compile::{LoadError, Loader};
-use crate::config::Config;
 use crate::home::LockedHome;
 use crate::lifecycle::{Event, Illegal};
 use crate::rooms::Rooms;
 use crate::secrets::{Memory, Vault};
 use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition};
-
-/// The host's own policy, owned.
-#[derive(Debug)]
-pub struct OwnPolicy {
-    /// The host's key.
-    pub host: PublicKey,
-    /// The checked configuration.
-    pub config: Config,
-}
-
-impl OwnPolicy {
-    /// The policy as admission takes it.
-    #[must_use]
-    pub const fn policy(&self) -> Policy<'_> {
-        Policy { host: &self.host, config: &self.config }
-    }
-}
 
 /// What attempts have for themselves while they run.
 #[derive(Clone, Debug)]
@@ -123,7 +106,8 @@ impl Dispatcher {
         loader: Loader,
         (attempts, guests): (Handle, Handle),
     ) -> Self {
-        let bounds = &policy.config.bounds;
+        let in_force = policy.in_force();
+        let bounds = &in_force.config.bounds;
         let modules = modules::Modules::new(loader, blobs.clone(), bounds.max_module_bytes);
         let slots = Arc::new(Semaphore::new(bounds.max_running));
         let shared = Shared {
@@ -186,6 +170,11 @@ impl Dispatcher {
     #[must_use]
     pub fn running(&self) -> usize {
         self.shared.running().len()
+    }
+
+    /// The jobs of those attempts.
+    pub(crate) fn running_jobs(&self) -> Vec<JobId> {
+        self.shared.running().keys().copied().collect()
     }
 
     /// Waits until no attempt runs.
@@ -326,7 +315,8 @@ impl Shared {
 
     /// Makes the runs of a series that is due. One for which there is no room is handed out again a moment later.
     async fn fire(&self, job: JobId) {
-        let config = &self.policy.config;
+        let in_force = self.policy.in_force();
+        let config = &in_force.config;
         let tenant = match self.store.spec(&job) {
             Ok(spec) => spec.map(|spec| spec.context().tenant.clone()),
             Err(error) => return tracing::error!(%job, %error, "a series cannot be read"),

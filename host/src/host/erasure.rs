@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use strongroom_job::{Digest, ErasedView, JobId, PublicKey, Refusal, RefusalCode};
 
-use super::service::{HostService, refuse_commit};
+use super::refuse::refuse_commit;
+use super::service::HostService;
 use super::view::refuse_read;
 use crate::config::Principal;
 use crate::evidence::Damage;

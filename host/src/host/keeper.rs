@@ -54,7 +54,7 @@ enum KeepError {
 impl Keeper {
     /// Works until it is aborted. A round that fails is told and tried again: what it did not do costs only disk.
     pub(super) async fn run(mut self) {
-        let keep = self.policy.config.retention.keep;
+        let keep = self.policy.in_force().config.retention.keep;
         // Where jobs are kept for less than a round, a job stays at most twice as long as the rules say.
         let mut rounds = every(keep.clamp(SHORTEST_ROUND, ROUND));
         let mut files_rounds = every(keep.clamp(SHORTEST_FILES_ROUND, FILES_ROUND));
@@ -71,7 +71,8 @@ impl Keeper {
 
     /// Lets go what the rules say.
     async fn jobs(&self) -> Result<(), KeepError> {
-        let config = &self.policy.config;
+        let in_force = self.policy.in_force();
+        let config = &in_force.config;
         let (now, skew) = (self.clock.now(), config.bounds.clock_skew);
         let tenants = self.store.past_tenants();
         if !tenants.is_empty() {

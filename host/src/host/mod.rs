@@ -6,10 +6,13 @@
 
 mod erasure;
 mod first;
+mod gate;
 mod hands;
 mod keeper;
 mod operators;
 mod receipts;
+mod refuse;
+mod reload;
 mod service;
 mod threads;
 mod upload;
@@ -18,7 +21,6 @@ mod view;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use strongroom_job::note::{KeyName, VerifierKey};
@@ -39,7 +41,7 @@ use crate::evidence::{Evidence, EvidenceError, Sweeper};
 use crate::forward::{Forwarders, Source};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::http::Listening;
-use crate::intake::{BindError, Intake};
+use crate::intake::{BindError, Doors, Intake};
 use crate::lifecycle;
 use crate::log_server;
 use crate::mend::{self, MendError};
@@ -51,6 +53,7 @@ use crate::trust::{self, TrustFault};
 
 use keeper::Keeper;
 use receipts::Receipts;
+pub use reload::{ReloadError, Reloaded};
 use service::HostService;
 use threads::Threads;
 
@@ -76,6 +79,9 @@ pub struct Host {
     keeping: JoinHandle<()>,
     watching: JoinHandle<()>,
     checkup: Option<Checkup>,
+    doors: Doors,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
     /// Sent: no new requests.
     drain: oneshot::Sender<()>,
     /// Sent: close what is left.
@@ -252,8 +258,10 @@ impl Host {
         // On the heap: a start's own future stays small.
         Box::pin(first::tell(&store, (&home, key), &config, trusted.as_ref(), clock.now())).await?;
         let threads = Threads::start().map_err(StartError::Threads)?;
-        let policy = Arc::new(OwnPolicy { host: key, config });
-        let loader = Loader::new(engine, compiler, cache, &policy.config.bounds);
+        let policy = Arc::new(OwnPolicy::new(key, config));
+        let in_force = policy.in_force();
+        let config = &in_force.config;
+        let loader = Loader::new(engine, compiler, cache, &config.bounds);
         let dispatcher = Dispatcher::new(
             store.clone(),
             blobs.clone(),
@@ -281,15 +289,14 @@ impl Host {
             blobs: home.blobs(),
             store: store.clone(),
             clock: Arc::clone(&clock),
-            rules: policy.config.check,
+            rules: config.check,
         };
         let watched = hands::watch(Arc::clone(&clock), store.clone(), steps);
         let service =
             HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
         let service = Arc::new(service.told_of(damage).trusting(trusted));
-        let bounds = &policy.config.bounds;
-        let intake = Intake::bind(policy.config.listen, &host_key, Arc::clone(&service), bounds)?;
-        let address = intake.local_addr();
+        let intake = Intake::bind(config.listen, &host_key, Arc::clone(&service), &config.bounds)?;
+        let (address, doors) = (intake.local_addr(), intake.doors());
         let (drain, draining) = oneshot::channel::<()>();
         let (close, closed) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
@@ -319,6 +326,8 @@ impl Host {
             keeping,
             watching,
             checkup,
+            doors,
+            reloading: tokio::sync::Mutex::default(),
             drain,
             close,
             home,
@@ -480,19 +489,5 @@ fn engine_config(config: &Config) -> EngineConfig {
         max_memory: ByteSize::bytes(bounds.max_limits.memory_bytes),
         tls_roots: config.http_roots.clone(),
         ..EngineConfig::default()
-    }
-}
-
-/// Whether new requests are refused.
-#[derive(Debug, Default)]
-struct Gate(AtomicBool);
-
-impl Gate {
-    fn close(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
     }
 }

@@ -1,18 +1,18 @@
 //! The host as intake sees it: each kind of request, from who asks to what is answered.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use strongroom_job::trust::TrustBody;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, Envelope, EnvelopeError, ErasedView, HostView, Input, JobId, JobState,
-    JobView, ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
-    RefusalCode, Request, Timestamp, VerifiedJob,
+    AcceptedJob, BlobKind, Digest, Envelope, ErasedView, HostView, Input, JobId, JobState, JobView,
+    ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode,
+    Request, Timestamp, VerifiedJob,
 };
 use tokio::sync::Semaphore;
 
-use super::Gate;
+use super::gate::Gate;
 use super::receipts::Receipts;
+use super::refuse::{refuse_commit, refuse_envelope};
 use super::upload::{Incoming, MAX_MODULES};
 use super::view::{Output, refuse_read};
 
@@ -41,8 +41,7 @@ const LARGE_ENVELOPES: usize = 4;
 /// Everything that a request can reach.
 #[derive(Debug)]
 pub(crate) struct HostService {
-    policy: Arc<OwnPolicy>,
-    principals: HashMap<PublicKey, Arc<Principal>>,
+    pub(super) policy: Arc<OwnPolicy>,
     log_key: PublicKey,
     store: Store,
     blobs: Blobs,
@@ -67,11 +66,8 @@ impl HostService {
         clock: Arc<Clock>,
         receipts: Receipts,
     ) -> Self {
-        let principals =
-            policy.config.principals.iter().map(|who| (who.key, Arc::new(who.clone()))).collect();
         Self {
             policy,
-            principals,
             log_key,
             store,
             blobs,
@@ -154,11 +150,14 @@ impl HostService {
             jobs.push(self.admit(job, who).map_err(|refusal| (refusal, Some(id)))?);
         }
         let first = jobs.first().map(AdmittedJob::id);
-        let max_active = self.policy.config.bounds.max_queued;
+        let max_active = self.policy.in_force().config.bounds.max_queued;
         let transition =
             Transition::Admit { jobs, envelope: envelope.into(), max_active, rules: self.rules(who) };
         match self.store.commit(transition).await.map_err(|error| refuse_commit(&error, first))? {
-            Committed::Admitted { jobs, time } => Ok(signed(jobs, time)),
+            Committed::Admitted { jobs, time } => {
+                self.stop_if_gone(who, &jobs).await;
+                Ok(signed(jobs, time))
+            }
             Committed::Stepped(_) | Committed::Erased { .. } | Committed::Done => {
                 Err((Refusal::new(RefusalCode::HostFault, "a wrong answer of the store"), None))
             }
@@ -194,7 +193,8 @@ impl HostService {
 
     fn admit(&self, job: VerifiedJob, who: &Principal) -> Result<AdmittedJob, Refusal> {
         let audience = job.body().context.audience;
-        let admitted = admission::admit(job, who, &self.policy.policy(), self.clock.now());
+        let in_force = self.policy.in_force();
+        let admitted = admission::admit(job, who, &self.policy.of(&in_force), self.clock.now());
         let admitted = admitted.map_err(|refusal| self.receipts.explained(refusal, &audience))?;
         let task = admitted.task();
         if !self.has_blob(who, BlobKind::Module, &task.module.digest)? {
@@ -213,7 +213,7 @@ impl HostService {
     }
 
     fn rules(&self, who: &Principal) -> Box<TenantRules> {
-        Box::new(self.policy.config.tenants.get(&who.tenant).cloned().unwrap_or_default())
+        Box::new(self.policy.in_force().config.tenants.get(&who.tenant).cloned().unwrap_or_default())
     }
 
     fn has_blob(&self, who: &Principal, kind: BlobKind, digest: &Digest) -> Result<bool, Refusal> {
@@ -263,7 +263,7 @@ impl Service for HostService {
     type Output = Output;
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
-        self.principals.get(key).map(Arc::clone)
+        self.policy.in_force().principal(key)
     }
 
     fn may(&self, who: &Arc<Principal>, request: &Request) -> Result<(), Refusal> {
@@ -271,10 +271,11 @@ impl Service for HostService {
     }
 
     fn host(&self, who: &Arc<Principal>) -> HostView {
-        let bounds = &self.policy.config.bounds;
+        let in_force = self.policy.in_force();
+        let bounds = &in_force.config.bounds;
         HostView {
             version: env!("CARGO_PKG_VERSION").into(),
-            log_origin: self.policy.config.log_origin.clone(),
+            log_origin: in_force.config.log_origin.clone(),
             log_key: self.log_key,
             tenant: who.tenant.clone(),
             max_limits: bounds.max_limits.clone(),
@@ -303,7 +304,8 @@ impl Service for HostService {
         length: u64,
     ) -> Result<Incoming, Refusal> {
         self.check_open()?;
-        let bounds = &self.policy.config.bounds;
+        let in_force = self.policy.in_force();
+        let bounds = &in_force.config.bounds;
         let max = match kind {
             BlobKind::Module => bounds.max_module_bytes,
             BlobKind::Input => bounds.max_input_bytes,
@@ -455,7 +457,7 @@ impl Service for HostService {
         mode: QueueMode,
     ) -> Result<QueueView, Refusal> {
         self.check_operator(who, "change what a queue does", None)?;
-        admission::check_queue(&queue, &self.policy.config)?;
+        admission::check_queue(&queue, &self.policy.in_force().config)?;
         let transition = Transition::SetQueue { queue: queue.clone(), mode, by: who.key };
         self.store.commit(transition).await.map_err(|error| refuse_commit(&error, None).0)?;
         let view = self.queues(who).into_iter().find(|view| view.queue == queue);
@@ -468,37 +470,4 @@ impl Service for HostService {
         let modules: Result<Vec<_>, _> = self.store.modules(&who.tenant).take(MAX_MODULES).collect();
         modules.map_err(|error| refuse_read(&error))
     }
-}
-
-fn refuse_envelope(error: &EnvelopeError) -> Refusal {
-    match error {
-        EnvelopeError::BadSignature(_) => {
-            let text =
-                format!("{error}: sign with the key that you connect with, and change nothing afterwards");
-            Refusal::new(RefusalCode::BadSignature, text)
-        }
-        _ => Refusal::new(RefusalCode::BadEnvelope, error),
-    }
-}
-
-pub(super) fn refuse_commit(error: &CommitError, job: Option<JobId>) -> (Refusal, Option<JobId>) {
-    let (code, job) = match error {
-        CommitError::Illegal(_) => (RefusalCode::WrongState, job),
-        CommitError::UnknownJob => (RefusalCode::UnknownJob, job),
-        CommitError::Conflict(id) => (RefusalCode::Conflict, Some(*id)),
-        CommitError::Full { .. } => (RefusalCode::QueueFull, job),
-        CommitError::NotUnique { job, .. } => (RefusalCode::NotUnique, Some(*job)),
-        CommitError::Denied(refusal) => (refusal.code, job),
-        CommitError::Failed(_) => (RefusalCode::HostFault, job),
-    };
-    let text = match (error, job) {
-        (CommitError::Illegal(Illegal::Over(state)), Some(job)) => {
-            format!("job {job} is over already ({state}): nothing was changed")
-        }
-        (CommitError::Failed(_), _) => {
-            format!("the host's own fault: {error}. Nothing was acknowledged; try again when it is back")
-        }
-        _ => error.to_string(),
-    };
-    (Refusal::new(code, text), job)
 }

@@ -20,6 +20,11 @@ pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, connection: Connec
     let Some(share) = shared.keyring.admit(key, &connection) else {
         return close(&connection, CloseCode::TooManyConnections, "this key has no connection left");
     };
+    // Once more, now that it can be closed from outside: it may have been revoked since its handshake.
+    if shared.service.principal(&key).is_none() {
+        shared.keyring.close(|known| *known == key, CloseCode::KeyRevoked, "this key is no longer known");
+        return;
+    }
     tracing::debug!(key = %key.short(), remote = %connection.remote_address(), "connected");
     loop {
         // First the permit, then the stream: what is not accepted waits in the connection's bounded window.

@@ -15,7 +15,8 @@ pub(super) const ENVELOPE_BYTES_PER_KEY: usize = 4 * MAX_ENVELOPE_BYTES;
 /// Uploads of one key at once, each with a buffer of [`PIECE_BYTES`](super::body::PIECE_BYTES): 8 MiB.
 pub(super) const MAX_UPLOADS_PER_KEY: usize = 32;
 
-/// All keys that have connected since the start. Never more than the configuration names, so none is ever removed.
+/// All keys that have connected since the start, without those whose connections were all closed from outside. No more than the
+/// configuration names.
 pub(super) struct Keyring {
     max_connections: usize,
     max_per_key: usize,
@@ -63,6 +64,22 @@ impl Keyring {
         let entry = keys.entry(key).or_insert_with(Entry::new);
         entry.connections.push(connection.clone());
         Some(Arc::clone(&entry.share))
+    }
+
+    /// Closes all connections of these keys, and forgets the keys; gives the number of connections.
+    pub(super) fn close(&self, which: impl Fn(&PublicKey) -> bool, code: CloseCode, reason: &str) -> usize {
+        let mut closed = 0;
+        self.lock().retain(|key, entry| {
+            let stays = !which(key);
+            if !stays {
+                closed += entry.connections.len();
+                for connection in &entry.connections {
+                    connection.close(code.number().into(), reason.as_bytes());
+                }
+            }
+            stays
+        });
+        closed
     }
 
     /// Takes the place of a closed connection back.

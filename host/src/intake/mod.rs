@@ -15,6 +15,7 @@
 mod answer;
 mod body;
 mod connection;
+mod doors;
 mod endpoint;
 mod keyring;
 pub mod service;
@@ -38,6 +39,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::config::Bounds;
+pub use doors::Doors;
 use keyring::Keyring;
 pub use service::{Accepted, OutputReader, Page, Service, Upload};
 
@@ -59,7 +61,7 @@ pub struct Intake<S> {
 /// What all connections and requests have in common.
 struct Shared<S> {
     service: Arc<S>,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     /// Longest wait for a header, and for the next piece of a body.
     request_timeout: Duration,
     strangers: Strangers,
@@ -145,7 +147,7 @@ impl<S: Service> Intake<S> {
         let local = endpoint.local_addr().map_err(unbound)?;
         let shared = Shared {
             service,
-            keyring: Keyring::new(bounds.max_connections, bounds.max_connections_per_key),
+            keyring: Arc::new(Keyring::new(bounds.max_connections, bounds.max_connections_per_key)),
             request_timeout: bounds.request_timeout,
             strangers: Strangers::default(),
             stage: watch::Sender::new(Stage::Open),
@@ -158,6 +160,12 @@ impl<S: Service> Intake<S> {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// What closes connections while it runs.
+    #[must_use]
+    pub fn doors(&self) -> Doors {
+        Doors::of(&self.shared.keyring)
     }
 
     /// The count of those who were turned away; it goes on counting after [`run`](Self::run) has begun.

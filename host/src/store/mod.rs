@@ -41,6 +41,7 @@ mod rows;
 mod said;
 mod series;
 mod settings;
+mod signed;
 mod spec;
 mod unique;
 mod writer;
@@ -70,6 +71,7 @@ pub use published::PublishedHead;
 pub use read::Cursor;
 pub use row::{JobRow, Slot};
 pub use said::Governed;
+pub use signed::Signed;
 pub use unique::Merged;
 
 use crate::admission::AdmittedJob;

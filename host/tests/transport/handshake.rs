@@ -189,6 +189,20 @@ async fn a_key_that_is_forgotten_loses_its_live_connection() {
     assert!(matches!(error, Error::KeyNotAccepted { .. }), "{error:?}");
 }
 
+// Red without the first question in `connection::serve`: nobody asks again before there is a request.
+#[tokio::test]
+async fn a_key_that_is_forgotten_during_its_handshake_does_not_come_in() {
+    let [known] = identities();
+    let site = Site::start(&[&known]);
+    site.fake.knows_for.store(1, Ordering::SeqCst);
+    let ended = match soon(Peer::known(&known).call(site.address)).await {
+        Ok(connection) => soon(connection.closed()).await,
+        Err(error) => error,
+    };
+    let ConnectionError::ApplicationClosed(closed) = ended else { panic!("{ended}") };
+    assert_eq!(closed.error_code, strongroom_job::CloseCode::KeyRevoked.number().into());
+}
+
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let [known] = identities();

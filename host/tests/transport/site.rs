@@ -109,6 +109,8 @@ pub(crate) fn bounds() -> Bounds {
 /// What reached the service, and what it is told to do.
 pub(crate) struct Fake {
     principals: Mutex<HashMap<PublicKey, Arc<Principal>>>,
+    /// How many times it still says who somebody is.
+    pub(crate) knows_for: AtomicUsize,
     /// Calls of any method but `principal`.
     pub(crate) calls: AtomicUsize,
     /// Complete envelopes.
@@ -178,6 +180,7 @@ impl Fake {
         });
         Arc::new(Self {
             principals: Mutex::new(principals.collect()),
+            knows_for: AtomicUsize::new(usize::MAX),
             calls: AtomicUsize::new(0),
             envelopes: Mutex::default(),
             blobs: Arc::default(),
@@ -241,7 +244,9 @@ impl Service for Fake {
     type Output = FakeOutput;
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
-        self.principals.lock().unwrap().get(key).cloned()
+        let left =
+            self.knows_for.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        left.ok().and_then(|_| self.principals.lock().unwrap().get(key).cloned())
     }
 
     fn may(&self, _who: &Arc<Principal>, _request: &Request) -> Result<(), Refusal> {

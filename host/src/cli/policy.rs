@@ -1,0 +1,168 @@
+//! `strongroom policy`: what a configuration lets whom do, asked of the file alone. *Never:* a judge of its own: every yes and no is
+//! admission's.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use strongroom_job::{Context, Envelope, JobBody, JobId, Name, sign_job};
+use strongroom_sdk::Identity;
+
+use super::Common;
+use super::config::{FileArgs, checked};
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use super::task::{BareName, TaskArgs};
+use crate::admission::{self, Answer, Policy};
+use crate::clock::Clock;
+use crate::config::{Config, Principal};
+use crate::home::Home;
+
+/// How long the job would be valid, where the host allows it: the client's default.
+const LIFETIME: std::time::Duration = std::time::Duration::from_hours(1);
+
+/// What to ask of a policy.
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Say whether a host would start with a configuration, whether it locks anybody out, and what roles it gives
+    Check(FileArgs),
+    /// Say why a host would take a job of a principal, or refuse it: every question that it asks, and the answer
+    Explain(Box<ExplainArgs>),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArgs {
+    /// Whose job, by its name in the configuration
+    #[arg(value_name = "PRINCIPAL")]
+    principal: Name,
+    /// Configuration to ask [default: that of the data directory]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    task: TaskArgs,
+}
+
+#[derive(Serialize)]
+struct Roles<'a> {
+    name: &'a Name,
+    tenant: &'a Name,
+    roles: String,
+}
+
+#[derive(Serialize)]
+struct Explained<'a> {
+    principal: &'a Name,
+    tenant: &'a Name,
+    allowed: bool,
+    answers: Vec<Answered<'a>>,
+}
+
+#[derive(Serialize)]
+struct Answered<'a> {
+    asks: &'a str,
+    allowed: bool,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    refusal: Option<&'a strongroom_job::Refusal>,
+}
+
+pub(super) fn policy(common: &Common, command: PolicyCommand, console: &Console) -> Result<Exit, Failure> {
+    match command {
+        PolicyCommand::Check(args) => check(common, &args, console),
+        PolicyCommand::Explain(args) => explain(common, *args, console),
+    }
+}
+
+fn check(common: &Common, args: &FileArgs, console: &Console) -> Result<Exit, Failure> {
+    let (file, config) = checked(common, args)?;
+    config
+        .lets_in(|_| true)
+        .map_err(|error| Failure::no("locked-out", format_args!("{}: {error}", file.display())))?;
+    let of = |who: &Principal| who.roles.to_string();
+    if console.json() {
+        let roles = config.principals.iter().map(|who| Roles {
+            name: &who.name,
+            tenant: &who.tenant,
+            roles: of(who),
+        });
+        console.document(&roles.collect::<Vec<_>>())?;
+        return Ok(Exit::Status(0));
+    }
+    console.print(format_args!("{}: a host starts with it, and it locks nobody out", file.display()))?;
+    for who in &config.principals {
+        console.print(format_args!("{} of tenant {}: {}", who.name, who.tenant, of(who)))?;
+    }
+    Ok(Exit::Status(0))
+}
+
+fn explain(common: &Common, args: ExplainArgs, console: &Console) -> Result<Exit, Failure> {
+    let ExplainArgs { principal, config: file, task } = args;
+    let home = Home::open(&common.directory()?)?;
+    let (file, config) = checked(common, &FileArgs { file })?;
+    let Some(who) = config.principals.iter().find(|who| who.name == principal) else {
+        let known: Vec<&str> = config.principals.iter().map(|who| who.name.as_str()).collect();
+        return Err(Failure::usage(format_args!(
+            "{}: no principal is called {principal}; it names: {}",
+            file.display(),
+            known.join(", ")
+        )));
+    };
+    let answers = answers(&home, &config, who, task)?;
+    let allowed = answers.iter().all(|answer| answer.answer.is_ok());
+    let exit = if allowed { Exit::Status(0) } else { Exit::Refused };
+    if console.json() {
+        let answered = |answer| {
+            let Answer { asks, answer }: &Answer = answer;
+            Answered { asks, allowed: answer.is_ok(), refusal: answer.as_ref().err() }
+        };
+        let answers = answers.iter().map(answered).collect();
+        console.document(&Explained { principal: &who.name, tenant: &who.tenant, allowed, answers })?;
+        return Ok(exit);
+    }
+    for Answer { asks, answer } in &answers {
+        match answer {
+            Ok(()) => console.print(format_args!("yes  {asks}"))?,
+            Err(refusal) => {
+                console.print(format_args!("NO   {asks}: {}: {}", refusal.code, refusal.message))?;
+                for missing in &refusal.missing {
+                    console.print(format_args!("     - {missing}"))?;
+                }
+            }
+        }
+    }
+    let verdict = if allowed { "allowed" } else { "refused" };
+    console.print(format_args!(
+        "{verdict}: a job of {} under {}. Only a host that runs knows whether it has the module and the input, whether the tenant has \
+         room, and whether the queue is open",
+        who.name,
+        file.display()
+    ))?;
+    Ok(exit)
+}
+
+/// What admission answers to the job that the options describe, as if this principal had signed it now.
+fn answers(home: &Home, config: &Config, who: &Principal, task: TaskArgs) -> Result<Vec<Answer>, Failure> {
+    let prepared = task.prepare(BareName::Volume, home)?;
+    let (module, input) = prepared.described()?;
+    let task = prepared.job(module, None).task(input)?;
+    let (host, now) = (home.host_key()?.public(), Clock::default().now());
+    let context = Context {
+        audience: host,
+        tenant: who.tenant.clone(),
+        issued_at: now,
+        not_before: now,
+        not_after: now.saturating_add(LIFETIME.min(config.bounds.max_lifetime)),
+        salt: JobId::from_bytes([0; 16]),
+    };
+    // Nobody here has the principal's key. No answer depends on it: who signed has been found by it already.
+    let stand_in = Identity::generate()?;
+    let signed = sign_job(&JobBody::new(JobId::from_bytes([0; 16]), context, task), stand_in.secret());
+    let signed =
+        signed.map_err(|error| Failure::usage(format_args!("no such job can be signed: {error}")))?;
+    let verified =
+        Envelope::parse(signed.as_bytes()).and_then(|envelope| envelope.verify(&stand_in.public()));
+    let verified =
+        verified.map_err(|error| Failure::usage(format_args!("no such job can be sent: {error}")))?;
+    let policy = Policy { host: &host, config };
+    let answers = verified.iter().map(|job| admission::explain(job, who, &policy, now));
+    Ok(answers.flatten().collect())
+}
