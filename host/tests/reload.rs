@@ -91,7 +91,7 @@ async fn closed(connection: &quinn::Connection) -> (Option<CloseCode>, String) {
     }
 }
 
-// Hostile test 11. Red without `close_unknown`, without `stop_jobs_of_the_gone`, and without either half of that.
+// Hostile test 11. Red without `close_unknown`, without `stop_jobs_of_the_gone`, and when that looks at running jobs alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_revoked_loses_its_connections_and_its_jobs() {
     let (ann, bob) = (secret(31), secret(32));
@@ -184,7 +184,7 @@ async fn a_role_that_is_taken_away_ends_what_began_with_it() {
     live.stop().await;
 }
 
-// Red without `fixed`, without `lets_in`, and when what differs is put in force before either is asked.
+// Red without `fixed`, and without `lets_in`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_is_all_or_nothing() {
     let (ann, bob) = (secret(31), secret(32));

@@ -12,7 +12,7 @@ pub(super) const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr:
 
 pub(super) fn text(owner: &PublicKey, log_origin: &str) -> String {
     let mut text = format!(
-        r#"# Strongroom's host reads this file once, at its start. A key that it does not know is an error.
+        r#"# Strongroom's host reads this file at its start, and again at SIGHUP. A key that it does not know is an error.
 # Every key is explained in docs/reference/config.md; a line behind a '#' shows the default.
 
 # Where the host listens (UDP). Other machines reach it only when you name another address here.
@@ -88,7 +88,8 @@ key = "{owner}"
 any_directory = true
 # Likewise it may ask for any network access. Others get lists: connect, listen, http.
 any_network = true
-# It may pause, drain and open queues, and erase jobs, for all tenants. A trust file, once there is one, must name it, too.
+# It may pause, drain and open queues, and erase jobs, for all tenants, besides submitting and looking. Others get roles: docs/reference/roles.md.
+# A trust file, once there is one, must name it, too.
 operator = true
 # volumes = {{ data = "read" }}
 # connect = ["db.example.com:5432", "udp://192.0.2.0/24:53"]

@@ -244,7 +244,8 @@ pub enum Event {
         /// Steps that this record tells of: more than one when it was set again shortly after, which is told together.
         steps: u64,
     },
-    /// What governs the host is not what the log last said it was. Follows `host-started`.
+    /// What governs the host is not what the log last said it was. Follows `host-started`, or comes when a host that
+    /// runs has read its configuration again.
     ConfigurationChanged {
         /// Addresses, bounds, witnesses, destinations of the log: all that is in neither of the other two.
         configuration: Change,
