@@ -201,6 +201,12 @@ impl Home {
         self.dir.join("strongroom.toml")
     }
 
+    /// While it lies there, nothing that runs takes another configuration.
+    #[must_use]
+    pub fn config_lock(&self) -> PathBuf {
+        self.dir.join("config.lock")
+    }
+
     /// Host keys that the clients of this directory trust.
     #[must_use]
     pub fn known_hosts(&self) -> PathBuf {

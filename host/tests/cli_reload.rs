@@ -68,6 +68,13 @@ fn a_hangup_lets_a_new_key_in_and_an_old_one_out_and_a_bad_file_changes_nothing(
     let list = [&["job", "list"][..], &remote].concat();
     assert_ne!(ann.run(&list).code, 0);
 
+    // Red without `unlocked`.
+    let lock = house.place.data().join("config.lock");
+    std::fs::write(&lock, "").unwrap();
+    house.reload(&with_ann);
+    house.tells("config.lock lies there");
+    assert_ne!(ann.run(&list).code, 0);
+    std::fs::remove_file(lock).unwrap();
     house.reload(&with_ann);
     house.tells("added: ann");
     ann.run(&list).exits(0);
@@ -76,7 +83,7 @@ fn a_hangup_lets_a_new_key_in_and_an_old_one_out_and_a_bad_file_changes_nothing(
     house.tells("bonds");
     house.reload(&before.replace("[bounds]\n", "[bounds]\nmax_running = 3\n"));
     house.tells("[bounds] cannot change while the host runs");
-    assert_eq!(house.log().matches("nothing was changed").count(), 2, "{}", house.log());
+    assert_eq!(house.log().matches("nothing was changed").count(), 3, "{}", house.log());
     ann.run(&list).exits(0);
 
     let module = ann.module("loop.wasm", LOOP);

@@ -112,6 +112,11 @@ fn the_other_how_tos_work_as_described() {
     let said = run("docs/how-to/operators-and-the-trust-file.md").exits(0);
     assert_eq!(statuses(&said), ["1", "1", "1"], "{said:?}");
     assert_eq!(said.out().matches("trust file: version").count(), 2, "{said:?}");
+    let said = run("docs/how-to/a-stolen-key.md").exits(0);
+    assert_eq!(statuses(&said), ["120"], "{said:?}");
+    for told in ["cancel requested: job ", "it locks nobody out", "the log is good", "cancelled"] {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
     let said = run("docs/how-to/forward-the-log.md").exits(0);
     assert!(said.out().contains(r#"{"index":0,"record":{"v":1,"#), "{said:?}");
     assert!(said.out().contains(", 0 behind"), "{said:?}");
@@ -152,6 +157,7 @@ fn the_other_how_tos_work_as_described() {
         .collect();
     found.sort();
     let run = [
+        "a-stolen-key",
         "after-a-damaged-disk",
         "check-the-log",
         "erase-a-value",

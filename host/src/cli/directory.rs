@@ -1,5 +1,6 @@
 //! Which data directory a command works in.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ConfigError};
@@ -31,6 +32,22 @@ pub(super) fn config(home: &Home) -> Result<Config, Failure> {
     config.apart_from(home.dir()).map_err(inside)?;
     trusts(&path, &config)?;
     Ok(config)
+}
+
+/// Refuses a change while `config.lock` lies beside the configuration. Only who is on this machine, as a user who may, can take it away.
+pub(super) fn unlocked(home: &Home) -> Result<(), Failure> {
+    let lock = home.config_lock();
+    match lock.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // Whatever lies there, and whatever keeps it from being looked at.
+        Ok(_) | Err(_) => Err(Failure::no(
+            "locked",
+            format_args!(
+                "{} lies there, so nothing is changed: remove it on this machine first",
+                lock.display()
+            ),
+        )),
+    }
 }
 
 /// Whether a host could trust a receiver at each of the configuration's destinations with TLS.

@@ -12,7 +12,7 @@ use crate::home::{Home, LockedHome};
 use crate::host::{Ended, Host, Reloaded, Stop as Ending};
 
 use super::console::Console;
-use super::directory::config;
+use super::directory::{config, unlocked};
 use super::exit::{Exit, Failure};
 use super::local::{end, in_order};
 use super::log::{self, Format, Level};
@@ -110,7 +110,7 @@ async fn until_stopped(
 async fn reload_when_asked(host: &Host, home: &Home, listen: Option<SocketAddr>, reload: &mut Reload) {
     loop {
         reload.asked().await;
-        let reloaded = match config(home) {
+        let reloaded = match unlocked(home).and_then(|()| config(home)) {
             Ok(mut config) => {
                 if let Some(listen) = listen {
                     config.listen = listen;

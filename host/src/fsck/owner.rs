@@ -32,8 +32,9 @@ enum Kind {
 }
 
 /// Every name that belongs there. A new part of a data directory has its line here.
-const NAMES: [(&str, Kind); 20] = [
+const NAMES: [(&str, Kind); 21] = [
     ("strongroom.toml", Kind::File),
+    ("config.lock", Kind::File),
     ("known_hosts", Kind::File),
     ("trust", Kind::File),
     ("lock", Kind::File),

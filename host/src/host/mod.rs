@@ -80,8 +80,6 @@ pub struct Host {
     watching: JoinHandle<()>,
     checkup: Option<Checkup>,
     doors: Doors,
-    /// One reload at a time.
-    reloading: tokio::sync::Mutex<()>,
     /// Sent: no new requests.
     drain: oneshot::Sender<()>,
     /// Sent: close what is left.
@@ -327,7 +325,6 @@ impl Host {
             watching,
             checkup,
             doors,
-            reloading: tokio::sync::Mutex::default(),
             drain,
             close,
             home,

@@ -61,8 +61,8 @@ impl Host {
     /// When it is refused, as a whole: then nothing was changed.
     pub async fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
         // One after the other.
-        let _turn = self.reloading.lock().await;
         let service = &self.service;
+        let _turn = service.reloading.lock().await;
         let before = service.policy.in_force();
         let fixed = before.config.fixed(&config);
         if !fixed.is_empty() {

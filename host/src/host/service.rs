@@ -8,7 +8,7 @@ use strongroom_job::{
     ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode,
     Request, Timestamp, VerifiedJob,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::gate::Gate;
 use super::receipts::Receipts;
@@ -52,6 +52,8 @@ pub(crate) struct HostService {
     pub(super) damage: Damage,
     large_envelopes: Semaphore,
     stopping: Gate,
+    /// One reload at a time.
+    pub(super) reloading: Mutex<()>,
     /// The version of the trust file in force; without one the configuration says who is an operator.
     pub(super) trust: Option<TrustBody>,
 }
@@ -78,6 +80,7 @@ impl HostService {
             damage: Damage::default(),
             large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
+            reloading: Mutex::default(),
             trust: None,
         }
     }

@@ -10,7 +10,7 @@ use strongroom_job::{Role, Timestamp, TrustVersion};
 use super::{name, read};
 use crate::cli::Common;
 use crate::cli::console::Console;
-use crate::cli::directory::config;
+use crate::cli::directory::{config, unlocked};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::view::time;
 use crate::clock::Clock;
@@ -37,6 +37,7 @@ struct Installed {
 pub(super) fn install(common: &Common, args: &InstallArgs, console: &Console) -> Result<Exit, Failure> {
     let bytes = read(&args.file)?;
     let home = Home::open(&common.directory()?)?;
+    unlocked(&home)?;
     let config = config(&home)?;
     let log: KeyName = config
         .log_origin
