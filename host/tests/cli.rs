@@ -124,11 +124,12 @@ fn help_names_what_there_is() {
     };
     let all = [
         "init", "serve", "run", "submit", "flow", "job", "queue", "module", "secret", "key", "config",
-        "receipt", "audit", "trust", "witness", "fsck",
+        "policy", "receipt", "audit", "trust", "witness", "fsck",
     ];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);
     assert_eq!(commands(&["config", "--help"]), ["check", "show", "digest"]);
+    assert_eq!(commands(&["policy", "--help"]), ["check", "explain"]);
     assert_eq!(commands(&["trust", "--help"]), ["new", "sign", "show", "verify", "install"]);
     assert_eq!(commands(&["key", "--help"]), ["rotate", "show", "statement", "accept"]);
     assert_eq!(
