@@ -22,7 +22,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn signed(&self, from: u64, most: usize) -> Result<Vec<Signed>, ReadError> {
-        let rows = self.db.between(&keys::active(from), &keys::active(u64::MAX));
+        let rows = self.current.rows();
+        let rows = rows.between(&keys::active(from), &keys::active(u64::MAX));
         let signed = rows.take(most).map(|item| {
             let (key, value) = item?;
             let damaged = |_| ReadError::Damaged("the place of a job");
