@@ -8,8 +8,10 @@ use strongroom_job::PublicKey;
 
 use crate::compile::Compiler;
 use crate::config::Config;
-use crate::home::LockedHome;
+use crate::confine::{Confinement, Enforced, Plan, become_user, confine};
+use crate::home::{Home, LockedHome};
 use crate::host::{Ended, Host, Stop as Ending};
+use crate::secrets::in_shared_memory;
 
 use super::console::Console;
 use super::directory::config;
@@ -31,6 +33,9 @@ pub(super) struct ServeArgs {
     /// How to write the log
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Pretty)]
     log_format: Format,
+    /// Serve although this is root, where there is no other user
+    #[arg(long)]
+    as_root: bool,
 }
 
 /// What `--json` says once the host listens.
@@ -42,17 +47,49 @@ struct Listening {
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<SocketAddr>,
     pid: u32,
+    /// What this process has given up.
+    confinement: Confinement,
 }
 
 pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Result<Exit, Failure> {
     log::start(args.log.at_least(console.verbose()), args.log_format, console.stderr_is_terminal());
+    let dir = common.directory()?;
+    let path = dir.join("strongroom.toml");
+    // Read twice: the first time, who reads it may be root, and all that is taken from it is whom to become.
+    let run_as = if path.exists() { Config::load(&path)?.run_as } else { None };
+    become_user(run_as.as_deref(), args.as_root, &dir)?;
+    Home::check_guarded(&dir)?;
     let home = common.home()?;
     let mut config = config(&home)?;
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
     let locked = home.lock()?;
-    with_runtime(until_stopped(locked, config, console))
+    open_many_files();
+    strongroom_runtime::open_kernel_files();
+    let plan = Plan::of(home.dir(), &config, in_shared_memory(home.dir()).as_deref());
+    // There is one thread until here.
+    let confined = confine(plan, config.confine)?;
+    tell(confined.confinement());
+    with_runtime(until_stopped(locked, config, confined.confinement(), console))
+}
+
+/// Says what this process has not given up.
+fn tell(confinement: &Confinement) {
+    let Confinement { files, any_directory, calls } = confinement;
+    if *files != Enforced::Whole || *calls != Enforced::Whole {
+        tracing::warn!(
+            ?files,
+            system_calls = ?calls,
+            "this kernel cannot confine the host as far as it should be (Landlock, seccomp): the sandbox is what keeps guests in"
+        );
+    }
+    if let Some(principal) = any_directory {
+        tracing::warn!(
+            %principal,
+            "this principal may name any directory, so nearly all files stay open to this process: give it volumes in place of any_directory"
+        );
+    }
 }
 
 /// This very program compiles the modules of the hosts that it starts.
@@ -71,11 +108,15 @@ pub(super) fn open_many_files() {
     }
 }
 
-async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> Result<Exit, Failure> {
+async fn until_stopped(
+    home: LockedHome,
+    config: Config,
+    confinement: &Confinement,
+    console: &Console,
+) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
     let drain = config.bounds.drain;
     let dir = home.dir().to_owned();
-    open_many_files();
     let host = Box::pin(Host::start(home, config, compiler()?)).await?;
     let (address, key) = (host.local_addr(), *host.public_key());
     tracing::info!(%address, host_key = %key, dir = %dir.display(), "serving");
@@ -84,7 +125,8 @@ async fn until_stopped(home: LockedHome, config: Config, console: &Console) -> R
     }
     if console.json() {
         let (log, pid) = (host.log_addr(), std::process::id());
-        console.document(&Listening { listening: address, host_key: key, log, pid })?;
+        let confinement = confinement.clone();
+        console.document(&Listening { listening: address, host_key: key, log, pid, confinement })?;
     }
     let failed = tokio::select! {
         () = stop.asked() => None,
