@@ -70,7 +70,6 @@ pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Res
     let plan = Plan::of(home.dir(), &config, in_shared_memory(home.dir()).as_deref());
     // There is one thread until here.
     let confined = confine(plan, config.confine)?;
-    tell(confined.confinement());
     with_runtime(until_stopped(locked, config, confined.confinement(), console))
 }
 
@@ -120,6 +119,7 @@ async fn until_stopped(
     let host = Box::pin(Host::start(home, config, compiler()?)).await?;
     let (address, key) = (host.local_addr(), *host.public_key());
     tracing::info!(%address, host_key = %key, dir = %dir.display(), "serving");
+    tell(confinement);
     if let Some(address) = host.log_addr() {
         tracing::info!(%address, "the log is served for reading");
     }
