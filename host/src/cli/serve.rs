@@ -18,6 +18,7 @@ use super::directory::config;
 use super::exit::{Exit, Failure};
 use super::local::{end, in_order};
 use super::log::{self, Format, Level};
+use super::notify::Manager;
 use super::signal::Stop;
 use super::{Common, with_runtime};
 
@@ -68,9 +69,10 @@ pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Res
     open_many_files();
     strongroom_runtime::open_kernel_files();
     let plan = Plan::of(home.dir(), &config, in_shared_memory(home.dir()).as_deref());
+    let manager = Manager::of_this_process();
     // There is one thread until here.
     let confined = confine(plan, config.confine)?;
-    with_runtime(until_stopped(locked, config, confined.confinement(), console))
+    with_runtime(until_stopped(locked, config, (confined.confinement(), &manager), console))
 }
 
 /// Says what this process has not given up.
@@ -110,7 +112,7 @@ pub(super) fn open_many_files() {
 async fn until_stopped(
     home: LockedHome,
     config: Config,
-    confinement: &Confinement,
+    (confinement, manager): (&Confinement, &Manager),
     console: &Console,
 ) -> Result<Exit, Failure> {
     let mut stop = Stop::listen()?;
@@ -128,10 +130,13 @@ async fn until_stopped(
         let confinement = confinement.clone();
         console.document(&Listening { listening: address, host_key: key, log, pid, confinement })?;
     }
+    manager.serving(&format!("{address}"));
     let failed = tokio::select! {
         () = stop.asked() => None,
+        () = manager.keep_telling(&host) => None,
         reason = host.failed() => Some(reason),
     };
+    manager.stopping(drain);
     tracing::info!(?drain, "stopping: no new jobs, running ones may finish");
     let Some(ended) = end(host, Ending::Running(drain), &mut stop).await else {
         return Err(Failure::fault("stopped at once; what was running is judged at the next start"));

@@ -4,7 +4,7 @@
 //! *Bound:* [`MAX_KEYS`].
 
 use std::fs::{self, Metadata};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::place::{PRIVATE_DIRECTORY, PRIVATE_FILE, failed};

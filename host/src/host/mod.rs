@@ -7,6 +7,7 @@
 mod erasure;
 mod first;
 mod hands;
+mod health;
 mod keeper;
 mod operators;
 mod receipts;

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its part of this")]
 
 #[path = "../common/guests.rs"]
-mod guests;
+pub mod guests;
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};

@@ -6,12 +6,15 @@
 
 #[path = "../cli_support/mod.rs"]
 mod cli_support;
-#[path = "../common/mod.rs"]
-mod common;
+#[allow(dead_code, unreachable_pub, reason = "the host here is started otherwise")]
+#[path = "../common/live.rs"]
+mod live;
 
 mod broken_sandbox;
 mod given_up;
 mod serve;
+mod told;
+mod unit;
 mod user;
 
 use std::fs;
