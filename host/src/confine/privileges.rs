@@ -13,7 +13,8 @@ use std::io;
 pub(super) fn give_up() -> io::Result<()> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     use rustix::thread::{
-        CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
+        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
+        set_no_new_privs,
     };
 
     set_no_new_privs(true)?;
@@ -21,7 +22,11 @@ pub(super) fn give_up() -> io::Result<()> {
     shrink_bounding_set()?;
     clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    // Whoever has none may be in a service manager's filter that lets nobody ask.
+    if capabilities(None)? != none {
+        set_capabilities(None, none)?;
+    }
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     // A core that is piped to a program has no limit; this it has. It also closes `/proc/PID/mem` and ptrace to the same user.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
