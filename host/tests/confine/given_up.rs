@@ -83,6 +83,9 @@ fn the_process() {
         yes(mknodat(CWD, at.join("data/device"), FileType::CharacterDevice, Mode::RWXU, 0x103).is_ok()),
     );
 
+    let dumpable = rustix::process::dumpable_behavior().unwrap();
+    tell("can be looked into", yes(dumpable != rustix::process::DumpableBehavior::NotDumpable));
+
     tell("reads a volume", reads(&at.join("read/file")));
     tell("changes a volume to be read", changes(&at.join("read/file")));
     tell("makes a file in a volume to be read", writes(&at.join("read/new")));
@@ -104,7 +107,9 @@ fn the_process() {
 }
 
 /// What a confined process may not, and one that is not may.
-const TAKEN: [&str; 14] = [
+const TAKEN: [&str; 15] = [
+    // Red without the dumpable flag in `give_up`; all others without `close_files` in `confine`.
+    "can be looked into",
     "reads outside, on a thread",
     "reads outside",
     "changes outside",

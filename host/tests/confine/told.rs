@@ -20,7 +20,7 @@ fn serve(place: &Place, variables: &[(&str, &str)]) -> Running {
     start(command.envs(variables.iter().copied()))
 }
 
-// Red, each for itself, without `serving`, without `keep_telling`, without `stopping` in `until_stopped`.
+// Red without `keep_telling` in `until_stopped`.
 #[test]
 fn the_manager_hears_that_the_host_serves_is_well_and_stops() {
     let place = Place::new();
@@ -54,7 +54,6 @@ fn the_manager_hears_that_the_host_serves_is_well_and_stops() {
     );
 }
 
-// Red without the test of WATCHDOG_PID.
 #[test]
 fn a_watchdog_that_is_meant_for_another_process_is_not_answered() {
     let place = Place::new();

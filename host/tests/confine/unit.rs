@@ -26,7 +26,6 @@ fn analyze(arguments: &[&str]) -> Option<(bool, String)> {
 }
 
 /// 2.0 of 10, where 10 is a service without any bounds.
-// Red without the line `CapabilityBoundingSet=` and without `SystemCallFilter`.
 #[test]
 fn the_unit_is_as_closed_as_systemd_knows_how() {
     let Some((success, said)) = analyze(&["security", "--offline=true", "--no-pager", "--threshold=20"])
