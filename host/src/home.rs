@@ -24,6 +24,7 @@
 //! and believed by nobody before, because a client pins the host's key.
 
 mod cache;
+mod guard;
 mod lock;
 pub(crate) mod place;
 pub(crate) mod rotation;
@@ -90,6 +91,34 @@ pub enum HomeError {
         mode: u32,
         /// What they must be.
         wanted: u32,
+    },
+    /// Its own user cannot read it.
+    #[error(
+        "{}: mode {mode:04o} does not let its own user read it. Run: chmod {wanted:o} {}",
+        .path.display(),
+        .path.display()
+    )]
+    TooClosed {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What they must be.
+        wanted: u32,
+    },
+    /// It is another user's than the host's.
+    #[error(
+        "{}: it belongs to user {owner}, who could read or change what is the host's, and the host runs as user {user}. Run: chown {user} {}",
+        .path.display(),
+        .path.display()
+    )]
+    NotOurs {
+        /// Which.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it must be.
+        user: u32,
     },
     /// Another host holds the directory.
     #[error("{} is served by another host already{}. Submit to that host, stop it, or choose another --dir",

@@ -32,6 +32,7 @@ pub mod cli;
 pub mod clock;
 pub mod compile;
 pub mod config;
+pub mod confine;
 mod cosigning;
 pub mod dispatch;
 pub mod evidence;

@@ -20,7 +20,12 @@ const SHELL: &str = r#"
 set -euo pipefail
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 # A host in the background must be the job itself, or `kill` would reach only the shell around it.
-strongroom() { if [ "$1" = serve ] || [ "$1" = witness ]; then exec "$STRONGROOM" "$@"; fi; "$STRONGROOM" "$@"; }
+# One that root starts has to be told that it may be root.
+strongroom() {
+    if [ "$1" = serve ] && [ "$(id -u)" = 0 ]; then set -- "$@" --as-root; fi
+    if [ "$1" = serve ] || [ "$1" = witness ]; then exec "$STRONGROOM" "$@"; fi
+    "$STRONGROOM" "$@"
+}
 cargo() {
     case "$*" in
         "run --release -- "*) shift 3; strongroom "$@" ;;

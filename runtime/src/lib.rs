@@ -84,6 +84,7 @@ pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
 pub use net::http::tls::TlsRoots;
 pub use net::resolve::{Lookup, Resolve, Resolver};
 pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
+pub use probe::open_kernel_files;
 pub use progress::{MAX_PROGRESS_TEXT, MAX_RESULT, Progress};
 pub use quantity::{ByteSize, Fuel};
 pub use reach::{MAX_KINDS, MAX_OBSERVED, Reach, Reached};

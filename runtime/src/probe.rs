@@ -23,6 +23,13 @@ pub(crate) fn require_openat2() -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Opens what this process needs of the kernel for as long as it runs guests, and may not be able to open later: a host that gives up
+/// its rights calls this first. Without it, the first [`Engine`](crate::Engine) does it; one that cannot takes a slower way.
+pub fn open_kernel_files() {
+    // wasmtime keeps `/proc/self/pagemap` open, once for all engines.
+    let _ = has_pagemap_scan();
+}
+
 /// Whether freed memories can be reset by looking only at the pages that were touched (Linux 6.7 and newer).
 pub(crate) fn has_pagemap_scan() -> bool {
     wasmtime::PoolingAllocationConfig::is_pagemap_scan_available()

@@ -8,6 +8,7 @@ use serde::Serialize;
 use strongroom_job::{Limit, Outcome, Refusal, RefusalCode};
 
 use crate::config::ConfigError;
+use crate::confine::{ConfineError, UserError};
 use crate::forward::TrustError;
 use crate::home::HomeError;
 use crate::host::StartError;
@@ -143,6 +144,18 @@ impl fmt::Display for Failure {
 impl From<HomeError> for Failure {
     fn from(error: HomeError) -> Self {
         Self::new(Exit::Fault, "data-directory", error)
+    }
+}
+
+impl From<UserError> for Failure {
+    fn from(error: UserError) -> Self {
+        Self::new(Exit::Fault, "wrong-user", error)
+    }
+}
+
+impl From<ConfineError> for Failure {
+    fn from(error: ConfineError) -> Self {
+        Self::new(Exit::Fault, "not-confined", error)
     }
 }
 

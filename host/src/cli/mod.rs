@@ -30,6 +30,7 @@ mod learn;
 mod local;
 mod log;
 mod module;
+mod notify;
 mod plan;
 mod policy;
 mod progress;

@@ -8,14 +8,17 @@ use strongroom_job::PublicKey;
 
 use crate::compile::Compiler;
 use crate::config::Config;
+use crate::confine::{Confinement, Enforced, Plan, become_user, confine};
 use crate::home::{Home, LockedHome};
 use crate::host::{Ended, Host, Reloaded, Stop as Ending};
+use crate::secrets::in_shared_memory;
 
 use super::console::Console;
 use super::directory::{config, unlocked};
 use super::exit::{Exit, Failure};
 use super::local::{end, in_order};
 use super::log::{self, Format, Level};
+use super::notify::Manager;
 use super::signal::{Reload, Stop};
 use super::{Common, with_runtime};
 
@@ -31,6 +34,9 @@ pub(super) struct ServeArgs {
     /// How to write the log
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Pretty)]
     log_format: Format,
+    /// Serve although this is root, where there is no other user
+    #[arg(long)]
+    as_root: bool,
 }
 
 /// What `--json` says once the host listens.
@@ -42,17 +48,58 @@ struct Listening {
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<SocketAddr>,
     pid: u32,
+    /// What this process has given up.
+    confinement: Confinement,
 }
 
 pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Result<Exit, Failure> {
     log::start(args.log.at_least(console.verbose()), args.log_format, console.stderr_is_terminal());
+    let dir = common.directory()?;
+    let path = dir.join("strongroom.toml");
+    // Read twice: the first time, who reads it may be root, and all that is taken from it is whom to become.
+    let run_as = if path.exists() { Config::load(&path)?.run_as } else { None };
+    become_user(run_as.as_deref(), args.as_root, &dir)?;
+    Home::check_guarded(&dir)?;
     let home = common.home()?;
     let mut config = config(&home)?;
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
     let locked = home.lock()?;
-    with_runtime(until_stopped(locked, config, args.listen, console))
+    open_many_files();
+    strongroom_runtime::open_kernel_files();
+    let plan = Plan::of(home.dir(), &config, in_shared_memory(home.dir()).as_deref());
+    let manager = Manager::of_this_process();
+    // There is one thread until here.
+    let confined = confine(plan, config.confine)?;
+    let told = Told { confinement: confined.confinement(), manager: &manager, listen: args.listen };
+    with_runtime(until_stopped(locked, config, told, console))
+}
+
+/// What is known of a host before it is one.
+struct Told<'a> {
+    confinement: &'a Confinement,
+    manager: &'a Manager,
+    /// In place of the configured address.
+    listen: Option<SocketAddr>,
+}
+
+/// Says what this process has not given up.
+fn tell(confinement: &Confinement) {
+    let Confinement { files, any_directory, calls } = confinement;
+    if *files != Enforced::Whole || *calls != Enforced::Whole {
+        tracing::warn!(
+            ?files,
+            system_calls = ?calls,
+            "this kernel cannot confine the host as far as it should be (Landlock, seccomp): the sandbox is what keeps guests in"
+        );
+    }
+    if let Some(principal) = any_directory {
+        tracing::warn!(
+            %principal,
+            "this principal may name any directory, so nearly all files stay open to this process: give it volumes in place of any_directory"
+        );
+    }
 }
 
 /// This very program compiles the modules of the hosts that it starts.
@@ -74,29 +121,33 @@ pub(super) fn open_many_files() {
 async fn until_stopped(
     home: LockedHome,
     config: Config,
-    listen: Option<SocketAddr>,
+    Told { confinement, manager, listen }: Told<'_>,
     console: &Console,
 ) -> Result<Exit, Failure> {
     let (mut stop, mut reload) = (Stop::listen()?, Reload::listen()?);
     let unlocked = Home::clone(&home);
     let drain = config.bounds.drain;
     let dir = home.dir().to_owned();
-    open_many_files();
     let host = Box::pin(Host::start(home, config, compiler()?)).await?;
     let (address, key) = (host.local_addr(), *host.public_key());
     tracing::info!(%address, host_key = %key, dir = %dir.display(), "serving");
+    tell(confinement);
     if let Some(address) = host.log_addr() {
         tracing::info!(%address, "the log is served for reading");
     }
     if console.json() {
         let (log, pid) = (host.log_addr(), std::process::id());
-        console.document(&Listening { listening: address, host_key: key, log, pid })?;
+        let confinement = confinement.clone();
+        console.document(&Listening { listening: address, host_key: key, log, pid, confinement })?;
     }
+    manager.serving(&format!("{address}"));
     let failed = tokio::select! {
         () = stop.asked() => None,
+        () = manager.keep_telling(&host) => None,
         reason = host.failed() => Some(reason),
         () = reload_when_asked(&host, &unlocked, listen, &mut reload) => None,
     };
+    manager.stopping(drain);
     tracing::info!(?drain, "stopping: no new jobs, running ones may finish");
     let Some(ended) = end(host, Ending::Running(drain), &mut stop).await else {
         return Err(Failure::fault("stopped at once; what was running is judged at the next start"));

@@ -8,6 +8,8 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::confine::Enforced;
+
 /// The most that a child takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildLimits {
@@ -24,29 +26,6 @@ pub struct Confinement {
     pub files: Enforced,
     /// By seccomp: all system calls but those of computing and of pipes that are open.
     pub calls: Enforced,
-}
-
-/// How far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Enforced {
-    /// Not at all: the kernel does not offer it.
-    Not,
-    /// As far as this kernel knows how.
-    Partly,
-    /// As asked.
-    Whole,
-}
-
-impl Enforced {
-    pub(super) const fn of(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Not),
-            1 => Some(Self::Partly),
-            2 => Some(Self::Whole),
-            _ => None,
-        }
-    }
 }
 
 /// Descriptors that the process may have: the three that it was started with.
@@ -84,16 +63,11 @@ fn lower(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
 
 #[cfg(target_os = "linux")]
 mod kernel {
-    use std::collections::BTreeMap;
-
-    use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
     use libc::c_long;
-    use seccompiler::{
-        BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-        SeccompRule, apply_filter,
-    };
+    use seccompiler::{Error, SeccompAction, SeccompRule};
 
-    use super::Enforced;
+    use crate::confine::Enforced;
+    use crate::confine::kernel::linux::{self, Calls};
 
     /// Memory, threads, pipes that are open, and an end. Whoever asks for more is told EPERM, not killed: libraries ask for
     /// things that they can do without.
@@ -142,65 +116,29 @@ mod kernel {
 
     /// A Landlock domain in which nothing is allowed.
     pub(super) fn close_files() -> Enforced {
-        let abi = ABI::V6;
-        let restricted = Ruleset::default()
-            .handle_access(AccessFs::from_all(abi))
-            .and_then(|rules| rules.handle_access(AccessNet::from_all(abi)))
-            .and_then(|rules| rules.scope(Scope::from_all(abi)))
-            .and_then(Ruleset::create)
-            .and_then(landlock::RulesetCreated::restrict_self);
-        match restricted.map(|status| status.ruleset) {
-            Ok(RulesetStatus::FullyEnforced) => Enforced::Whole,
-            Ok(RulesetStatus::PartiallyEnforced) => Enforced::Partly,
-            Ok(RulesetStatus::NotEnforced) | Err(_) => Enforced::Not,
-        }
+        linux::close_files(&[], true)
     }
 
     pub(super) fn close_calls() -> Enforced {
-        // The arguments of clone3 are in memory, where a filter cannot look. Who is told that it does not exist uses clone.
-        let no_clone3 = rules(&[libc::SYS_clone3]);
-        let first = filter(no_clone3, SeccompAction::Allow, SeccompAction::Errno(errno(libc::ENOSYS)));
-        let second = allowed().and_then(|allowed| {
-            filter(allowed, SeccompAction::Errno(errno(libc::EPERM)), SeccompAction::Allow)
+        let closed = allowed().and_then(|allowed| {
+            linux::close_calls([(allowed, SeccompAction::Allow, linux::refuse(libc::EPERM))])
         });
-        let both = first.and_then(|first| Ok((first, second?)));
-        match both.and_then(|(first, second)| apply_filter(&first).and_then(|()| apply_filter(&second))) {
-            Ok(()) => Enforced::Whole,
-            Err(_) => Enforced::Not,
-        }
-    }
-
-    fn rules(calls: &[c_long]) -> BTreeMap<i64, Vec<SeccompRule>> {
-        calls.iter().map(|call| (*call, Vec::new())).collect()
+        if closed.is_ok() { Enforced::Whole } else { Enforced::Not }
     }
 
     /// [`ALLOWED`], and threads, but no processes.
-    fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Error> {
+    fn allowed() -> Result<Calls, Error> {
         const THREAD: u64 = libc::CLONE_THREAD as u64;
-        let thread = SeccompCmpOp::MaskedEq(THREAD);
-        let thread = SeccompCondition::new(0, SeccompCmpArgLen::Qword, thread, THREAD)?;
-        let mut allowed = rules(ALLOWED);
-        allowed.insert(libc::SYS_clone, vec![SeccompRule::new(vec![thread])?]);
+        let mut allowed = linux::calls(ALLOWED);
+        let thread = SeccompRule::new(vec![linux::bits(0, THREAD, THREAD)?])?;
+        allowed.insert(libc::SYS_clone, vec![thread]);
         Ok(allowed)
-    }
-
-    fn filter(
-        rules: BTreeMap<i64, Vec<SeccompRule>>,
-        otherwise: SeccompAction,
-        then: SeccompAction,
-    ) -> Result<BpfProgram, Error> {
-        let filter = SeccompFilter::new(rules, otherwise, then, std::env::consts::ARCH.try_into()?)?;
-        Ok(filter.try_into()?)
-    }
-
-    const fn errno(number: i32) -> u32 {
-        number.unsigned_abs()
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod kernel {
-    use super::Enforced;
+    use crate::confine::Enforced;
 
     pub(super) fn be_the_first_to_go() {}
 

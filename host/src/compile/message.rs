@@ -12,7 +12,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use serde::{Deserialize, Serialize};
 use strongroom_runtime::{EngineConfig, MAX_MODULE_SIZE, Metering, ModuleError};
 
-use super::confine::{Confinement, Enforced};
+use super::confine::Confinement;
+use crate::confine::Enforced;
 
 /// Longest head of a request, bytes. It has about 400.
 const MAX_HEAD_BYTES: usize = 4096;

@@ -40,7 +40,9 @@ use tokio::sync::Semaphore;
 
 pub use cache::{Cache, Verified};
 pub use child::{COMMAND, main as child_main};
-pub use confine::{ChildLimits, Confinement, Enforced, confine};
+pub use confine::{ChildLimits, Confinement, confine};
+
+pub use crate::confine::Enforced;
 
 use crate::config::Bounds;
 use parent::Failed;

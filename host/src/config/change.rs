@@ -54,6 +54,8 @@ impl Config {
             witness_quorum,
             http_roots,
             forwards,
+            confine,
+            run_as,
             // These say that something is.
             digest: _,
             governs: _,
@@ -77,6 +79,8 @@ impl Config {
             ("witness_quorum", *witness_quorum != next.witness_quorum),
             ("[http]", *http_roots != next.http_roots),
             ("[[forward]]", *forwards != next.forwards),
+            ("confine", *confine != next.confine),
+            ("run_as", *run_as != next.run_as),
         ];
         parts.into_iter().filter_map(|(part, differs)| differs.then_some(part)).collect()
     }

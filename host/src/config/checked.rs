@@ -9,6 +9,7 @@ use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
 
 use strongroom_runtime::TlsRoots;
 
+use super::confine;
 use super::forward;
 use super::knobs::{self, Knob};
 use super::raw::{Fault, Section, Source, Value};
@@ -40,6 +41,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let (witnesses, witness_quorum) = witnesses::witnesses(&mut top)?;
     let tenants = sharing::tenants(&mut top, &principals)?;
     let forwards = forward::check(&mut top)?;
+    let (confine, run_as) = confine::check(&mut top)?;
     top.finish()?;
     let mut config = Config {
         listen,
@@ -58,6 +60,8 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         witness_quorum,
         http_roots,
         forwards,
+        confine,
+        run_as,
         digest: Digest::of(text),
         governs: Governs::of(&[]),
     };

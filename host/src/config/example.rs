@@ -27,6 +27,11 @@ log_origin = {log_origin:?}
 # Where anybody may read the audit log over HTTP, and how many of the [[witnesses]] below must cosign what is shown first.
 # serve_log = "127.0.0.1:7443"
 # witness_quorum = 1
+
+# What to do where the kernel cannot confine the host: "try" goes on and says so, "required" does not serve.
+# confine = "try"
+# The user that `strongroom serve` becomes when root starts it. The data directory must belong to that user.
+# run_as = "strongroom"
 "#
     );
     let mut section = "";

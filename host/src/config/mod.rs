@@ -12,6 +12,7 @@
 mod apart;
 mod change;
 mod checked;
+mod confine;
 mod example;
 mod forward;
 mod governs;
@@ -36,6 +37,7 @@ use strongroom_runtime::TlsRoots;
 pub use crate::http::{ParsePrefixError, Prefix};
 pub use apart::OverlapError;
 pub use change::{Diff, LockOut};
+pub use confine::Confine;
 pub use forward::{Begin, FileRules, Forward, ForwardTo, MAX_FORWARDS, ParseDestinationError, Server};
 pub use governs::Governs;
 pub use knobs::{KNOBS, Knob, RULES};
@@ -82,6 +84,10 @@ pub struct Config {
     pub http_roots: TlsRoots,
     /// Where else the audit log goes. Names are unique.
     pub forwards: Vec<Forward>,
+    /// What is to happen where the kernel cannot confine the host.
+    pub confine: Confine,
+    /// The user that a host which is started as root becomes.
+    pub run_as: Option<String>,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
     /// Digests of the values in force, which the audit log records when they change.

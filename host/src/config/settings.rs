@@ -33,6 +33,8 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     say(&mut settings, &mut top, "serve_log", None);
     let quorum = (!config.witnesses.is_empty()).then(|| config.witness_quorum.to_string());
     say(&mut settings, &mut top, "witness_quorum", quorum);
+    say(&mut settings, &mut top, "confine", Some(written_text("try")));
+    say(&mut settings, &mut top, "run_as", None);
     for table in ["bounds", "max_limits", "retention", "check"] {
         numbers(&mut settings, &mut top.section(table)?, KNOBS, table);
     }

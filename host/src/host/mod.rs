@@ -8,6 +8,7 @@ mod erasure;
 mod first;
 mod gate;
 mod hands;
+mod health;
 mod keeper;
 mod operators;
 mod receipts;

@@ -33,19 +33,20 @@ pub(crate) struct Given {
     files: Option<Room>,
 }
 
+/// The directory in shared memory of the host of the data directory `dir`, whose lock this process holds: made if need be, and empty. None
+/// where files with secrets would lie in the data directory.
+pub fn in_shared_memory(dir: &Path) -> Option<PathBuf> {
+    in_memory(dir).filter(|path| Rooms::open(path).is_ok() && is_ours(path))
+}
+
 impl Memory {
     /// Takes the place over, and removes what a crash left there. `dir` is the data directory, whose host we are.
     ///
     /// # Errors
     /// When neither memory nor `fallback`, a directory of that data directory, can be used.
     pub(crate) fn open(dir: &Path, fallback: &Path) -> io::Result<Self> {
-        if let Some(path) = in_memory(dir)
-            && let Ok(rooms) = Rooms::open(&path)
-            && is_ours(&path)
-        {
-            return Ok(Self { rooms });
-        }
-        Ok(Self { rooms: Rooms::open(fallback)? })
+        let path = in_shared_memory(dir);
+        Ok(Self { rooms: Rooms::open(path.as_deref().unwrap_or(fallback))? })
     }
 }
 

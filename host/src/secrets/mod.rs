@@ -30,6 +30,7 @@ use crate::home::place::{
 };
 use crate::home::{Home, HomeError};
 
+pub use give::in_shared_memory;
 pub(crate) use give::{Given, Memory};
 
 /// Longest secret, in bytes.

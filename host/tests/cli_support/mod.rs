@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its part of this")]
 
 #[path = "../common/guests.rs"]
-mod guests;
+pub mod guests;
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -73,6 +73,10 @@ impl Place {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command.args(arguments.iter().take(1)).arg("--dir").arg(self.data()).args(arguments.iter().skip(1));
+        // A host does not serve as root by itself, and tests are often run by root.
+        if arguments.first() == Some(&"serve") && rustix::process::geteuid().is_root() {
+            command.arg("--as-root");
+        }
         command.env_clear().current_dir(self.path()).stdin(Stdio::null());
         command
     }
