@@ -11,7 +11,7 @@ use strongroom_job::{
 };
 use tokio::sync::Semaphore;
 
-use super::Gate;
+use super::gate::Gate;
 use super::receipts::Receipts;
 use super::upload::{Incoming, MAX_MODULES};
 use super::view::{Output, refuse_read};
@@ -41,7 +41,7 @@ const LARGE_ENVELOPES: usize = 4;
 /// Everything that a request can reach.
 #[derive(Debug)]
 pub(crate) struct HostService {
-    policy: Arc<OwnPolicy>,
+    pub(super) policy: Arc<OwnPolicy>,
     principals: HashMap<PublicKey, Arc<Principal>>,
     log_key: PublicKey,
     store: Store,

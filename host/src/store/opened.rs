@@ -15,6 +15,7 @@ use super::{
     leftovers, nudge, read, settings, writer,
 };
 use crate::clock::Clock;
+use crate::meters::Meters;
 
 /// A store that was opened and has not begun to write.
 ///
@@ -128,8 +129,10 @@ impl Opened {
         let (made_durable, durable) = watch::channel(self.start.log_size);
         let (failing, failed) = watch::channel(None);
         let counts = self.start.counts.clone();
-        let store = Store { db: self.db.clone(), pending, durable, failed, counts };
-        let told = writer::Told { durable: made_durable, listener };
+        let meters = Arc::new(Meters::default());
+        let store =
+            Store { db: self.db.clone(), pending, durable, failed, counts, meters: Arc::clone(&meters) };
+        let told = writer::Told { durable: made_durable, listener, meters };
         let thread = nudge::Nudge::start(self.db.clone()).and_then(|nudge| {
             let writer = writer::Writer::new(self.db, sync, clock, fault, told, self.start);
             let thread = std::thread::Builder::new().name("store-writer".into());

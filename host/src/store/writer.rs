@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use strongroom_job::{MAX_MISSED, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,7 +21,8 @@ use super::fault::{Fault, Step};
 use super::nudge::Nudge;
 use super::rows::Batch;
 use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, garbage, keys, migrate};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
+use crate::meters::Meters;
 
 /// Most transitions of one group: bounds the time that the first of them waits for the last.
 const MAX_GROUP: usize = 512;
@@ -102,6 +104,8 @@ pub(super) struct Told {
     pub(super) durable: watch::Sender<u64>,
     /// Whoever schedules.
     pub(super) listener: Listener,
+    /// Whoever watches the host.
+    pub(super) meters: Arc<Meters>,
 }
 
 /// The writer's own state. Nobody else changes the store.
@@ -158,12 +162,17 @@ impl Writer {
     fn commit(&mut self, requests: Vec<Request>) -> Result<(), Broken> {
         let (transitions, waiting): (Vec<_>, Vec<_>) =
             requests.into_iter().map(|Request { transition, answer }| (transition, answer)).unzip();
+        let (size, whole) = (transitions.len(), Stopwatch::start());
         let judged = core::judge(&self.db, &self.counts, self.log_size, self.clock.now(), transitions);
         let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
             let rows = judged.batch.as_ref().map_or(0, Batch::len);
             if let Some(batch) = judged.batch.take() {
-                make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())
+                let fsync = make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())
                     .map_err(|error| error.to_string())?;
+                let meters = &self.told.meters;
+                meters.group.record(size as u64);
+                meters.fsync.record_time(fsync);
+                meters.commit.record_time(whole.passed());
             }
             Ok((judged, rows))
         });
@@ -220,22 +229,28 @@ fn new_jobs(transition: &Transition) -> usize {
     }
 }
 
-/// Promise 1: when this returns, the batch survives a power cut.
-fn make_durable(db: &sled::Db, sync: &File, fault: &mut dyn Fault, batch: sled::Batch) -> io::Result<()> {
+/// Promise 1: when this returns, the batch survives a power cut. Says how long the last step of it took.
+fn make_durable(
+    db: &sled::Db,
+    sync: &File,
+    fault: &mut dyn Fault,
+    batch: sled::Batch,
+) -> io::Result<Duration> {
     fault.at(Step::BeforeApply)?;
     db.apply_batch(batch)?;
     fault.at(Step::Applied)?;
     db.flush()?;
     fault.at(Step::Flushed)?;
+    let syncing = Stopwatch::start();
     sync.sync_data()?;
-    fault.at(Step::Synced)
+    let took = syncing.passed();
+    fault.at(Step::Synced)?;
+    Ok(took)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use std::time::Duration;
-
     use strongroom_job::{Digest, JobId, Name, SecretKey};
 
     use super::super::{Doomed, DoomedJob};
