@@ -8,6 +8,7 @@
 //! DIR/trust                    who may operate the host, as its operators signed it (`trust`)
 //! DIR/lock                     held by the one host of the directory
 //! DIR/live.json                where that host listens, while it does
+//! DIR/admin.sock               where it is asked about itself, while `strongroom serve` runs (`admin`)
 //! DIR/keys/secrets.key, DIR/secrets/    secrets for jobs, encrypted (`secrets`)
 //! DIR/forward/NAME.cursor      how far each destination of the audit log is (`forward`)
 //! DIR/state/ audit/ blobs/ tmp/ scratch/    the host's

@@ -19,11 +19,13 @@
 //! [`evidence`] keeps, beside the log, what its records refer to, so that [`mend`] can make the state anew
 //! (`store::rebuild`); [`fsck`] checks all of it, and `checkup` from time to time what can be checked while a host serves.
 //! [`trust`] says who may operate the host, as its operators signed it.
+//! `admin` is the other face: what `meters` counted, health and status, over a socket in the data directory.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 // One file has an exception, with the reason beside it.
 #![deny(unsafe_code)]
 
+mod admin;
 pub mod admission;
 pub mod audit;
 pub mod blobs;
@@ -45,6 +47,7 @@ pub mod intake;
 pub mod lifecycle;
 mod log_server;
 pub mod mend;
+mod meters;
 mod publisher;
 mod refusals;
 pub mod retention;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use strongroom_job::note::VerifierKey;
 
 use crate::audit::{LogFiles, Shown};
-use crate::http::{Answer, Asked, Body, Listening, Method, Reply};
+use crate::http::{Answer, Asked, Body, Door, Listening, Method, Reply};
 
 /// A tile is what it is for ever.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -24,7 +24,7 @@ struct LogServer {
     files: Arc<LogFiles>,
 }
 
-/// Serves the log in `dir` at `address`; `witnessed` says whether somebody cosigns it, so that this is what readers see first.
+/// Serves the log in `dir` at `address` to whoever `door` lets in; `witnessed` says whether somebody cosigns it, so that this is what readers see first.
 ///
 /// # Errors
 /// When the address is not to be had.
@@ -33,9 +33,10 @@ pub(crate) async fn start(
     log: VerifierKey,
     witnessed: bool,
     address: SocketAddr,
+    door: Door,
 ) -> io::Result<Listening> {
     let files = Arc::new(LogFiles::new(dir, log, witnessed));
-    Listening::start(address, Arc::new(LogServer { files })).await
+    Listening::start(address, door, Arc::new(LogServer { files })).await
 }
 
 impl Answer for LogServer {

@@ -198,6 +198,7 @@ fn run(dir: &Path, mut log: Log, mut evidence: Evidence, store: &Store, ears: &E
         let is_alone = heard == Err(RecvTimeoutError::Disconnected);
         let last_round = is_alone || ears.stopping.load(Ordering::Acquire);
         publish(&mut log, &mut evidence, store)?;
+        store.meters().caught_up();
         let size = log.size().get();
         ears.tell.send_if_modified(|told| std::mem::replace(told, size) != size);
         if last_round {

@@ -43,6 +43,7 @@ mod run;
 mod secret;
 mod serve;
 mod signal;
+mod status;
 mod submit;
 mod task;
 mod trust;
@@ -97,6 +98,8 @@ enum Command {
     Init,
     /// Serve jobs until told to stop
     Serve(serve::ServeArgs),
+    /// Say how the host of a directory is, where it listens, and who may use it
+    Status,
     /// Run a module here and now, with no set-up
     Run(Box<run::RunArgs>),
     /// Submit a job to a host that is running
@@ -167,6 +170,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
     match command {
         Command::Init => init::init(&common, console),
         Command::Serve(args) => serve::serve(&common, &args, console),
+        Command::Status => status::status(&common, console),
         Command::Run(args) => run::run(&common, *args, arguments, console),
         Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Flow(command) => flow::flow(&common, command, console),

@@ -47,6 +47,9 @@ struct Listening {
     /// Where the log is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<SocketAddr>,
+    /// Where metrics and health are, besides the socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin: Option<SocketAddr>,
     pid: u32,
     /// What this process has given up.
     confinement: Confinement,
@@ -128,17 +131,24 @@ async fn until_stopped(
     let unlocked = Home::clone(&home);
     let drain = config.bounds.drain;
     let dir = home.dir().to_owned();
-    let host = Box::pin(Host::start(home, config, compiler()?)).await?;
+    let mut host = Box::pin(Host::start(home, config, compiler()?)).await?;
+    if let Err(error) = host.administer().await {
+        drop(end(host, Ending::Running(drain), &mut stop).await);
+        return Err(Failure::fault(format_args!("the host cannot start: {error}")));
+    }
     let (address, key) = (host.local_addr(), *host.public_key());
     tracing::info!(%address, host_key = %key, dir = %dir.display(), "serving");
     tell(confinement);
     if let Some(address) = host.log_addr() {
         tracing::info!(%address, "the log is served for reading");
     }
+    if let Some(address) = host.admin_addr() {
+        tracing::info!(%address, "metrics and health are shown");
+    }
     if console.json() {
-        let (log, pid) = (host.log_addr(), std::process::id());
+        let (log, admin, pid) = (host.log_addr(), host.admin_addr(), std::process::id());
         let confinement = confinement.clone();
-        console.document(&Listening { listening: address, host_key: key, log, pid, confinement })?;
+        console.document(&Listening { listening: address, host_key: key, log, admin, pid, confinement })?;
     }
     manager.serving(&format!("{address}"));
     let failed = tokio::select! {

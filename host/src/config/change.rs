@@ -54,6 +54,9 @@ impl Config {
             witness_quorum,
             http_roots,
             forwards,
+            allow_from,
+            serve_log_allow_from,
+            admin,
             confine,
             run_as,
             // These say that something is.
@@ -79,6 +82,9 @@ impl Config {
             ("witness_quorum", *witness_quorum != next.witness_quorum),
             ("[http]", *http_roots != next.http_roots),
             ("[[forward]]", *forwards != next.forwards),
+            ("allow_from", *allow_from != next.allow_from),
+            ("serve_log_allow_from", *serve_log_allow_from != next.serve_log_allow_from),
+            ("[admin]", *admin != next.admin),
             ("confine", *confine != next.confine),
             ("run_as", *run_as != next.run_as),
         ];

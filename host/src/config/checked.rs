@@ -9,6 +9,7 @@ use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
 
 use strongroom_runtime::TlsRoots;
 
+use super::allow;
 use super::confine;
 use super::forward;
 use super::knobs::{self, Knob};
@@ -26,6 +27,7 @@ const MAX_ORIGIN_BYTES: usize = 200;
 pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let mut top = Source::of(text)?.parse()?;
     let listen = listen(&mut top)?;
+    let allow_from = allow::list(&mut top, "allow_from")?;
     let log_origin = log_origin(&mut top)?;
     let mut queues = queues(&mut top)?;
     let queue_rules = sharing::queue_rules(&mut top)?;
@@ -38,6 +40,8 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let http_roots = http_roots(&mut top)?;
     let principals = principals(&mut top, &volumes)?;
     let serve_log = witnesses::serve_log(&mut top)?;
+    let serve_log_allow_from = allow::of_log(&mut top, serve_log)?;
+    let admin = allow::admin(&mut top)?;
     let (witnesses, witness_quorum) = witnesses::witnesses(&mut top)?;
     let tenants = sharing::tenants(&mut top, &principals)?;
     let forwards = forward::check(&mut top)?;
@@ -45,6 +49,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     top.finish()?;
     let mut config = Config {
         listen,
+        allow_from,
         log_origin,
         principals,
         volumes,
@@ -56,6 +61,8 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         retention,
         check,
         serve_log,
+        serve_log_allow_from,
+        admin,
         witnesses,
         witness_quorum,
         http_roots,

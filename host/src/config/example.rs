@@ -17,6 +17,8 @@ pub(super) fn text(owner: &PublicKey, log_origin: &str) -> String {
 
 # Where the host listens (UDP). Other machines reach it only when you name another address here.
 listen = "{LISTEN}"
+# From which networks; whoever asks from elsewhere gets no answer at all. Without it: from anywhere.
+# allow_from = ["192.0.2.0/24", "2001:db8::/32"]
 
 # The name of the audit log. Checkpoints are signed under it, so it stays as it is for the life of the log.
 log_origin = {log_origin:?}
@@ -26,6 +28,7 @@ log_origin = {log_origin:?}
 
 # Where anybody may read the audit log over HTTP, and how many of the [[witnesses]] below must cosign what is shown first.
 # serve_log = "127.0.0.1:7443"
+# serve_log_allow_from = ["192.0.2.0/24"]
 # witness_quorum = 1
 
 # What to do where the kernel cannot confine the host: "try" goes on and says so, "required" does not serve.
@@ -77,6 +80,11 @@ log_origin = {log_origin:?}
 # Whom outgoing HTTPS of jobs trusts: the authorities of the public web, unless a PEM file says otherwise.
 # [http]
 # ca_file = "/etc/ssl/private-ca.pem"
+
+# Metrics and health over plain HTTP, for reading. Without it: only over admin.sock in this directory.
+# [admin]
+# listen = "127.0.0.1:9433"
+# allow_from = ["127.0.0.1"]
 
 # Who cosigns the audit log, so that it cannot show two histories: `strongroom witness` on somebody else's machine.
 # [[witnesses]]

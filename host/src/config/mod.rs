@@ -9,6 +9,7 @@
 //! *Never:* the environment. A variable that could widen a grant would be a grant that nobody wrote down.
 //! *Spec:* `docs/reference/config.md`.
 
+mod allow;
 mod apart;
 mod change;
 mod checked;
@@ -35,6 +36,7 @@ use strongroom_job::{Access, Destination, Digest, HttpRule, Limits, Listener, Na
 use strongroom_runtime::TlsRoots;
 
 pub use crate::http::{ParsePrefixError, Prefix};
+pub use allow::{AdminListener, AllowList};
 pub use apart::OverlapError;
 pub use change::{Diff, LockOut};
 pub use confine::Confine;
@@ -54,6 +56,8 @@ pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
 pub struct Config {
     /// Where the host listens, UDP.
     pub listen: SocketAddr,
+    /// From where clients may connect; none: from anywhere.
+    pub allow_from: Option<AllowList>,
     /// The name that the audit log signs its checkpoints under.
     pub log_origin: String,
     /// Who may connect. Names and keys are unique.
@@ -76,6 +80,10 @@ pub struct Config {
     pub check: Check,
     /// Where the log is served for reading, TCP; none: nowhere.
     pub serve_log: Option<SocketAddr>,
+    /// From where it may be read; none: from anywhere.
+    pub serve_log_allow_from: Option<AllowList>,
+    /// Administration over TCP; none: over the socket in the data directory only.
+    pub admin: Option<AdminListener>,
     /// Who is asked to cosign the log. Each has a key of its own.
     pub witnesses: Vec<Witness>,
     /// How many of them make a checkpoint one that is kept and shown; at least 1.

@@ -124,6 +124,12 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// What is wrong with there being `key`, if it is there.
+    pub(super) fn fault_at(&self, key: &str, problem: &str) -> Option<Fault> {
+        let (found, _) = self.table.get_key_value(key)?;
+        Some(self.source.fault(&found.span(), format_args!("{}: {problem}", self.dotted(key))))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }

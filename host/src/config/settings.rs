@@ -28,9 +28,11 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     let mut top = Source::of(text)?.parse()?;
     let mut settings = Vec::new();
     say(&mut settings, &mut top, "listen", Some(written_text(&LISTEN.to_string())));
+    say(&mut settings, &mut top, "allow_from", None);
     say(&mut settings, &mut top, "log_origin", None);
     say(&mut settings, &mut top, "queues", Some(r#"["default"]"#.into()));
     say(&mut settings, &mut top, "serve_log", None);
+    say(&mut settings, &mut top, "serve_log_allow_from", None);
     let quorum = (!config.witnesses.is_empty()).then(|| config.witness_quorum.to_string());
     say(&mut settings, &mut top, "witness_quorum", quorum);
     say(&mut settings, &mut top, "confine", Some(written_text("try")));
@@ -40,6 +42,9 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     }
     shares(&mut settings, &mut top, config)?;
     say(&mut settings, &mut top.section("http")?, "ca_file", None);
+    let mut admin = top.section("admin")?;
+    say(&mut settings, &mut admin, "listen", None);
+    say(&mut settings, &mut admin, "allow_from", None);
     for (_, volume) in top.section("volumes")?.entries() {
         let mut volume = volume.section()?;
         say(&mut settings, &mut volume, "path", None);

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::watchers::Watchers;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::schedule::{Entry, QueueCounts, Schedule};
+use crate::schedule::{Entry, LaneView, QueueCounts, Schedule};
 use crate::store::Effect;
 
 /// Longest sleep until the clock is looked at again: a system's clock that is set forward is noticed so late at most.
@@ -136,6 +136,13 @@ impl Board {
             oldest: counts.oldest,
         };
         queues.into_iter().map(view).collect()
+    }
+
+    /// All queues, and what each tenant has in each.
+    pub(crate) fn watched(&self) -> (Vec<QueueCounts>, Vec<LaneView>) {
+        let now = self.clock.now();
+        let mut schedule = self.schedule();
+        (schedule.queues(now), schedule.lanes(now))
     }
 
     fn schedule(&self) -> MutexGuard<'_, Schedule> {

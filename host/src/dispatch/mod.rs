@@ -127,6 +127,11 @@ impl Dispatcher {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Places for attempts.
+    pub(crate) fn slots(&self) -> usize {
+        self.shared.policy.in_force().config.bounds.max_running
+    }
+
     /// What waits and what runs.
     pub(crate) fn board(&self) -> &Board {
         &self.shared.board
@@ -342,9 +347,10 @@ impl Shared {
                 attempt::faulted("the host panicked while it ran the job; its log has the details".into())
             }
         };
+        let outcome = ended.finished.outcome.clone();
         let event = Event::Finish { fence, end: Box::new(ended.finished) };
         match self.store.commit(Transition::Finish { job, event, outputs: ended.inline }).await {
-            Ok(_) => {}
+            Ok(_) => self.store.meters().attempt(&outcome),
             Err(error) => tracing::error!(%job, %error, "the end of an attempt cannot be committed"),
         }
     }

@@ -1,4 +1,4 @@
-//! A gate that is closed once.
+//! Whether the host takes anything new.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

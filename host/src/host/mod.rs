@@ -5,6 +5,7 @@
 //! before the first connection is taken.
 
 mod erasure;
+mod faces;
 mod first;
 mod gate;
 mod hands;
@@ -31,6 +32,7 @@ use strongroom_runtime::{ByteSize, Engine, EngineConfig, EngineError};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+pub use crate::admin::AdminError;
 use crate::blobs::Blobs;
 use crate::checkup::{self, Checkup};
 use crate::clock::{Clock, Hands, Steps};
@@ -44,7 +46,6 @@ use crate::home::{HomeError, Live, LockedHome};
 use crate::http::Listening;
 use crate::intake::{BindError, Doors, Intake};
 use crate::lifecycle;
-use crate::log_server;
 use crate::mend::{self, MendError};
 use crate::publisher::{JoinError, Publisher};
 use crate::store::{
@@ -52,6 +53,7 @@ use crate::store::{
 };
 use crate::trust::{self, TrustFault};
 
+use faces::Faces;
 use keeper::Keeper;
 use receipts::Receipts;
 pub use reload::{ReloadError, Reloaded};
@@ -68,6 +70,7 @@ const GUEST_THREADS: Duration = Duration::from_millis(200);
 pub struct Host {
     address: SocketAddr,
     key: PublicKey,
+    faces: Box<Faces>,
     service: Arc<HostService>,
     threads: Threads,
     publisher: Publisher,
@@ -239,7 +242,6 @@ impl Host {
         let trusted = trust::check(&home, &name, opened.trusted()?.as_ref())?;
         let evidence = Evidence::open(&home.evidence(), log.size().get())?;
         let (sweeper, damage) = (Sweeper::beside(&evidence), evidence.damage());
-        let log_server = serve_log(&home, &verifier, &config).await?;
         let clock = Arc::new(Clock::with_hands(opened.latest(), hands));
         let steps = Steps::since(opened.latest(), clock.reading());
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
@@ -247,6 +249,7 @@ impl Host {
         let listener = Box::new(move |effects| heard.hear(effects));
         let active = opened.take_active();
         let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
+        let log_server = faces::serve_log(&home, &verifier, &config, store.meters()).await?;
         let publisher =
             Publisher::start(&home.audit(), log, evidence, store.clone()).map_err(StartError::Threads)?;
         let cosigning = (!config.witnesses.is_empty())
@@ -281,7 +284,7 @@ impl Host {
         };
         let earlier = home.successions(KeyRole::Host)?;
         let receipts =
-            Receipts::new(host_key.clone(), earlier, verifier, home.audit(), publisher.published());
+            Receipts::new(host_key.clone(), earlier, verifier.clone(), home.audit(), publisher.published());
         let parts = checkup::Parts {
             audit: home.audit(),
             key: log_public,
@@ -294,8 +297,10 @@ impl Host {
         let service =
             HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
         let service = Arc::new(service.told_of(damage).trusting(trusted));
-        let intake = Intake::bind(config.listen, &host_key, Arc::clone(&service), &config.bounds)?;
-        let (address, doors) = (intake.local_addr(), intake.doors());
+        let (allow_from, meters) = (config.allow_from.clone(), Arc::clone(service.store().meters()));
+        let (listen, serves) = (config.listen, Arc::clone(&service));
+        let intake = Intake::bind_for(listen, allow_from, &host_key, serves, &config.bounds, meters)?;
+        let (address, doors, strangers) = (intake.local_addr(), intake.doors(), intake.strangers());
         let (drain, draining) = oneshot::channel::<()>();
         let (close, closed) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
@@ -313,6 +318,7 @@ impl Host {
         Ok(Self {
             address,
             key,
+            faces: Box::new(Faces { log: verifier, started: service.now(), strangers, admin: None }),
             service,
             threads,
             publisher,
@@ -382,11 +388,15 @@ impl Host {
             drain,
             close,
             home,
+            faces,
             ..
         } = self;
         // Whoever looks for a host from now on waits for the lock.
         if let Err(error) = home.forget() {
             tracing::warn!(%error, "the host's address cannot be taken back");
+        }
+        if let Some(admin) = &faces.admin {
+            admin.stopping();
         }
         let _ = drain.send(());
         service.refuse_new();
@@ -419,6 +429,10 @@ impl Host {
             tracing::error!(%error, "the stop cannot be recorded");
         }
         drop(dispatching.await);
+        // It has handles of the store, too.
+        if let Some(admin) = faces.admin {
+            Box::pin(admin.stop()).await;
+        }
         let finished = tokio::task::spawn_blocking(move || {
             let published = publisher.stop();
             forwarders.stop();
@@ -440,17 +454,6 @@ impl Host {
             Err(reason) => Ended::Failed(reason),
         }
     }
-}
-
-async fn serve_log(
-    home: &LockedHome,
-    log: &VerifierKey,
-    config: &Config,
-) -> Result<Option<Listening>, StartError> {
-    let Some(address) = config.serve_log else { return Ok(None) };
-    let witnessed = !config.witnesses.is_empty();
-    let started = log_server::start(&home.audit(), log.clone(), witnessed, address).await;
-    started.map(Some).map_err(|error| StartError::ServeLog { address, error })
 }
 
 async fn wait_for_reason(failed: &mut watch::Receiver<Option<String>>) -> String {

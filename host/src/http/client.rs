@@ -1,5 +1,7 @@
 //! One question to another server. *Never:* follows a redirect, asks a proxy, or keeps a connection.
 
+use std::path::Path;
+
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -9,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::address::Prefix;
+use super::local;
 use super::stream::Stream;
 
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -75,6 +78,13 @@ where
     let request = Request::post(path).header(HOST, host).header(USER_AGENT, AGENT);
     let request = request.header(CONTENT_TYPE, content_type).body(Full::new(Bytes::from(body)))?;
     exchange(stream, request, max).await
+}
+
+/// Fetches the text at `path` from the socket at `socket`. As [`post`].
+pub(crate) async fn get_local(socket: &Path, path: &str, max: usize) -> Result<Answered, PostError> {
+    let stream = local::connect(socket).await.map_err(PostError::Connect)?;
+    let request = Request::get(path).header(HOST, "localhost");
+    exchange(stream, request.header(USER_AGENT, AGENT).body(Full::default())?, max).await
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, max: usize) -> Result<Answered, PostError>

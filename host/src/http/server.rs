@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,13 +21,16 @@ use hyper::header::{
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::io::ReaderStream;
 
+use super::local::Local;
 use super::stream::{Stream, TokioTimer};
+use crate::config::AllowList;
+use crate::meters::Counter;
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 128;
@@ -105,31 +109,70 @@ pub(crate) trait Answer: Send + Sync + 'static {
     fn answer(&self, asked: Asked) -> impl Future<Output = Reply> + Send;
 }
 
+/// Who may come in.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    /// From where; none: from anywhere.
+    pub(crate) allow_from: Option<AllowList>,
+    /// Told of each that comes from elsewhere.
+    pub(crate) turned_away: Arc<Counter>,
+}
+
 /// A server that runs. Dropped, it ends at once.
 #[derive(Debug)]
-pub(crate) struct Listening {
-    address: SocketAddr,
+pub(crate) struct Serving {
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
+/// A server that listens at an address.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    address: SocketAddr,
+    serving: Serving,
+}
+
 impl Listening {
-    /// Listens at `address` and has `answer` answer.
+    /// Listens at `address` and has `answer` answer whoever `door` lets in.
     ///
     /// # Errors
     /// When the address is not to be had.
-    pub(crate) async fn start<A: Answer>(address: SocketAddr, answer: Arc<A>) -> io::Result<Self> {
+    pub(crate) async fn start<A: Answer>(
+        address: SocketAddr,
+        door: Door,
+        answer: Arc<A>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, answer, stopped));
-        Ok(Self { address, stop, task })
+        Ok(Self { address, serving: Serving::start(Ear::Tcp(listener, door), answer) })
     }
 
     /// Where it listens.
     #[must_use]
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// As [`Serving::stop`].
+    pub(crate) async fn stop(self) {
+        self.serving.stop().await;
+    }
+}
+
+impl Serving {
+    /// Listens at the socket `path` for this user, by way of the directory `private`, and has `answer` answer. To be called by who holds
+    /// the directory of `path`.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub(crate) fn local<A: Answer>(path: &Path, private: &Path, answer: Arc<A>) -> io::Result<Self> {
+        Ok(Self::start(Ear::Local(Local::bind(path, private)?), answer))
+    }
+
+    fn start<A: Answer>(ear: Ear, answer: Arc<A>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(serve(ear, answer, stopped));
+        Self { stop, task }
     }
 
     /// Takes no more connections, finishes what is being answered within seconds, ends.
@@ -139,13 +182,47 @@ impl Listening {
     }
 }
 
-impl Drop for Listening {
+impl Drop for Serving {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn serve<A: Answer>(listener: TcpListener, answer: Arc<A>, stopped: watch::Receiver<bool>) {
+/// What is listened to.
+enum Ear {
+    Tcp(TcpListener, Door),
+    Local(Local),
+}
+
+/// A connection of either kind.
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
+
+impl Ear {
+    /// The next connection, and where it comes from; none for one that is turned away, of which no byte is read.
+    async fn accept(&self) -> io::Result<Option<(Box<dyn Socket>, IpAddr)>> {
+        match self {
+            Self::Tcp(listener, door) => {
+                let (stream, peer) = listener.accept().await?;
+                if door.allow_from.as_ref().is_some_and(|allowed| !allowed.admits(peer.ip())) {
+                    door.turned_away.add();
+                    return Ok(None);
+                }
+                let _ = stream.set_nodelay(true);
+                Ok(Some((Box::new(stream), peer.ip())))
+            }
+            Self::Local(local) => {
+                let stream = local.accept().await?;
+                // All of this machine share one share.
+                Ok(stream.map(|stream| -> (Box<dyn Socket>, _) {
+                    (Box::new(stream), Ipv6Addr::UNSPECIFIED.into())
+                }))
+            }
+        }
+    }
+}
+
+async fn serve<A: Answer>(ear: Ear, answer: Arc<A>, stopped: watch::Receiver<bool>) {
     let places = Arc::new(Places::default());
     let mut connections = JoinSet::new();
     let mut stop = stopped.clone();
@@ -153,11 +230,12 @@ async fn serve<A: Answer>(listener: TcpListener, answer: Arc<A>, stopped: watch:
         tokio::select! {
             () = told(&mut stop) => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
+            accepted = ear.accept() => match accepted {
                 // Without a place the connection is closed: whoever waited for an answer would wait in the dark.
-                Ok((stream, peer)) => if let Some(place) = Place::take(&places, peer.ip()) {
+                Ok(Some((stream, peer))) => if let Some(place) = Place::take(&places, peer) {
                     connections.spawn(connection(stream, Arc::clone(&answer), stopped.clone(), place));
                 },
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be taken");
                     tokio::time::sleep(PAUSE).await;
@@ -165,7 +243,7 @@ async fn serve<A: Answer>(listener: TcpListener, answer: Arc<A>, stopped: watch:
             },
         }
     }
-    drop(listener);
+    drop(ear);
     while connections.join_next().await.is_some() {}
 }
 
@@ -218,12 +296,11 @@ impl Drop for Place {
 }
 
 async fn connection<A: Answer>(
-    stream: TcpStream,
+    stream: Box<dyn Socket>,
     answer: Arc<A>,
     mut stopped: watch::Receiver<bool>,
     place: Place,
 ) {
-    let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
         let answer = Arc::clone(&answer);
         async move { Ok::<_, Infallible>(respond(&*answer, request).await) }

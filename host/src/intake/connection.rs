@@ -1,6 +1,7 @@
 //! One connection of a known key: its place, its streams, its end.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 
 use super::service::Service;
 use super::{Shared, stream};
+use crate::meters::Meters;
 
 /// Serves every request of a connection until it is closed. Requests in progress then end by themselves.
 pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, connection: Connection) {
@@ -25,6 +27,7 @@ pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, connection: Connec
         shared.keyring.close(|known| *known == key, CloseCode::KeyRevoked, "this key is no longer known");
         return;
     }
+    let counted = Open::new(&shared.meters);
     tracing::debug!(key = %key.short(), remote = %connection.remote_address(), "connected");
     loop {
         // First the permit, then the stream: what is not accepted waits in the connection's bounded window.
@@ -40,17 +43,18 @@ pub(super) async fn serve<S: Service>(shared: Arc<Shared<S>>, connection: Connec
             close(&connection, CloseCode::KeyRevoked, "this key is no longer known");
             break;
         };
-        let counted = InProgress::new(&shared.in_progress);
+        let in_progress = InProgress::new(&shared.in_progress);
         let (shared, share) = (Arc::clone(&shared), Arc::clone(&share));
         tokio::spawn(async move {
             let delivered = stream::serve(&shared, &who, &share, send, recv).await;
             drop(permit);
             // Counted until the answer has arrived, because closing the endpoint throws away what has not.
             delivered.await;
-            drop(counted);
+            drop(in_progress);
         });
     }
     shared.keyring.leave(&key, &connection);
+    drop(counted);
     tracing::debug!(key = %key.short(), "disconnected");
 }
 
@@ -63,6 +67,22 @@ fn proven_key(connection: &Connection) -> Option<PublicKey> {
     let identity = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     let [spki] = identity.as_slice() else { return None };
     PublicKey::from_spki(spki).ok()
+}
+
+/// One connection that is open, for whoever watches the host.
+struct Open(Arc<Meters>);
+
+impl Open {
+    fn new(meters: &Arc<Meters>) -> Self {
+        meters.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(meters))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One request in progress, counted down even by a panic.

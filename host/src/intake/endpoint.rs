@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, Runtime as _, ServerConfig, TransportConfig, VarInt};
 use strongroom_job::SecretKey;
 
+use super::gate::Gate;
 use super::tls::{self, IsKnown};
-use crate::config::Bounds;
+use crate::config::{AllowList, Bounds};
+use crate::meters::Meters;
 
 /// A connection on which nothing arrives for so long is closed. Clients keep theirs alive every 5 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,9 +54,18 @@ pub(super) fn server_config(
 }
 
 /// Binds the socket.
-pub(super) fn open(listen: SocketAddr, config: ServerConfig) -> io::Result<Endpoint> {
+pub(super) fn open(
+    listen: SocketAddr,
+    config: ServerConfig,
+    gate: Option<(AllowList, Arc<Meters>)>,
+) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind(listen)?;
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(quinn::TokioRuntime))
+    let (runtime, defaults) = (Arc::new(quinn::TokioRuntime), EndpointConfig::default());
+    let Some((allow_from, meters)) = gate else {
+        return Endpoint::new(defaults, Some(config), socket, runtime);
+    };
+    let gate = Arc::new(Gate::new(runtime.wrap_udp_socket(socket)?, allow_from, meters));
+    Endpoint::new_with_abstract_socket(defaults, Some(config), gate, runtime)
 }
 
 fn transport(max_streams: u32) -> TransportConfig {

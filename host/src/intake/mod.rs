@@ -3,6 +3,7 @@
 //! The road of a request, and the file that holds each step:
 //!
 //! 1. [`Intake::bind`] opens the endpoint with every bound set by hand (`endpoint`);
+//!    and, where networks are named, drops what comes from elsewhere before quinn sees it (`gate`);
 //! 2. the handshake proves a key that the host knows, or ends (`tls`); strangers are counted, never logged;
 //! 3. the key gets its share of connections, requests and memory, and no more (`keyring`, `connection`);
 //! 4. one stream carries one request: header, body, answer (`stream`, `body`, `answer`);
@@ -17,6 +18,7 @@ mod body;
 mod connection;
 mod doors;
 mod endpoint;
+mod gate;
 mod keyring;
 pub mod service;
 mod stream;
@@ -38,7 +40,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::config::Bounds;
+use crate::config::{AllowList, Bounds};
+use crate::meters::Meters;
 pub use doors::Doors;
 use keyring::Keyring;
 pub use service::{Accepted, OutputReader, Page, Service, Upload};
@@ -65,6 +68,7 @@ struct Shared<S> {
     /// Longest wait for a header, and for the next piece of a body.
     request_timeout: Duration,
     strangers: Strangers,
+    meters: Arc<Meters>,
     /// Whether new requests are still taken.
     stage: watch::Sender<Stage>,
     /// Requests in progress, until their answers have arrived.
@@ -134,6 +138,18 @@ impl<S: Service> Intake<S> {
         service: Arc<S>,
         bounds: &Bounds,
     ) -> Result<Self, BindError> {
+        Self::bind_for(listen, None, key, service, bounds, Arc::default())
+    }
+
+    /// [`bind`](Self::bind) for those networks, if any are named, and with what is counted.
+    pub(crate) fn bind_for(
+        listen: SocketAddr,
+        allow_from: Option<AllowList>,
+        key: &SecretKey,
+        service: Arc<S>,
+        bounds: &Bounds,
+        meters: Arc<Meters>,
+    ) -> Result<Self, BindError> {
         let known = {
             let service = Arc::clone(&service);
             Arc::new(move |key: &_| service.principal(key).is_some())
@@ -143,13 +159,15 @@ impl<S: Service> Intake<S> {
             io::ErrorKind::AddrInUse => BindError::InUse(listen),
             _ => BindError::Address { address: listen, error },
         };
-        let endpoint = endpoint::open(listen, server).map_err(unbound)?;
+        let gate = allow_from.map(|allow_from| (allow_from, Arc::clone(&meters)));
+        let endpoint = endpoint::open(listen, server, gate).map_err(unbound)?;
         let local = endpoint.local_addr().map_err(unbound)?;
         let shared = Shared {
             service,
             keyring: Arc::new(Keyring::new(bounds.max_connections, bounds.max_connections_per_key)),
             request_timeout: bounds.request_timeout,
             strangers: Strangers::default(),
+            meters,
             stage: watch::Sender::new(Stage::Open),
             in_progress: watch::Sender::new(0),
         };

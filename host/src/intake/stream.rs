@@ -47,6 +47,7 @@ pub(super) async fn serve<S: Service>(
         }
         Err(ReadFault::Refuse(refusal)) if !answer.has_begun() => {
             tracing::debug!(principal = %who.name, code = %refusal.code, "refused");
+            shared.meters.refusal(refusal.code);
             if answer.header(&Response::Refused(refusal)).await.is_ok() {
                 answer.finish();
             }

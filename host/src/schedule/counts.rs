@@ -30,6 +30,17 @@ pub struct QueueCounts {
     pub next: Option<Timestamp>,
 }
 
+/// How one tenant stands in one queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneView {
+    /// The tenant's name.
+    pub tenant: Name,
+    /// The queue's.
+    pub queue: Name,
+    /// Its jobs.
+    pub jobs: Tally,
+}
+
 /// How one tenant stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantCounts {

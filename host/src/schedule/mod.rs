@@ -37,7 +37,7 @@ use backlog::{Backlog, GroupId, Order, Place, Slot, Waiting};
 use bucket::Bucket;
 use share::Shares;
 
-pub use counts::{QueueCounts, Tally, TenantCounts};
+pub use counts::{LaneView, QueueCounts, Tally, TenantCounts};
 pub use cron::{Cron, CronError, MAX_CRON_BYTES};
 
 /// The `ready_at` of a job whose time is not known yet: it waits to be added again, and may expire meanwhile.
@@ -330,6 +330,17 @@ impl Schedule {
             QueueCounts { queue: name.clone(), mode: *mode, jobs, oldest, next: None }
         });
         counts.collect()
+    }
+
+    /// The jobs of every tenant that has some, queue by queue.
+    pub fn lanes(&mut self, now: Timestamp) -> Vec<LaneView> {
+        self.settle(now);
+        let view = |((tenant, queue), lane): (&(TenantId, QueueId), &LaneId)| LaneView {
+            tenant: self.tenants[tenant.index()].name.clone(),
+            queue: self.queues[queue.index()].name.clone(),
+            jobs: self.lane_counts[lane.index()].jobs,
+        };
+        self.lane_ids.iter().map(view).filter(|lane| lane.jobs != Tally::default()).collect()
     }
 
     /// Every tenant of the rules or in use, by name.

@@ -124,6 +124,15 @@ impl Counts {
         past.map(|(tenant, figures)| (tenant.clone(), figures.past, figures.past_bytes)).collect()
     }
 
+    /// Modules of each tenant, and bytes that it gave or left.
+    pub(super) fn kept(&self, most: usize) -> Vec<(Name, usize, u64)> {
+        let held = self.held();
+        let kept = held.tenants.iter().map(|(tenant, figures)| {
+            (tenant.clone(), figures.modules, figures.registered.saturating_add(figures.past_bytes))
+        });
+        kept.take(most).collect()
+    }
+
     /// A job is taken.
     pub(super) fn add(&self, tenant: &Name) {
         self.held().active += 1;

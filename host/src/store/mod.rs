@@ -77,6 +77,7 @@ pub use unique::Merged;
 use crate::admission::AdmittedJob;
 use crate::config::TenantRules;
 use crate::lifecycle::{self, Illegal};
+use crate::meters::Meters;
 use crate::retention::Fate;
 use crate::schedule::Entry;
 
@@ -92,6 +93,7 @@ pub struct Store {
     failed: watch::Receiver<Option<String>>,
     /// The writer's, for a first look.
     counts: counts::Counts,
+    meters: Arc<Meters>,
 }
 
 /// One thing that happens, and is logged, or does not happen at all.
@@ -365,6 +367,16 @@ impl Store {
     #[must_use]
     pub fn log_size(&self) -> u64 {
         *self.durable.borrow()
+    }
+
+    /// What is counted of this host.
+    pub(crate) fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    /// What each tenant is counted for: modules and bytes that it gave or left, at most `most` of them, by name.
+    pub(crate) fn kept(&self, most: usize) -> Vec<(Name, usize, u64)> {
+        self.counts.kept(most)
     }
 
     /// Why the store cannot write any more, if so.

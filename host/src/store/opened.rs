@@ -15,6 +15,7 @@ use super::{
     current::Current, fresh, leftovers, nudge, read, renew, renew::Renewer, settings, writer,
 };
 use crate::clock::Clock;
+use crate::meters::Meters;
 
 /// A store that was opened and has not begun to write.
 ///
@@ -138,8 +139,10 @@ impl Opened {
         let (failing, failed) = watch::channel(None);
         let counts = self.start.counts.clone();
         let current = Current::new(self.db.clone());
-        let store = Store { current: current.clone(), pending, durable, failed, counts };
-        let told = writer::Told { durable: made_durable, listener };
+        let meters = Arc::new(Meters::default());
+        let store =
+            Store { current: current.clone(), pending, durable, failed, counts, meters: Arc::clone(&meters) };
+        let told = writer::Told { durable: made_durable, listener, meters };
         let renewer = Renewer::new(&self.path, &self.db, self.renewed_above);
         let renewer = renewer.map_err(|error| OpenError::Sled { path: self.path.clone(), error })?;
         let thread = nudge::Nudge::start(current.clone()).and_then(|nudge| {

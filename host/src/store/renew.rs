@@ -31,6 +31,9 @@ const FACTOR: u64 = 2;
 /// A slice ends behind so many rows, or bytes of rows: a group waits for the slice that is under way, some milliseconds.
 const SLICE_ROWS: usize = 128;
 const SLICE_BYTES: usize = 64 << 10;
+/// Behind a longer group it has so many times its rows: or a host that takes thousands of rows at once would write faster than it copies,
+/// and everything twice for as long.
+const PACE: usize = 2;
 /// What is copied is synced in pieces of this size, so that the last sync has little to do.
 const SYNC_BYTES: usize = 1 << 20;
 /// What the disk must have free before each of those pieces: the host's own writes come first.
@@ -136,14 +139,19 @@ impl Renewer {
         }
     }
 
-    /// Copies a slice of the rows. After the last one the new state takes its place, and is given back.
+    /// Copies a slice of the rows, behind a group of so many. After the last one the new state takes its place, and is given back.
     ///
     /// # Errors
     /// When nobody can know which state has the name: the writer must not go on.
-    pub(super) fn go_on(&mut self, from: &sled::Db, sync: &File) -> io::Result<Option<Renewed>> {
+    pub(super) fn go_on(
+        &mut self,
+        from: &sled::Db,
+        sync: &File,
+        group: usize,
+    ) -> io::Result<Option<Renewed>> {
         let Some(copying) = &mut self.under_way else { return Ok(None) };
         // sled panics where it finds what it cannot have written: whoever needs such a row finds it, too, and it is his affair.
-        let slice = catch_unwind(AssertUnwindSafe(|| copying.slice(from, &self.path)));
+        let slice = catch_unwind(AssertUnwindSafe(|| copying.slice(from, &self.path, group)));
         match slice.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
             Ok(Slice::More) => Ok(None),
             Ok(Slice::Last) => self.replace(sync),
@@ -224,7 +232,7 @@ impl Copying {
         Ok(Self { to, sync, upto: IVec::default(), unsynced: 0, rows: 0 })
     }
 
-    fn slice(&mut self, from: &sled::Db, path: &Path) -> Result<Slice, ReadError> {
+    fn slice(&mut self, from: &sled::Db, path: &Path, group: usize) -> Result<Slice, ReadError> {
         if self.unsynced >= SYNC_BYTES {
             let disk =
                 rustix::fs::statvfs(fresh::above(path)).map_err(|error| ReadError::Io(error.into()))?;
@@ -239,7 +247,8 @@ impl Copying {
         // The first key behind the last; the empty key is nobody's.
         let next = [self.upto.as_ref(), &[0]].concat();
         let mut left = from.range(next..);
-        while rows < SLICE_ROWS && bytes < SLICE_BYTES {
+        let times = (group * PACE).div_ceil(SLICE_ROWS).max(1);
+        while rows < SLICE_ROWS * times && bytes < SLICE_BYTES * times {
             let Some(row) = left.next() else { break };
             let (key, value) = row?;
             (rows, bytes, self.upto) = (rows + 1, bytes + key.len() + value.len(), key.clone());

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use strongroom_job::{MAX_MISSED, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +23,8 @@ use super::nudge::Nudge;
 use super::renew::{Renewed, Renewer};
 use super::rows::Batch;
 use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, garbage, keys, migrate};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
+use crate::meters::Meters;
 
 /// Most transitions of one group: bounds the time that the first of them waits for the last.
 const MAX_GROUP: usize = 512;
@@ -104,6 +106,8 @@ pub(super) struct Told {
     pub(super) durable: watch::Sender<u64>,
     /// Whoever schedules.
     pub(super) listener: Listener,
+    /// Whoever watches the host.
+    pub(super) meters: Arc<Meters>,
 }
 
 /// The writer's own state. Nobody else changes the store.
@@ -179,12 +183,10 @@ impl Writer {
 
     /// Commits a group if there is one, and copies a slice if there is something to copy.
     fn work(&mut self, waiting: Vec<Request>) -> Result<(), Broken> {
-        if !waiting.is_empty() {
-            self.commit(waiting)?;
-        }
+        let rows = if waiting.is_empty() { 0 } else { self.commit(waiting)? };
         self.renewer.begin_if_due(&self.sync);
         self.current.make(self.renewer.making());
-        match self.renewer.go_on(&self.db, &self.sync) {
+        match self.renewer.go_on(&self.db, &self.sync, rows) {
             Ok(None) => Ok(()),
             Ok(Some(Renewed { db, sync })) => {
                 let before = self.current.put(db.clone());
@@ -198,16 +200,22 @@ impl Writer {
     }
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.
-    fn commit(&mut self, requests: Vec<Request>) -> Result<(), Broken> {
+    /// Gives the number of rows that changed.
+    fn commit(&mut self, requests: Vec<Request>) -> Result<usize, Broken> {
         let (transitions, waiting): (Vec<_>, Vec<_>) =
             requests.into_iter().map(|Request { transition, answer }| (transition, answer)).unzip();
+        let (size, whole) = (transitions.len(), Stopwatch::start());
         let judged = core::judge(&self.db, &self.counts, self.log_size, self.clock.now(), transitions);
         let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
             let rows = judged.batch.as_ref().map_or(0, Batch::len);
             let share = judged.batch.as_ref().and_then(|batch| self.renewer.share_of(batch));
             if let Some(batch) = judged.batch.take() {
-                make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())
+                let fsync = make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())
                     .map_err(|error| error.to_string())?;
+                let meters = &self.told.meters;
+                meters.group.record(size as u64);
+                meters.fsync.record_time(fsync);
+                meters.commit.record_time(whole.passed());
             }
             Ok((judged, rows, share))
         });
@@ -225,7 +233,7 @@ impl Writer {
         // While those who were answered go on.
         self.renewer.follow(share, &self.sync);
         garbage::free(rows);
-        Ok(())
+        Ok(rows)
     }
 }
 
@@ -265,22 +273,28 @@ fn new_jobs(transition: &Transition) -> usize {
     }
 }
 
-/// Promise 1: when this returns, the batch survives a power cut.
-fn make_durable(db: &sled::Db, sync: &File, fault: &mut dyn Fault, batch: sled::Batch) -> io::Result<()> {
+/// Promise 1: when this returns, the batch survives a power cut. Says how long the last step of it took.
+fn make_durable(
+    db: &sled::Db,
+    sync: &File,
+    fault: &mut dyn Fault,
+    batch: sled::Batch,
+) -> io::Result<Duration> {
     fault.at(Step::BeforeApply)?;
     db.apply_batch(batch)?;
     fault.at(Step::Applied)?;
     db.flush()?;
     fault.at(Step::Flushed)?;
+    let syncing = Stopwatch::start();
     sync.sync_data()?;
-    fault.at(Step::Synced)
+    let took = syncing.passed();
+    fault.at(Step::Synced)?;
+    Ok(took)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use std::time::Duration;
-
     use strongroom_job::{Digest, JobId, Name, SecretKey};
 
     use super::super::{Doomed, DoomedJob};

@@ -24,7 +24,7 @@ use strongroom_job::cosignature::CosignerKey;
 use strongroom_job::note::KeyName;
 use strongroom_job::succession::KeyChain;
 
-use crate::http::Listening;
+use crate::http::{Door, Listening};
 
 pub use memory::{Memory, MemoryError, NotCosigned};
 
@@ -71,7 +71,7 @@ impl Witness {
         let public = CosignerKey::new(name.clone(), key.public());
         let memory = Memory::open(dir, name, key, logs)?;
         let answer = Arc::new(server::Cosigner::new(memory));
-        let listening = Listening::start(address, answer).await;
+        let listening = Listening::start(address, Door::default(), answer).await;
         let listening = listening.map_err(|error| WitnessError::Listen { address, error })?;
         Ok(Self { key: public, listening })
     }

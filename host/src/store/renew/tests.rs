@@ -71,7 +71,7 @@ impl Both {
 
     fn go_on(&mut self) -> bool {
         self.renewer.begin_if_due(&self.sync);
-        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync).unwrap() else {
+        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, 0).unwrap() else {
             return false;
         };
         let before = std::mem::replace(&mut self.db, db);

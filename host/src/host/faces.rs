@@ -1,0 +1,72 @@
+//! What the host shows besides its port for jobs: the log, and itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use strongroom_job::Timestamp;
+use strongroom_job::note::VerifierKey;
+
+use super::{Host, StartError};
+use crate::admin::{Admin, AdminError, Watched};
+use crate::config::Config;
+use crate::home::LockedHome;
+use crate::http::{Door, Listening};
+use crate::intake::Strangers;
+use crate::log_server;
+use crate::meters::Meters;
+
+/// What is needed to tell of the host, and who tells it.
+#[derive(Debug)]
+pub(super) struct Faces {
+    pub(super) log: VerifierKey,
+    pub(super) started: Timestamp,
+    pub(super) strangers: Strangers,
+    pub(super) admin: Option<Admin>,
+}
+
+/// Shows the log where the configuration says, if it says so.
+pub(super) async fn serve_log(
+    home: &LockedHome,
+    log: &VerifierKey,
+    config: &Config,
+    meters: &Meters,
+) -> Result<Option<Listening>, StartError> {
+    let Some(address) = config.serve_log else { return Ok(None) };
+    let witnessed = !config.witnesses.is_empty();
+    let turned_away = Arc::clone(&meters.outside_log);
+    let door = Door { allow_from: config.serve_log_allow_from.clone(), turned_away };
+    let started = log_server::start(&home.audit(), log.clone(), witnessed, address, door).await;
+    started.map(Some).map_err(|error| StartError::ServeLog { address, error })
+}
+
+impl Host {
+    /// Lets this user, and whoever `[admin]` names, look at the host from now on: `admin.sock` in its directory, and `admin.listen`.
+    ///
+    /// # Errors
+    /// When one of them cannot be had. The host serves jobs all the same, until it is stopped.
+    pub async fn administer(&mut self) -> Result<(), AdminError> {
+        let watched = Watched {
+            dir: self.home.dir().to_owned(),
+            key: self.key,
+            log: self.faces.log.clone(),
+            jobs: self.address,
+            log_served: self.log_addr(),
+            started: self.faces.started,
+            clock: Arc::clone(&self.service.clock),
+            policy: Arc::clone(&self.service.policy),
+            store: self.service.store().clone(),
+            dispatcher: self.service.dispatcher().clone(),
+            strangers: self.faces.strangers.clone(),
+            published: self.publisher.sizes(),
+            publishing_failed: self.publisher.failed(),
+        };
+        self.faces.admin = Some(Admin::start(watched).await?);
+        Ok(())
+    }
+
+    /// Where administration listens besides the socket, if it does.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.faces.admin.as_ref().and_then(Admin::address)
+    }
+}
