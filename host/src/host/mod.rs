@@ -10,6 +10,7 @@ mod hands;
 mod keeper;
 mod operators;
 mod receipts;
+mod reserve;
 mod service;
 mod threads;
 mod upload;

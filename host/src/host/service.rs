@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::Gate;
 use super::receipts::Receipts;
+use super::reserve::Reserve;
 use super::upload::{Incoming, MAX_MODULES};
 use super::view::{Output, refuse_read};
 
@@ -52,7 +53,8 @@ pub(crate) struct HostService {
     receipts: Receipts,
     pub(super) damage: Damage,
     large_envelopes: Semaphore,
-    stopping: Gate,
+    pub(super) stopping: Gate,
+    pub(super) reserve: Reserve,
     /// The version of the trust file in force; without one the configuration says who is an operator.
     pub(super) trust: Option<TrustBody>,
 }
@@ -69,6 +71,7 @@ impl HostService {
     ) -> Self {
         let principals =
             policy.config.principals.iter().map(|who| (who.key, Arc::new(who.clone()))).collect();
+        let reserve = Reserve::of(blobs.dir(), policy.config.bounds.disk_reserve_bytes);
         Self {
             policy,
             principals,
@@ -82,6 +85,7 @@ impl HostService {
             damage: Damage::default(),
             large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
+            reserve,
             trust: None,
         }
     }
@@ -108,19 +112,6 @@ impl HostService {
 
     pub(super) fn dispatcher(&self) -> &Dispatcher {
         &self.dispatcher
-    }
-
-    /// From now on nothing new is accepted.
-    pub(super) fn refuse_new(&self) {
-        self.stopping.close();
-    }
-
-    fn check_open(&self) -> Result<(), Refusal> {
-        if self.stopping.is_closed() {
-            let text = "the host is shutting down; try again when it is back";
-            return Err(Refusal::new(RefusalCode::ShuttingDown, text));
-        }
-        Ok(())
     }
 
     async fn accept(
