@@ -77,7 +77,6 @@ async fn load(client: Client, stop: Arc<AtomicBool>) -> usize {
     count
 }
 
-// Red when the evidence is copied before the log, when the last segment is copied whole (fsck finds its end cut off), and without the blobs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_under_load_comes_back_with_the_same_log_and_the_same_jobs() {
     let live = Live::new().await;
@@ -159,7 +158,7 @@ fn over(home: &Home) -> Vec<JobId> {
         .collect()
 }
 
-// Red without each of: the comparison of digests in `copy_checked`, `names_all`, the sum in the list's last line.
+// Red without the comparison of digests in `copy_checked`.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_damage_is_refused_with_its_place() {
     let (dir, _) = used().await;
@@ -198,7 +197,6 @@ async fn every_kind_of_damage_is_refused_with_its_place() {
     back(&backup, &again, None).unwrap();
 }
 
-// Red when `copy` takes all of `keys`.
 #[tokio::test(flavor = "multi_thread")]
 async fn secret_keys_are_in_it_only_when_they_are_asked_for() {
     let (dir, jobs) = used().await;
@@ -263,7 +261,7 @@ async fn a_backup_that_is_behind_a_known_checkpoint_is_refused() {
     known(&then).unwrap();
 }
 
-// Red without the question for `ROLES` in `keys`: an unfinished rotation would come back half done.
+// Red without the question for `NEXT` in `keys`.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotated_keys_come_back_with_their_line_and_half_a_rotation_does_not() {
     let (dir, _) = used().await;
@@ -289,7 +287,6 @@ async fn rotated_keys_come_back_with_their_line_and_half_a_rotation_does_not() {
     assert!(error.contains("being replaced"), "{error}");
 }
 
-// Red without `share`, and red when it does not read the earlier file again.
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_files_of_an_earlier_backup_are_shared_and_damaged_ones_are_not() {
     let (dir, _) = used().await;
@@ -310,13 +307,12 @@ async fn equal_files_of_an_earlier_backup_are_shared_and_damaged_ones_are_not() 
     back(&second, &again, None).unwrap();
     is_good(&again, taken.head);
     let before = files(&second);
-    // Red when `restore` links: the host would write into the backup.
+    // A host never writes into the backup that it came from.
     let host = start(&again, |_| {}).await;
     drop(host);
     assert!(files(&second) == before);
 }
 
-// Red without the questions at the beginning of `take` and of `restore`.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_is_there_is_written_over() {
     let (dir, _) = used().await;

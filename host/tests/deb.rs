@@ -73,7 +73,6 @@ fn the_package_has_what_a_service_needs_and_nothing_that_others_could_change() {
     }
 }
 
-// Red without the question for the unit in `build.sh`.
 #[test]
 fn a_package_without_a_unit_is_not_made() {
     if !has_dpkg() {

@@ -20,7 +20,6 @@ fn below(place: &Place, path: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Red when `man` does not go below the first commands.
 #[test]
 fn each_command_has_a_page_and_each_page_a_command() {
     let place = Place::new();

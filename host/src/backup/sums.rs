@@ -225,7 +225,6 @@ mod tests {
         assert_eq!(Sums::parse(&text).unwrap(), sums());
     }
 
-    // Red without the sum of the last line: a changed time passes.
     #[test]
     fn no_byte_of_the_list_can_change_and_no_end_can_be_cut_off() {
         let text = sums().text();
@@ -237,7 +236,7 @@ mod tests {
         }
     }
 
-    // Red without the question for `Component::Normal`: `restore` would write there.
+    // `restore` would write there.
     #[test]
     fn a_list_leads_nowhere_else() {
         for path in ["../x", "/x", "a/../../x"] {

@@ -124,7 +124,6 @@ mod tests {
         Entry { kind, key: Key::from(index), value: value.to_vec() }
     }
 
-    // Red when `whole` gives all bytes of the last segment, and red when it takes an earlier word than that of the checkpoint for it.
     #[test]
     fn the_last_segment_ends_where_the_checkpoint_does() {
         let dir = tempfile::tempdir().unwrap();
@@ -149,7 +148,6 @@ mod tests {
         assert!(error.to_string().contains("00000000000000000005: it is damaged"), "{error}");
     }
 
-    // Red without the question for damage in `whole`.
     #[test]
     fn damage_in_front_of_the_checkpoint_is_named() {
         let dir = tempfile::tempdir().unwrap();

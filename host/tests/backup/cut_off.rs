@@ -30,7 +30,6 @@ fn killed(arguments: &[&Path], room: &Path, part: &str) -> bool {
     !child.wait().unwrap().success()
 }
 
-// Red when `take` and `restore` work under the names that are asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_killed_passes_for_nothing_and_can_be_begun_again() {
     let (dir, _) = used().await;
