@@ -70,6 +70,12 @@ impl Blobs {
         Ok(Self { root: Arc::new(Root { blobs: blobs.into(), tmp: tmp.into(), named, fresh }) })
     }
 
+    /// The directory of all of them.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.root.blobs
+    }
+
     /// Begins a blob.
     ///
     /// # Errors

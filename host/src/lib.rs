@@ -18,6 +18,7 @@
 //! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
 //! [`evidence`] keeps, beside the log, what its records refer to, so that [`mend`] can make the state anew
 //! (`store::rebuild`); [`fsck`] checks all of it, and `checkup` from time to time what can be checked while a host serves.
+//! [`backup`] copies all that a host cannot make again, beside a host that serves.
 //! [`trust`] says who may operate the host, as its operators signed it.
 //! `admin` is the other face: what `meters` counted, health and status, over a socket in the data directory.
 //! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
@@ -28,6 +29,7 @@
 mod admin;
 pub mod admission;
 pub mod audit;
+pub mod backup;
 pub mod blobs;
 mod checkup;
 pub mod cli;

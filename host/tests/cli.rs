@@ -123,8 +123,28 @@ fn help_names_what_there_is() {
         list.lines().filter_map(first).filter(|word| !word.is_empty()).collect()
     };
     let all = [
-        "init", "serve", "status", "run", "submit", "flow", "job", "queue", "module", "secret", "key",
-        "config", "policy", "receipt", "audit", "trust", "witness", "fsck",
+        "init",
+        "serve",
+        "status",
+        "run",
+        "submit",
+        "flow",
+        "job",
+        "queue",
+        "module",
+        "secret",
+        "key",
+        "config",
+        "policy",
+        "receipt",
+        "audit",
+        "trust",
+        "witness",
+        "fsck",
+        "backup",
+        "restore",
+        "completions",
+        "man",
     ];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);

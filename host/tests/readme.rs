@@ -150,6 +150,13 @@ fn the_other_how_tos_work_as_described() {
     }
     assert_eq!(said.out().matches("the receipt is good").count(), 2, "{said:?}");
     assert_eq!(said.out().matches(" key rotated: from ").count(), 2, "{said:?}");
+    let said = run("docs/how-to/back-up-and-restore.md").exits(0);
+    assert_eq!(statuses(&said), ["1"], "{said:?}");
+    assert!(said.out().contains("everything is as it must be"), "{said:?}");
+    let roots: Vec<_> =
+        said.out().lines().filter_map(|line| line.strip_prefix("root ")?.split_whitespace().last()).collect();
+    assert_eq!(roots.len(), 4, "two backups, a restore, the restored log: {said:?}");
+    assert!(roots[1] == roots[2] && roots[2] == roots[3], "{roots:?}");
     let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -164,6 +171,7 @@ fn the_other_how_tos_work_as_described() {
     let run = [
         "a-stolen-key",
         "after-a-damaged-disk",
+        "back-up-and-restore",
         "check-the-log",
         "erase-a-value",
         "forward-the-log",

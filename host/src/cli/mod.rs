@@ -10,6 +10,7 @@
 
 mod amount;
 mod audit;
+mod backup;
 mod bounds;
 mod config;
 mod console;
@@ -29,6 +30,7 @@ mod key;
 mod learn;
 mod local;
 mod log;
+mod manual;
 mod module;
 mod notify;
 mod plan;
@@ -141,6 +143,14 @@ enum Command {
     Witness(witness::WitnessArgs),
     /// Check everything in a data directory that no host serves, and say how to mend it
     Fsck(fsck::FsckArgs),
+    /// Copy all that a host cannot make again, verified, while it serves
+    Backup(backup::BackupArgs),
+    /// Make a data directory of a backup, verified
+    Restore(backup::RestoreArgs),
+    /// Print a script with which a shell completes commands and options
+    Completions(manual::CompletionsArgs),
+    /// Write the manual, a page for each command
+    Man(manual::ManArgs),
 }
 
 /// Runs the command that the process was started with.
@@ -186,7 +196,17 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Trust(command) => trust::trust(&common, &command, console),
         Command::Witness(args) => witness::witness(&common, &args, console),
         Command::Fsck(args) => fsck::fsck(&common, &args, console),
+        Command::Backup(args) => backup::backup(&common, &args, console),
+        Command::Restore(args) => backup::restore(&common, &args, console),
+        Command::Completions(args) => manual::completions(&mut table(), &args, console),
+        Command::Man(args) => manual::man(table(), &args, console),
     }
+}
+
+/// The table above, for who describes it.
+fn table() -> clap::Command {
+    use clap::CommandFactory as _;
+    Cli::command()
 }
 
 /// Help and version are asked for and go to standard output; everything else is an error of usage.

@@ -139,6 +139,7 @@ fn bounds(top: &mut Section<'_>) -> Result<Bounds, Fault> {
         compile_memory_bytes: number(&mut section, &knobs::COMPILE_MEMORY_BYTES)?,
         compile_time: time(&mut section, &knobs::COMPILE_MS)?,
         compile_cache_bytes: number(&mut section, &knobs::COMPILE_CACHE_BYTES)?,
+        disk_reserve_bytes: number(&mut section, &knobs::DISK_RESERVE_BYTES)?,
         max_limits: max_limits(top)?,
     };
     section.finish()?;

@@ -87,6 +87,9 @@ knobs! {
     COMPILE_CACHE_BYTES: "bounds" "compile_cache_bytes" = Some(4 * GIB), 0..=HUGE,
         "most disk for compiled modules; what was not used for longest goes first",
         "too little costs a compilation for each module after a restart";
+    DISK_RESERVE_BYTES: "bounds" "disk_reserve_bytes" = Some(256 * MIB), 0..=HUGE,
+        "with less free on the data directory's disk, new jobs and uploads are refused (`busy`), while running ones end; 0 for no reserve",
+        "too little, and what runs fills the disk, which ends the host";
     MEMORY_BYTES: "max_limits" "memory_bytes" = Some(GIB), 64 * KIB..=4 * GIB,
         "most linear memory and table space that a job may ask for",
         "times max_running";

@@ -183,6 +183,8 @@ pub struct Bounds {
     pub compile_time: Duration,
     /// Most disk for compiled modules, bytes.
     pub compile_cache_bytes: u64,
+    /// With less free on the data directory's disk, nothing new is taken; 0 takes it to the last byte.
+    pub disk_reserve_bytes: u64,
 }
 
 /// How long jobs that are over are kept: the end of each, its output and its artifacts. A job goes when one of these says so.

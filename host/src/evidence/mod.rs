@@ -9,6 +9,7 @@
 //! is cut off at the next start, and written again.
 //! *Spec:* `docs/formats/evidence.md`.
 
+mod copy;
 mod erase;
 mod read;
 mod sweep;
@@ -21,6 +22,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use strongroom_job::{Digest, JobId, MAX_ENVELOPE_BYTES};
 
+pub use copy::CopyError;
+pub(crate) use copy::copy;
 pub use read::Reader;
 pub(crate) use sweep::Sweeper;
 pub use turns::Damage;

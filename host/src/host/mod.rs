@@ -15,6 +15,7 @@ mod operators;
 mod receipts;
 mod refuse;
 mod reload;
+mod reserve;
 mod service;
 mod threads;
 mod upload;

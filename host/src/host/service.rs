@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::gate::Gate;
 use super::receipts::Receipts;
 use super::refuse::{refuse_commit, refuse_envelope};
+use super::reserve::Reserve;
 use super::upload::{Incoming, MAX_MODULES};
 use super::view::{Output, refuse_read};
 
@@ -51,9 +52,10 @@ pub(crate) struct HostService {
     receipts: Receipts,
     pub(super) damage: Damage,
     large_envelopes: Semaphore,
-    stopping: Gate,
     /// One reload at a time.
     pub(super) reloading: Mutex<()>,
+    pub(super) stopping: Gate,
+    pub(super) reserve: Reserve,
     /// The version of the trust file in force; without one the configuration says who is an operator.
     pub(super) trust: Option<TrustBody>,
 }
@@ -68,6 +70,7 @@ impl HostService {
         clock: Arc<Clock>,
         receipts: Receipts,
     ) -> Self {
+        let reserve = Reserve::of(blobs.dir(), policy.in_force().config.bounds.disk_reserve_bytes);
         Self {
             policy,
             log_key,
@@ -81,6 +84,7 @@ impl HostService {
             large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
             reloading: Mutex::default(),
+            reserve,
             trust: None,
         }
     }
@@ -107,19 +111,6 @@ impl HostService {
 
     pub(super) fn dispatcher(&self) -> &Dispatcher {
         &self.dispatcher
-    }
-
-    /// From now on nothing new is accepted.
-    pub(super) fn refuse_new(&self) {
-        self.stopping.close();
-    }
-
-    fn check_open(&self) -> Result<(), Refusal> {
-        if self.stopping.is_closed() {
-            let text = "the host is shutting down; try again when it is back";
-            return Err(Refusal::new(RefusalCode::ShuttingDown, text));
-        }
-        Ok(())
     }
 
     async fn accept(

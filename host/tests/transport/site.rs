@@ -103,6 +103,7 @@ pub(crate) fn bounds() -> Bounds {
         compile_memory_bytes: 1 << 32,
         compile_time: Duration::from_secs(60),
         compile_cache_bytes: 1 << 30,
+        disk_reserve_bytes: 0,
     }
 }
 

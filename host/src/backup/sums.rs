@@ -1,0 +1,248 @@
+//! The list of a backup's files with the digest of each: written last, so that what has none is no backup.
+//!
+//! *Crash:* no list, or one without its last line. *Spec:* `docs/formats/backup.md`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use strongroom_job::{Digest, Timestamp};
+
+use super::{BackupError, io_at};
+use crate::blobs;
+use crate::home::place::{PRIVATE_DIRECTORY, PRIVATE_FILE};
+
+/// The list's name.
+pub(super) const LIST: &str = "backup";
+const FIRST: &str = "strongroom backup 1";
+/// Longest list: some two million files.
+const MAX_LIST_BYTES: u64 = 256 << 20;
+/// Nothing of a backup lies so deep.
+const MAX_DEPTH: usize = 16;
+
+/// A backup's list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sums {
+    /// When it was made, by the host's machine.
+    pub(super) time: Timestamp,
+    /// Whether secret keys are in it.
+    pub(super) with_keys: bool,
+    /// Each file below the backup.
+    pub(super) files: BTreeMap<PathBuf, Digest>,
+}
+
+impl Sums {
+    /// Makes everything below `dir` the owner's alone and durable, and the list of it. The list itself is not written.
+    pub(super) fn seal(dir: &Path, time: Timestamp, with_keys: bool) -> Result<Self, BackupError> {
+        let mut files = BTreeMap::new();
+        for path in walk(dir)? {
+            let full = dir.join(&path);
+            let failed = io_at(&full);
+            fs::set_permissions(&full, PermissionsExt::from_mode(PRIVATE_FILE)).map_err(&failed)?;
+            File::open(&full).and_then(|file| file.sync_all()).map_err(&failed)?;
+            let digest = blobs::measure(&full).map_err(&failed)?.digest;
+            files.insert(path, digest);
+        }
+        Ok(Self { time, with_keys, files })
+    }
+
+    /// Writes the list, durably.
+    pub(super) fn write(&self, dir: &Path) -> Result<(), BackupError> {
+        let path = dir.join(LIST);
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(PRIVATE_FILE).open(&path)?;
+            file.write_all(self.text().as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(io_at(&path))
+    }
+
+    fn text(&self) -> String {
+        let keys = if self.with_keys { "with" } else { "none" };
+        let mut text = format!("{FIRST}\ntime {}\nkeys {keys}\n\n", self.time.as_millis());
+        for (path, digest) in &self.files {
+            text.push_str(&format!("{}  {}\n", digest.to_hex(), path.display()));
+        }
+        let end = Digest::of(text.as_bytes()).to_hex();
+        text.push_str(&format!("end {end}\n"));
+        text
+    }
+
+    /// Reads the list of the backup in `dir`.
+    pub(super) fn read(dir: &Path) -> Result<Self, BackupError> {
+        let path = dir.join(LIST);
+        let wrong = |problem: &str| BackupError::NoBackup { path: path.clone(), problem: problem.into() };
+        let mut text = String::new();
+        match File::open(&path).and_then(|file| file.take(MAX_LIST_BYTES + 1).read_to_string(&mut text)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(wrong("it is not there")),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(wrong("it is no text")),
+            read => read.map_err(io_at(&path))?,
+        };
+        Self::parse(&text).map_err(|problem| wrong(&problem))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let body = text.strip_suffix('\n').and_then(|text| text.rsplit_once('\n'));
+        let (before, end) = body.ok_or("it is cut off")?;
+        let before = &text[..=before.len()];
+        let end = end.strip_prefix("end ").ok_or("it is cut off: its last line is not there")?;
+        if end != Digest::of(before.as_bytes()).to_hex() {
+            return Err("its last line is not the sum of the others".into());
+        }
+        let mut lines = before.lines();
+        if lines.next() != Some(FIRST) {
+            return Err(format!("it does not begin with `{FIRST}`; another version made it"));
+        }
+        let time = lines.next().and_then(|line| line.strip_prefix("time ")?.parse().ok());
+        let time = Timestamp::from_millis(time.ok_or("line 2 is no time")?);
+        let with_keys = match lines.next() {
+            Some("keys with") => true,
+            Some("keys none") => false,
+            _ => return Err("line 3 does not say whether there are keys".into()),
+        };
+        if lines.next() != Some("") {
+            return Err("line 4 is not empty".into());
+        }
+        let mut files = BTreeMap::new();
+        for (number, line) in (5..).zip(lines) {
+            let parsed = line.split_once("  ").and_then(|(digest, path)| {
+                Some((format!("sha256:{digest}").parse::<Digest>().ok()?, PathBuf::from(path)))
+            });
+            let (digest, path) = parsed.ok_or_else(|| format!("line {number} is no digest and path"))?;
+            // Whoever restores writes there.
+            if path.components().any(|part| !matches!(part, Component::Normal(_))) || path.has_root() {
+                return Err(format!("line {number}: the path leads out of the backup"));
+            }
+            if files.insert(path, digest).is_some() {
+                return Err(format!("line {number}: the path stands there twice"));
+            }
+        }
+        Ok(Self { time, with_keys, files })
+    }
+
+    /// Whether these files are below `dir`, and no others. Their bytes are not read.
+    pub(super) fn names_all(&self, dir: &Path) -> Result<(), BackupError> {
+        let damaged = |path: &Path, problem: &str| BackupError::Damaged {
+            path: dir.join(path),
+            problem: problem.into(),
+        };
+        let mut found = walk_but_list(dir)?;
+        found.sort();
+        if let Some(missing) = self.files.keys().find(|path| found.binary_search(path).is_err()) {
+            return Err(damaged(missing, "it is not there"));
+        }
+        match found.iter().find(|path| !self.files.contains_key(*path)) {
+            Some(stranger) => Err(damaged(stranger, "it is not in the backup's list")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Each file below `dir`, relative to it. Directories become the owner's alone and durable.
+fn walk(dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let mut found = Vec::new();
+    for (path, is_dir) in below(dir)? {
+        if is_dir {
+            let full = dir.join(&path);
+            fs::set_permissions(&full, PermissionsExt::from_mode(PRIVATE_DIRECTORY))
+                .and_then(|()| File::open(&full)?.sync_all())
+                .map_err(io_at(&full))?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn walk_but_list(dir: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let files = below(dir)?.into_iter().filter(|(path, is_dir)| !is_dir && path != Path::new(LIST));
+    Ok(files.map(|(path, _)| path).collect())
+}
+
+/// Each name below `dir`, relative to it, and whether it is a directory. A link or anything else is refused.
+fn below(dir: &Path) -> Result<Vec<(PathBuf, bool)>, BackupError> {
+    let (mut found, mut left) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(inside) = left.pop() {
+        let full = dir.join(&inside);
+        let failed = io_at(&full);
+        for entry in fs::read_dir(&full).map_err(&failed)? {
+            let entry = entry.map_err(&failed)?;
+            let (path, kind) = (inside.join(entry.file_name()), entry.file_type().map_err(&failed)?);
+            if !kind.is_dir() && !kind.is_file() || path.components().count() > MAX_DEPTH {
+                let problem = "neither a file nor a directory, or too deep".into();
+                return Err(BackupError::Damaged { path: dir.join(path), problem });
+            }
+            if kind.is_dir() {
+                left.push(path.clone());
+            }
+            found.push((path, kind.is_dir()));
+        }
+    }
+    Ok(found)
+}
+
+/// Copies a file of a backup; it must have this digest.
+pub(super) fn copy_checked(from: &Path, to: &Path, digest: &Digest) -> Result<u64, BackupError> {
+    if let Some(above) = to.parent() {
+        fs::create_dir_all(above).map_err(io_at(above))?;
+    }
+    let length = fs::copy(from, to).map_err(io_at(from))?;
+    // Of the copy: what is restored is what was checked.
+    let found = blobs::measure(to).map_err(io_at(to))?.digest;
+    if found == *digest {
+        return Ok(length);
+    }
+    let problem = format!("its digest is {found}, and the list says {digest}");
+    Err(BackupError::Damaged { path: from.into(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn sums() -> Sums {
+        let files = BTreeMap::from([
+            (PathBuf::from("audit/checkpoint"), Digest::of(b"c")),
+            (PathBuf::from("strongroom.toml"), Digest::of(b"t")),
+        ]);
+        Sums { time: Timestamp::from_millis(1_800_000_000_000), with_keys: false, files }
+    }
+
+    /// The list of version 1, as it stays.
+    const LIST_1: &str = "strongroom backup 1\ntime 1800000000000\nkeys none\n\n\
+        2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6  audit/checkpoint\n\
+        e3b98a4da31a127d4bde6e43033f66ba274cab0eb7eb1c70ec41402bf6273dd8  strongroom.toml\n";
+
+    #[test]
+    fn the_list_has_one_form_and_comes_back() {
+        let text = sums().text();
+        let end = Digest::of(LIST_1.as_bytes()).to_hex();
+        assert_eq!(text, format!("{LIST_1}end {end}\n"));
+        assert_eq!(Sums::parse(&text).unwrap(), sums());
+    }
+
+    #[test]
+    fn no_byte_of_the_list_can_change_and_no_end_can_be_cut_off() {
+        let text = sums().text();
+        for place in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[place] ^= 1;
+            assert!(Sums::parse(&String::from_utf8(bytes).unwrap()).is_err(), "byte {place}");
+            assert!(Sums::parse(&text[..place]).is_err(), "cut at {place}");
+        }
+    }
+
+    // `restore` would write there.
+    #[test]
+    fn a_list_leads_nowhere_else() {
+        for path in ["../x", "/x", "a/../../x"] {
+            let mut sums = sums();
+            sums.files.insert(path.into(), Digest::of(b"x"));
+            assert!(Sums::parse(&sums.text()).unwrap_err().contains("out of the backup"), "{path}");
+        }
+    }
+}

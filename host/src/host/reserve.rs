@@ -1,0 +1,98 @@
+//! Whether something new may begin: not while the host stops, and not on the last of the disk.
+//!
+//! A full disk ends a host, since it can no longer keep its promises. So what is new is refused while there is still room for what was
+//! promised before: running jobs end, results are fetched, the log goes on.
+//!
+//! *Never:* stops what runs. *Bound:* one look at the disk in a second, whoever asks.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use strongroom_job::{Refusal, RefusalCode, Timestamp};
+
+use super::service::HostService;
+
+/// How long a look at the disk counts.
+const COUNTS: Duration = Duration::from_secs(1);
+
+/// What must stay free on the file system of the data directory.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    /// The directories whose file systems are looked at.
+    places: [PathBuf; 2],
+    bytes: u64,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    at: Option<Timestamp>,
+    /// Free bytes, when that is less than the reserve.
+    short: Option<u64>,
+}
+
+impl Reserve {
+    /// For the data directory in which the directory `blobs` is, and for that one: it may be a link to another disk.
+    pub(super) fn of(blobs: &Path, bytes: u64) -> Self {
+        let places = [blobs.parent().unwrap_or(blobs).to_owned(), blobs.to_owned()];
+        Self { places, bytes, seen: Mutex::default() }
+    }
+
+    fn check(&self, now: Timestamp) -> Result<(), Refusal> {
+        if self.bytes == 0 {
+            return Ok(());
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.at.is_none_or(|at| now.since(at) >= COUNTS) {
+            let free = self.places.iter().filter_map(|place| free(place)).min();
+            let short = free.filter(|free| *free < self.bytes);
+            match (seen.short, short) {
+                (None, Some(free)) => {
+                    tracing::warn!(
+                        free,
+                        reserve = self.bytes,
+                        "the disk has less room than disk_reserve_bytes: new jobs and uploads are refused until there is more"
+                    );
+                }
+                (Some(_), None) => tracing::info!("the disk has room again: new jobs are taken"),
+                _ => {}
+            }
+            *seen = Seen { at: Some(now), short };
+        }
+        let Some(free) = seen.short else { return Ok(()) };
+        let text = format!(
+            "the host's disk has {free} bytes free and keeps {} for what it promised before (disk_reserve_bytes); try again later, \
+             or tell its operator",
+            self.bytes
+        );
+        Err(Refusal::new(RefusalCode::Busy, text))
+    }
+}
+
+/// What is free for us where the directory is; none when nobody can say, which is no reason to refuse.
+fn free(place: &Path) -> Option<u64> {
+    match rustix::fs::statvfs(place) {
+        Ok(found) => Some(found.f_bavail.saturating_mul(found.f_frsize)),
+        Err(error) => {
+            tracing::debug!(%error, ?place, "the room on the disk cannot be seen");
+            None
+        }
+    }
+}
+
+impl HostService {
+    /// From now on nothing new is accepted.
+    pub(super) fn refuse_new(&self) {
+        self.stopping.close();
+    }
+
+    /// Whether something new may begin.
+    pub(super) fn check_open(&self) -> Result<(), Refusal> {
+        if self.stopping.is_closed() {
+            let text = "the host is shutting down; try again when it is back";
+            return Err(Refusal::new(RefusalCode::ShuttingDown, text));
+        }
+        self.reserve.check(self.now())
+    }
+}
