@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use super::Shared;
 
-/// With less room than this on the disk of its directory the host is not ready: a few commits of the largest envelopes, and the tiles and
-/// checkpoints that follow from them.
-pub(super) const MIN_FREE_BYTES: u64 = 64 << 20;
+/// With less room than this on the disk of its directory the host is not ready, whatever its reserve is: a few commits of the largest
+/// envelopes, and the tiles and checkpoints that follow from them.
+const MIN_FREE_BYTES: u64 = 64 << 20;
 
 /// Why the host is not ready; nothing when it is.
 pub(super) fn problems(shared: &Shared) -> Vec<String> {
@@ -20,7 +20,11 @@ pub(super) fn problems(shared: &Shared) -> Vec<String> {
     }
     problems.extend(failure(shared));
     match free_bytes(shared) {
-        Ok(free) => problems.extend(no_room(free, &shared.watched.dir)),
+        Ok(free) => {
+            // Below its reserve it takes nothing new.
+            let reserve = shared.in_force().config.bounds.disk_reserve_bytes;
+            problems.extend(no_room(free, reserve.max(MIN_FREE_BYTES), &shared.watched.dir));
+        }
         Err(error) => {
             problems.push(format!("the disk of {} cannot be asked: {error}", shared.watched.dir.display()));
         }
@@ -40,11 +44,10 @@ pub(super) fn free_bytes(shared: &Shared) -> std::io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-fn no_room(free: u64, dir: &Path) -> Option<String> {
+fn no_room(free: u64, least: u64, dir: &Path) -> Option<String> {
     let dir = dir.display();
-    (free < MIN_FREE_BYTES).then(|| {
-        format!("the disk of {dir} has {free} bytes left where {MIN_FREE_BYTES} are needed: free some space")
-    })
+    (free < least)
+        .then(|| format!("the disk of {dir} has {free} bytes left where {least} are needed: free some space"))
 }
 
 #[cfg(test)]
@@ -53,8 +56,8 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_nearly_full_is_a_problem_and_the_problem_says_where() {
-        assert_eq!(no_room(MIN_FREE_BYTES, Path::new("/srv/room")), None);
-        let problem = no_room(MIN_FREE_BYTES - 1, Path::new("/srv/room")).unwrap();
+        assert_eq!(no_room(MIN_FREE_BYTES, MIN_FREE_BYTES, Path::new("/srv/room")), None);
+        let problem = no_room(MIN_FREE_BYTES - 1, MIN_FREE_BYTES, Path::new("/srv/room")).unwrap();
         assert!(problem.starts_with("the disk of /srv/room has 67108863 bytes left"), "{problem}");
     }
 }
