@@ -51,11 +51,13 @@ fn holding(dir: &Path, bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut left = vec![dir.to_path_buf()];
     while let Some(next) = left.pop() {
-        for entry in fs::read_dir(next).unwrap() {
+        // A state whose file is written anew comes and goes while the host works.
+        let Ok(entries) = fs::read_dir(next) else { continue };
+        for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 left.push(path);
-            } else if holds(&fs::read(&path).unwrap(), bytes) {
+            } else if fs::read(&path).is_ok_and(|file| holds(&file, bytes)) {
                 found.push(path.strip_prefix(dir).unwrap().display().to_string());
             }
         }

@@ -38,10 +38,15 @@ pub(super) fn failure(shared: &Shared) -> Option<String> {
     watched.store.failure().or_else(|| watched.publishing_failed.borrow().clone())
 }
 
-/// Bytes that this user may still write on the disk of the directory.
+/// Bytes that this user may still write on the disk of the directory, or of the files of jobs, whichever is fuller.
 pub(super) fn free_bytes(shared: &Shared) -> std::io::Result<u64> {
-    let disk = rustix::fs::statvfs(&shared.watched.dir)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    let free = |dir: &Path| -> std::io::Result<u64> {
+        let disk = rustix::fs::statvfs(dir)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    };
+    let dir = &shared.watched.dir;
+    // Files of jobs may lie on another disk.
+    Ok(free(dir)?.min(free(&dir.join("blobs"))?))
 }
 
 fn no_room(free: u64, least: u64, dir: &Path) -> Option<String> {

@@ -125,7 +125,7 @@ impl Admin {
                 Some(listening.map_err(|error| AdminError::Listen { address, error })?)
             }
         };
-        let (path, private) = (watched.dir.join(SOCKET), watched.dir.join("tmp"));
+        let (path, private) = (watched.dir.join(SOCKET), watched.dir.clone());
         let shared = Arc::new(Shared {
             watched,
             tcp: tcp.as_ref().map(Listening::address),

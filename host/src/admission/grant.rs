@@ -98,6 +98,12 @@ impl AdmittedJob {
                 )
             },
         )?;
+        if who.tenant != self.context.tenant {
+            // What the key is granted there is for that tenant's jobs.
+            let text =
+                format!("the key that signed the job belongs to tenant {} now: sign it again", who.tenant);
+            return Err(Refusal::new(RefusalCode::Forbidden, text));
+        }
         let asked = &self.task.capabilities;
         let directories = resolve(asked, who, policy.config)?;
         let seed = seed(&self.envelope, self.id);

@@ -25,7 +25,7 @@ const MAX_DEPTH: usize = 16;
 /// A backup's list.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sums {
-    /// When it was made, by the host's machine.
+    /// When it was begun, by the host's machine: what was erased before is not in it, what was erased since may be.
     pub(super) time: Timestamp,
     /// Whether secret keys are in it.
     pub(super) with_keys: bool,

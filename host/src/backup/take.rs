@@ -64,8 +64,10 @@ pub fn take(home: &Home, dest: &Path, with_keys: bool, onto: Option<&Path>) -> R
     }
     let earlier = onto.map(|onto| Ok::<_, BackupError>((onto, Sums::read(onto)?))).transpose()?;
     let mut attempts = 1..=ATTEMPTS;
-    let (room, head, rebuilt) = loop {
+    let (room, time, head, rebuilt) = loop {
         let attempt = attempts.next();
+        // Before anything is copied: what is erased later may still be in it.
+        let time = Clock::default().now();
         // Removed when dropped.
         let room = tempfile::Builder::new()
             .prefix(UNFINISHED)
@@ -73,14 +75,14 @@ pub fn take(home: &Home, dest: &Path, with_keys: bool, onto: Option<&Path>) -> R
             .tempdir_in(parent(dest));
         let room = room.map_err(io_at(parent(dest)))?;
         match copy(home, room.path(), with_keys) {
-            Ok((head, rebuilt)) => break (room, head, rebuilt),
+            Ok((head, rebuilt)) => break (room, time, head, rebuilt),
             Err(error) if attempt.is_some_and(|attempt| attempt < ATTEMPTS) && may_pass(&error) => {
                 tracing::info!(%error, "the host changed what was being copied; the copy begins again");
             }
             Err(error) => return Err(error),
         }
     };
-    let sums = Sums::seal(room.path(), Clock::default().now(), with_keys)?;
+    let sums = Sums::seal(room.path(), time, with_keys)?;
     let shared = match &earlier {
         Some((dir, earlier)) => share(room.path(), &sums, dir, earlier)?,
         None => 0,

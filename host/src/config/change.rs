@@ -59,6 +59,8 @@ impl Config {
             admin,
             confine,
             run_as,
+            // What is in it is in the roots.
+            http_ca_file: _,
             // These say that something is.
             digest: _,
             governs: _,
@@ -82,6 +84,8 @@ impl Config {
             ("witness_quorum", *witness_quorum != next.witness_quorum),
             ("[http]", *http_roots != next.http_roots),
             ("[[forward]]", *forwards != next.forwards),
+            // What the host's process may open was decided at its start.
+            ("any_directory of a principal, which nobody had", !self.any_directory() && next.any_directory()),
             ("allow_from", *allow_from != next.allow_from),
             ("serve_log_allow_from", *serve_log_allow_from != next.serve_log_allow_from),
             ("[admin]", *admin != next.admin),
@@ -89,6 +93,10 @@ impl Config {
             ("run_as", *run_as != next.run_as),
         ];
         parts.into_iter().filter_map(|(part, differs)| differs.then_some(part)).collect()
+    }
+
+    fn any_directory(&self) -> bool {
+        self.principals.iter().any(|who| who.any_directory)
     }
 
     /// The rules of a tenant may go with its last principal: a file that keeps them then is refused.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strongroom_job::{Access, Digest, Limits, Name, PublicKey};
@@ -37,7 +37,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let retention = retention(&mut top)?;
     let check = self_check(&mut top)?;
     let volumes = volumes(&mut top)?;
-    let http_roots = http_roots(&mut top)?;
+    let (http_roots, http_ca_file) = http_roots(&mut top)?;
     let principals = principals(&mut top, &volumes)?;
     let serve_log = witnesses::serve_log(&mut top)?;
     let serve_log_allow_from = allow::of_log(&mut top, serve_log)?;
@@ -66,6 +66,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         witnesses,
         witness_quorum,
         http_roots,
+        http_ca_file,
         forwards,
         confine,
         run_as,
@@ -76,11 +77,13 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     Ok(config)
 }
 
-fn http_roots(top: &mut Section<'_>) -> Result<TlsRoots, Fault> {
+fn http_roots(top: &mut Section<'_>) -> Result<(TlsRoots, Option<PathBuf>), Fault> {
     let mut section = top.section("http")?;
-    let roots = section.take("ca_file").map(|file| roots::load(&file)).transpose()?;
+    let file = section.take("ca_file");
+    let roots = file.as_ref().map(roots::load).transpose()?;
+    let file = file.map(|file| file.text().map(PathBuf::from)).transpose()?;
     section.finish()?;
-    Ok(roots.unwrap_or_default())
+    Ok((roots.unwrap_or_default(), file))
 }
 
 fn listen(top: &mut Section<'_>) -> Result<SocketAddr, Fault> {
@@ -241,7 +244,7 @@ fn volumes(top: &mut Section<'_>) -> Result<BTreeMap<Name, Volume>, Fault> {
     Ok(volumes)
 }
 
-fn directory(value: &Value<'_>) -> Result<std::path::PathBuf, Fault> {
+fn directory(value: &Value<'_>) -> Result<PathBuf, Fault> {
     let path = Path::new(value.text()?);
     if !path.is_absolute() {
         return Err(value.fault(format_args!("{path:?} must be an absolute path")));

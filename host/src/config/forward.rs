@@ -38,6 +38,8 @@ pub struct Forward {
     pub from: Begin,
     /// Whom a TLS connection trusts.
     pub roots: TlsRoots,
+    /// The file that says so, if one does.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The first record that a new destination gets.
@@ -145,12 +147,12 @@ fn one(mut section: Section<'_>, name: Name, earlier: &[Forward]) -> Result<Forw
             .fault(format_args!("{} writes to this file, and each destination needs its own", other.name)));
     }
     let from = section.take("from").map_or(Ok(Begin::default()), |value| begin(&value))?;
-    let roots = match section.take("ca_file") {
+    let (roots, ca_file) = match section.take("ca_file") {
         Some(value) if !to.is_tls() => {
             return Err(value.fault("is for destinations that begin with syslog+tls:// or otlp+https://"));
         }
-        Some(value) => roots::load(&value)?,
-        None => TlsRoots::default(),
+        Some(value) => (roots::load(&value)?, Some(value.text()?.into())),
+        None => (TlsRoots::default(), None),
     };
     let (rotate, keep) = (section.take("rotate_bytes"), section.take("keep"));
     match (&mut to, rotate, keep) {
@@ -166,7 +168,7 @@ fn one(mut section: Section<'_>, name: Name, earlier: &[Forward]) -> Result<Forw
         }
     }
     section.finish()?;
-    Ok(Forward { name, to, from, roots })
+    Ok(Forward { name, to, from, roots, ca_file })
 }
 
 /// Each destination takes the file's last line for its own place.

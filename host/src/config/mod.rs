@@ -90,6 +90,8 @@ pub struct Config {
     pub witness_quorum: usize,
     /// Whom outgoing HTTPS of jobs trusts.
     pub http_roots: TlsRoots,
+    /// The file that says so, if one does.
+    pub http_ca_file: Option<PathBuf>,
     /// Where else the audit log goes. Names are unique.
     pub forwards: Vec<Forward>,
     /// What is to happen where the kernel cannot confine the host.
@@ -266,6 +268,12 @@ impl Config {
     /// The first fault, with its line.
     pub fn parse(text: &[u8]) -> Result<Self, Fault> {
         checked::check(text)
+    }
+
+    /// Files of certificates that it names: they are read again with it.
+    pub fn ca_files(&self) -> impl Iterator<Item = &Path> {
+        let forwards = self.forwards.iter().filter_map(|forward| forward.ca_file.as_deref());
+        self.http_ca_file.as_deref().into_iter().chain(forwards)
     }
 
     /// Every value that the bytes of a configuration file put in force, by a line of theirs or by default.

@@ -61,8 +61,8 @@ pub(crate) mod linux {
     use std::collections::BTreeMap;
 
     use landlock::{
-        ABI, Access as _, AccessFs, AccessNet, BitFlags, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
-        RulesetStatus, Scope, path_beneath_rules,
+        ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, Ruleset,
+        RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
     };
     use libc::c_long;
     use seccompiler::{
@@ -89,7 +89,13 @@ pub(crate) mod linux {
     }
 
     fn domain(open: &[Open], network: bool) -> Result<RulesetStatus, landlock::RulesetError> {
-        let mut rules = Ruleset::default().handle_access(AccessFs::from_all(KNOWN))?;
+        // The first Landlock denies every renaming from one directory to another, whatever the rules say: no host can live with that, so
+        // then there is none.
+        let mut rules = Ruleset::default()
+            .set_compatibility(CompatLevel::SoftRequirement)
+            .handle_access(AccessFs::Refer)?
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(KNOWN))?;
         if network {
             rules = rules.handle_access(AccessNet::from_all(KNOWN))?;
         }

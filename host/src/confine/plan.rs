@@ -27,10 +27,11 @@ const NAMES: [&str; 8] = [
     "/etc/ld.so.cache",
     "/etc/ld.so.preload",
 ];
-/// What of the machine is read: how many processors there are for us, what it is called.
-const MACHINE: [&str; 5] = [
+/// What of the machine is read: how many processors there are for us, how much memory we have, what it is called.
+const MACHINE: [&str; 6] = [
     "/proc/self/cgroup",
     "/proc/self/mountinfo",
+    "/proc/self/status",
     "/proc/sys/kernel/hostname",
     "/sys/fs/cgroup",
     "/sys/devices/system/cpu",
@@ -71,6 +72,10 @@ impl Plan {
                 _ => {}
             }
         }
+        for file in config.ca_files() {
+            // A reload reads them again, and whoever renews one puts another file in its place.
+            plan.directory_of(file, Right::Read);
+        }
         if let Some(shared) = shared {
             plan.add(shared, Right::Write);
         }
@@ -95,8 +100,12 @@ impl Plan {
         let links = fs::read_dir(dir).into_iter().flatten().flatten();
         let links = links.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
         for target in links.filter_map(|link| link.path().canonicalize().ok()) {
-            // A file that a link leads to is the configuration, which is somebody else's to write.
-            self.add(&target, if target.is_dir() { Right::Own } else { Right::Read });
+            if target.is_dir() {
+                self.add(&target, Right::Own);
+            } else if let Some(directory) = target.parent() {
+                // It is the configuration, which is somebody else's to write: whoever does may put another file in its place.
+                self.add(directory, Right::Read);
+            }
         }
     }
 

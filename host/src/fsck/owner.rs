@@ -32,7 +32,7 @@ enum Kind {
 }
 
 /// Every name that belongs there. A new part of a data directory has its line here.
-const NAMES: [(&str, Kind); 22] = [
+const NAMES: [(&str, Kind); 23] = [
     ("strongroom.toml", Kind::File),
     ("config.lock", Kind::File),
     ("known_hosts", Kind::File),
@@ -40,6 +40,7 @@ const NAMES: [(&str, Kind); 22] = [
     ("lock", Kind::File),
     ("live.json", Kind::File),
     ("admin.sock", Kind::File),
+    ("admin.sock.new", Kind::File),
     ("keys", Kind::Private),
     ("state", Kind::Private),
     ("audit", Kind::Private),
@@ -168,7 +169,7 @@ impl Search<'_> {
             return self.find(format!("{}: a link where a file must be", path.display()));
         }
         // Of a host that was killed before its socket had its own name. The next start removes it.
-        if path.ends_with("tmp/admin.sock.new") {
+        if path.ends_with("admin.sock.new") {
             return;
         }
         if !found.is_dir() && !found.is_file() {

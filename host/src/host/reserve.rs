@@ -6,12 +6,14 @@
 //! *Never:* stops what runs. *Bound:* one look at the disk in a second, whoever asks.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use strongroom_job::{Refusal, RefusalCode, Timestamp};
+use strongroom_job::{Refusal, RefusalCode};
 
 use super::service::HostService;
+use crate::clock::Stopwatch;
 
 /// How long a look at the disk counts.
 const COUNTS: Duration = Duration::from_secs(1);
@@ -22,13 +24,17 @@ pub(super) struct Reserve {
     /// The directories whose file systems are looked at.
     places: [PathBuf; 2],
     bytes: u64,
+    /// Bytes of uploads that are under way.
+    promised: Arc<AtomicU64>,
     seen: Mutex<Seen>,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    at: Option<Timestamp>,
-    /// Free bytes, when that is less than the reserve.
+    at: Option<Stopwatch>,
+    /// Free bytes, if somebody can say.
+    free: Option<u64>,
+    /// The same, when that is less than the reserve.
     short: Option<u64>,
 }
 
@@ -36,15 +42,16 @@ impl Reserve {
     /// For the data directory in which the directory `blobs` is, and for that one: it may be a link to another disk.
     pub(super) fn of(blobs: &Path, bytes: u64) -> Self {
         let places = [blobs.parent().unwrap_or(blobs).to_owned(), blobs.to_owned()];
-        Self { places, bytes, seen: Mutex::default() }
+        Self { places, bytes, promised: Arc::default(), seen: Mutex::default() }
     }
 
-    fn check(&self, now: Timestamp) -> Result<(), Refusal> {
+    /// Whether there is room for so many bytes beside the reserve.
+    fn check(&self, bytes: u64) -> Result<(), Refusal> {
         if self.bytes == 0 {
             return Ok(());
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.at.is_none_or(|at| now.since(at) >= COUNTS) {
+        if seen.at.is_none_or(|at| at.passed() >= COUNTS) {
             let free = self.places.iter().filter_map(|place| free(place)).min();
             let short = free.filter(|free| *free < self.bytes);
             match (seen.short, short) {
@@ -58,12 +65,15 @@ impl Reserve {
                 (Some(_), None) => tracing::info!("the disk has room again: new jobs are taken"),
                 _ => {}
             }
-            *seen = Seen { at: Some(now), short };
+            *seen = Seen { at: Some(Stopwatch::start()), free, short };
         }
-        let Some(free) = seen.short else { return Ok(()) };
+        let wanted = self.promised.load(Ordering::Acquire).saturating_add(bytes);
+        let Some(free) = seen.free.filter(|free| free.saturating_sub(wanted) < self.bytes) else {
+            return Ok(());
+        };
         let text = format!(
-            "the host's disk has {free} bytes free and keeps {} for what it promised before (disk_reserve_bytes); try again later, \
-             or tell its operator",
+            "the host's disk has {free} bytes free, {wanted} of them for what is being sent, and keeps {} for what it promised before \
+             (disk_reserve_bytes); try again later, or tell its operator",
             self.bytes
         );
         Err(Refusal::new(RefusalCode::Busy, text))
@@ -81,7 +91,29 @@ fn free(place: &Path) -> Option<u64> {
     }
 }
 
+/// Room on the disk that somebody was promised; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Promised {
+    bytes: u64,
+    of: Arc<AtomicU64>,
+}
+
+impl Drop for Promised {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
 impl HostService {
+    /// Room for an upload of so many bytes. Of two that come at once, both may see the room that one of them takes; what they exceed the reserve by
+    /// is one of them.
+    pub(super) fn promise(&self, bytes: u64) -> Result<Promised, Refusal> {
+        self.reserve.check(bytes)?;
+        let of = Arc::clone(&self.reserve.promised);
+        of.fetch_add(bytes, Ordering::AcqRel);
+        Ok(Promised { bytes, of })
+    }
+
     /// From now on nothing new is accepted.
     pub(super) fn refuse_new(&self) {
         self.stopping.close();
@@ -93,6 +125,11 @@ impl HostService {
             let text = "the host is shutting down; try again when it is back";
             return Err(Refusal::new(RefusalCode::ShuttingDown, text));
         }
-        self.reserve.check(self.now())
+        Ok(())
+    }
+
+    /// Whether the disk has room for something new.
+    pub(super) fn check_room(&self) -> Result<(), Refusal> {
+        self.reserve.check(0)
     }
 }

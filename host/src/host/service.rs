@@ -138,6 +138,8 @@ impl HostService {
         {
             return Ok(signed(jobs, time));
         }
+        // Behind the answer to what is known: it takes no room.
+        self.check_room().map_err(|refusal| (refusal, None))?;
         let mut jobs = Vec::with_capacity(verified.len());
         for job in verified {
             let id = job.body().id;
@@ -320,9 +322,11 @@ impl Service for HostService {
             let asked = Asked { bytes: length, modules: usize::from(kind == BlobKind::Module), jobs: 0 };
             quota::check(&who.tenant, &rules, &self.store.usage(&who.tenant, self.clock.now()), &asked)?;
         }
+        let promised = self.promise(length)?;
         let (store, dispatcher) = (self.store.clone(), self.dispatcher.clone());
         let announced = ModuleRef { digest, length };
-        Incoming::begin(&self.blobs, store, dispatcher, Arc::clone(who), rules, kind, announced).await
+        Incoming::begin(&self.blobs, store, dispatcher, Arc::clone(who), rules, kind, (announced, promised))
+            .await
     }
 
     async fn show(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {

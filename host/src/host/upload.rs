@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use strongroom_job::{BlobKind, Event, ModuleRef, Refusal, RefusalCode};
 
+use super::reserve::Promised;
 use super::view::refuse_read;
 use crate::blobs::{Blobs, Draft};
 use crate::compile::LoadError;
@@ -27,6 +28,8 @@ pub(crate) struct Incoming {
     rules: Box<TenantRules>,
     kind: BlobKind,
     announced: ModuleRef,
+    /// Until it is on the disk, or given up.
+    promised: Promised,
 }
 
 impl Incoming {
@@ -37,10 +40,10 @@ impl Incoming {
         who: Arc<Principal>,
         rules: Box<TenantRules>,
         kind: BlobKind,
-        announced: ModuleRef,
+        (announced, promised): (ModuleRef, Promised),
     ) -> Result<Self, Refusal> {
         let draft = blobs.draft().await.map_err(|error| refuse_disk(&error))?;
-        Ok(Self { draft, store, dispatcher, who, rules, kind, announced })
+        Ok(Self { draft, store, dispatcher, who, rules, kind, announced, promised })
     }
 }
 
@@ -50,7 +53,7 @@ impl Upload for Incoming {
     }
 
     async fn finish(self) -> Result<bool, Refusal> {
-        let Self { mut draft, store, dispatcher, who, rules, kind, announced } = self;
+        let Self { mut draft, store, dispatcher, who, rules, kind, announced, promised: _promised } = self;
         let digest = draft.digest();
         if digest != announced.digest || draft.length() != announced.length {
             let text = format!(

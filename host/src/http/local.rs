@@ -29,7 +29,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Listens at `path`, by way of a name in `private`, which is on the same file system and open to nobody else.
+    /// Listens at `path`, by way of a name in `private`, a directory on the same file system that is open to nobody else.
     pub(super) fn bind(path: &Path, private: &Path) -> io::Result<Self> {
         let made = private.join("admin.sock.new");
         match std::fs::remove_file(&made) {

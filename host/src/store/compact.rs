@@ -68,6 +68,14 @@ fn open_with(
     if db.get(keys::STALE).map_err(refused)?.is_none() {
         return Ok(db);
     }
+    if path.is_symlink() {
+        // The link would be moved, and not the state.
+        tracing::warn!(
+            ?path,
+            "what was erased may still be in the state's file, which is not written anew behind a link"
+        );
+        return Ok(db);
+    }
     tracing::info!("what was erased may still be in the state's file: the file is written anew");
     // sled panics where it finds what it cannot have written; a state that has such rows is judged by who reads them.
     let made = catch_unwind(AssertUnwindSafe(|| make(path, &db)));

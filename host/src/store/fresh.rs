@@ -49,7 +49,12 @@ pub(super) fn put(path: &Path, aside: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(above(aside))?;
         fs::rename(path, aside)?;
         // First the old one has its new name. A crash behind this leaves no state, which is made once more.
-        for names in [above(aside), above(above(aside)), above(path)] {
+        let mut names = vec![above(aside), above(path)];
+        if above(aside) != above(path) {
+            // It may have been made just now. What is above the data directory itself is not ours to open.
+            names.push(above(above(aside)));
+        }
+        for names in names {
             File::open(names)?.sync_all()?;
         }
     }

@@ -102,7 +102,8 @@ impl Renewer {
     pub(super) fn begin_if_due(&mut self, sync: &File) {
         let Ok(length) = sync.metadata().map(|file| file.len()) else { return };
         let is_due = self.is_stale || length > self.due_above;
-        if self.under_way.is_some() || !is_due || !self.is_clear() {
+        // Of a link the name would be moved, and not the state.
+        if self.under_way.is_some() || !is_due || self.path.is_symlink() || !self.is_clear() {
             return;
         }
         match Copying::begin(&self.path) {

@@ -187,7 +187,11 @@ impl Writer {
         self.renewer.begin_if_due(&self.sync);
         self.current.make(self.renewer.making());
         match self.renewer.go_on(&self.db, &self.sync, rows) {
-            Ok(None) => Ok(()),
+            Ok(None) => {
+                // One that was given up takes room while anybody has it.
+                self.current.make(self.renewer.making());
+                Ok(())
+            }
             Ok(Some(Renewed { db, sync })) => {
                 let before = self.current.put(db.clone());
                 let handles = (before, std::mem::replace(&mut self.db, db));

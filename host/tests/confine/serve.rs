@@ -1,6 +1,7 @@
 //! `strongroom serve` as it is run: what it says of itself, what the kernel says of it, and that it does its work all the same.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -67,6 +68,34 @@ fn a_confined_host_does_its_work_also_after_a_restart() {
         assert_eq!(forwarded.matches("host-stopped").count(), round, "{forwarded}");
     }
     place.run(&["audit", "verify"]).exits(0);
+}
+
+/// What is erased has the state's file written anew, and moved into the place of the old one, by a host that may not look above its directory.
+// Red when `put` syncs the name of the data directory: the host ends with 125.
+#[test]
+fn a_confined_host_writes_its_state_anew() {
+    let place = service("");
+    let config = place.data().join("strongroom.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("name = \"alice\"\n", "name = \"alice\"\noperator = true\n")).unwrap();
+    let serving = place.serve();
+    let file = place.data().join("state/db");
+    let inode = || fs::metadata(&file).ok().map(|file| file.ino());
+    let before = inode();
+    place.module("once.wasm", &print(1, "hello", 5));
+    let job = place.run(&["submit", "once.wasm"]).exits(0).out().trim().to_owned();
+    place.run(&["job", "result", &job]).exits(0);
+    place.run(&["job", "erase", &job]).exits(0);
+    wait_for("the state's file to be another", || {
+        inode().is_some_and(|now| Some(now) != before).then_some(())
+    });
+    assert_eq!(counts(&place), "2 3 14");
+    let said = serving.stop().exits(0);
+    for word in ["WARN", "ERROR"] {
+        assert!(!said.stderr.contains(word), "{}", said.stderr);
+    }
+    place.serve().stop().exits(0);
+    place.run(&["fsck"]).exits(0);
 }
 
 // Red without `give_up` as a whole; without `shrink_bounding_set`, where root runs this; without the limit on cores.

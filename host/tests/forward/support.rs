@@ -21,12 +21,13 @@ pub(crate) fn to(text: &str) -> Forward {
         to: text.parse::<ForwardTo>().unwrap(),
         from: Begin::Start,
         roots: TlsRoots::default(),
+        ca_file: None,
     }
 }
 
 /// A host with one destination.
 pub(crate) async fn host(forward: Forward) -> Live {
-    Live::with(|config| config.forwards = vec![forward]).await
+    Box::pin(Live::with(|config| config.forwards = vec![forward])).await
 }
 
 /// Runs so many small jobs: three records each.
