@@ -180,7 +180,7 @@ async fn rsyslog_understands_tls() {
             )
         });
         let forward = pki.trusted_by(to(&format!("syslog+tls://localhost:{port}")));
-        assert_understood(daemon, forward).await;
+        Box::pin(assert_understood(daemon, forward)).await;
     })
     .await;
 }
