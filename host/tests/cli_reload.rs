@@ -68,7 +68,7 @@ fn a_hangup_lets_a_new_key_in_and_an_old_one_out_and_a_bad_file_changes_nothing(
     let list = [&["job", "list"][..], &remote].concat();
     assert_ne!(ann.run(&list).code, 0);
 
-    // Red without `unlocked`.
+    // `unlocked` refuses it.
     let lock = house.place.data().join("config.lock");
     std::fs::write(&lock, "").unwrap();
     house.reload(&with_ann);

@@ -312,8 +312,7 @@ async fn wrong(host: Asked, keys: &Keys) -> Vec<String> {
     wrong
 }
 
-// Red with any line of `needed` in host/src/admission/role.rs changed, without `may` in host/src/intake/stream.rs, and when a
-// cell of the page is changed.
+// Red with a line of `needed` in host/src/admission/role.rs changed, and without `may` in host/src/intake/stream.rs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_answers_each_role_as_the_table_says() {
     let (keys, dir) = (Keys::new(), tempfile::tempdir().unwrap());

@@ -147,7 +147,7 @@ fn a_host_says_how_far_it_is_confined() {
     assert_eq!(told, json!({"files": "whole", "calls": "whole", "any_directory": "owner", "warned": true}));
 }
 
-// Red without the test of `any_directory` in `confine`.
+// Without the test of `any_directory` in `confine` the host serves, and the test waits for its end in vain.
 #[test]
 fn who_demands_confinement_is_told_of_the_principal_that_rules_it_out() {
     let place = Place::new();
@@ -162,7 +162,7 @@ fn who_demands_confinement_is_told_of_the_principal_that_rules_it_out() {
 }
 
 /// Keys and configuration that somebody else could have read or written: no start, and the command that mends it; done, it starts.
-// Red without `check_guarded` in `serve`.
+// Without `check_guarded` in `serve` the host serves, and the test waits for its end in vain.
 #[test]
 fn a_host_does_not_start_with_keys_or_a_configuration_that_are_open_to_others() {
     let place = service("");

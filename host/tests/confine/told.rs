@@ -20,7 +20,7 @@ fn serve(place: &Place, variables: &[(&str, &str)]) -> Running {
     start(command.envs(variables.iter().copied()))
 }
 
-// Red without `keep_telling` in `until_stopped`.
+// Without `keep_telling` in `until_stopped` it waits for the watchdog's word in vain.
 #[test]
 fn the_manager_hears_that_the_host_serves_is_well_and_stops() {
     let place = Place::new();

@@ -54,7 +54,6 @@ fn refused(place: &Place, says: &[&str]) {
     assert!(!place.data().join("live.json").exists() && !place.data().join("lock").exists());
 }
 
-// Red without the test of root in `become_user`.
 #[test]
 fn a_host_does_not_serve_as_root() {
     if !is_root() {
@@ -90,7 +89,7 @@ fn status(running: &Running, key: &str) -> Vec<u32> {
     line.split_whitespace().map(|id| id.parse().unwrap()).collect()
 }
 
-// Red without `setresuid` in `become_user` (it says then that there is a way back), without `initgroups` (root's groups stay).
+// Red without `initgroups` in `become_user` (root's groups stay).
 #[test]
 fn a_host_that_root_starts_becomes_its_user_and_works() {
     if !is_root() {
