@@ -259,8 +259,11 @@ impl Session<'_> {
         };
         let nth = self.calls.len();
         self.calls.push(label);
+        // Only of a write there is a half: another run than the one that was planned for may have another call here.
+        let is_write = matches!(before.call, Call::Write { .. });
         if let Some(fault) = self.fault
             && fault.nth == nth
+            && (is_write || !matches!(fault.how, How::Torn(_) | How::Short))
             && self.struck.is_none()
         {
             self.struck = Some(self.recorder.trace.changes.len());
