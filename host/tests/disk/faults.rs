@@ -61,10 +61,10 @@ impl Case {
     fn fail(&self, fault: Fault, chance: u64) -> Option<String> {
         let mut recorder = self.recorder();
         let run = recorder.run(self.scenario, Some(fault));
-        let struck = run.struck?;
-        let call = &run.calls[fault.nth];
+        let (nth, struck) = run.struck?;
+        let call = &run.calls[nth];
         if let Err(why) = self.judge(&recorder.trace, &run, call, fault.how, struck, chance) {
-            let Fault { nth, how } = fault;
+            let how = fault.how;
             panic!("{why}\n  {} with call {nth}, {call}, {how:?}\n  {}", self.scenario, run.words);
         }
         Some(format!("{call} {:?}", fault.how))

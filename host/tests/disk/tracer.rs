@@ -64,8 +64,8 @@ pub struct Run {
     pub end: End,
     /// What it called below the directory, in order: the name of the call and the path.
     pub calls: Vec<String>,
-    /// The length of the trace when the fault struck.
-    pub struck: Option<usize>,
+    /// The call that was struck, and the length of the trace then.
+    pub struck: Option<(usize, usize)>,
     /// What it said to stderr.
     pub words: String,
 }
@@ -194,7 +194,7 @@ struct Session<'r> {
     main: Pid,
     fault: Option<Fault>,
     calls: Vec<String>,
-    struck: Option<usize>,
+    struck: Option<(usize, usize)>,
     /// The one call that is under way.
     current: Option<(Pid, Before)>,
     waiting: VecDeque<Pid>,
@@ -259,14 +259,15 @@ impl Session<'_> {
         };
         let nth = self.calls.len();
         self.calls.push(label);
-        // Only of a write there is a half: another run than the one that was planned for may have another call here.
-        let is_write = matches!(before.call, Call::Write { .. });
+        // Only of a write there is a half. Another run than the one that was planned for may have another call here: then it is the next write.
+        let can_be =
+            |how| matches!(before.call, Call::Write { .. }) || !matches!(how, How::Torn(_) | How::Short);
         if let Some(fault) = self.fault
-            && fault.nth == nth
-            && (is_write || !matches!(fault.how, How::Torn(_) | How::Short))
+            && nth >= fault.nth
+            && can_be(fault.how)
             && self.struck.is_none()
         {
-            self.struck = Some(self.recorder.trace.changes.len());
+            self.struck = Some((nth, self.recorder.trace.changes.len()));
             return self.strike(pid, before, fault.how);
         }
         before.answer = None;
