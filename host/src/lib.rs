@@ -21,7 +21,7 @@
 //! [`backup`] copies all that a host cannot make again, beside a host that serves.
 //! [`trust`] says who may operate the host, as its operators signed it.
 //! `admin` is the other face: what `meters` counted, health and status, over a socket in the data directory.
-//! [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
+//! `disk` says how much room there is. [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 // One file has an exception, with the reason beside it.
 #![deny(unsafe_code)]
@@ -38,6 +38,7 @@ pub mod compile;
 pub mod config;
 pub mod confine;
 mod cosigning;
+mod disk;
 pub mod dispatch;
 pub mod evidence;
 pub mod forward;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
+use crate::disk;
 
 /// With less room than this on the disk of its directory the host is not ready, whatever its reserve is: a few commits of the largest
 /// envelopes, and the tiles and checkpoints that follow from them.
@@ -40,13 +41,9 @@ pub(super) fn failure(shared: &Shared) -> Option<String> {
 
 /// Bytes that this user may still write on the disk of the directory, or of the files of jobs, whichever is fuller.
 pub(super) fn free_bytes(shared: &Shared) -> std::io::Result<u64> {
-    let free = |dir: &Path| -> std::io::Result<u64> {
-        let disk = rustix::fs::statvfs(dir)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
-    };
     let dir = &shared.watched.dir;
     // Files of jobs may lie on another disk.
-    Ok(free(dir)?.min(free(&dir.join("blobs"))?))
+    Ok(disk::free_bytes(dir)?.min(disk::free_bytes(&dir.join("blobs"))?))
 }
 
 fn no_room(free: u64, least: u64, dir: &Path) -> Option<String> {

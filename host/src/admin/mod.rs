@@ -94,7 +94,7 @@ struct Shared {
     /// Where the TCP listener is.
     tcp: Option<SocketAddr>,
     stopping: Arc<AtomicBool>,
-    /// Opened once, so that it can be read also where `/proc` is out of reach later.
+    /// `/proc/self/status`, opened once.
     memory: Option<File>,
 }
 

@@ -14,6 +14,7 @@ use strongroom_job::{Refusal, RefusalCode};
 
 use super::service::HostService;
 use crate::clock::Stopwatch;
+use crate::disk;
 
 /// How long a look at the disk counts.
 const COUNTS: Duration = Duration::from_secs(1);
@@ -82,8 +83,8 @@ impl Reserve {
 
 /// What is free for us where the directory is; none when nobody can say, which is no reason to refuse.
 fn free(place: &Path) -> Option<u64> {
-    match rustix::fs::statvfs(place) {
-        Ok(found) => Some(found.f_bavail.saturating_mul(found.f_frsize)),
+    match disk::free_bytes(place) {
+        Ok(free) => Some(free),
         Err(error) => {
             tracing::debug!(%error, ?place, "the room on the disk cannot be seen");
             None
@@ -131,5 +132,29 @@ impl HostService {
     /// Whether the disk has room for something new.
     pub(super) fn check_room(&self) -> Result<(), Refusal> {
         self.reserve.check(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    // Red when `check` does not count what was promised, or what is asked for.
+    #[test]
+    fn what_is_being_sent_counts_against_the_reserve() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = dir.path().join("blobs");
+        std::fs::create_dir(&blobs).unwrap();
+        // Others write to this disk, too: a quarter of it is more than they do meanwhile.
+        let quarter = disk::free_bytes(dir.path()).unwrap() / 4;
+        let reserve = Reserve::of(&blobs, quarter);
+        reserve.check(0).unwrap();
+        reserve.check(quarter).unwrap();
+        assert_eq!(reserve.check(quarter * 4).unwrap_err().code, RefusalCode::Busy);
+        reserve.promised.store(quarter * 2, Ordering::Release);
+        assert!(reserve.check(quarter * 2).is_err());
+        reserve.promised.store(0, Ordering::Release);
+        reserve.check(quarter).unwrap();
     }
 }

@@ -23,6 +23,7 @@ use sled::IVec;
 
 use super::rows::Batch;
 use super::{ReadError, compact, fresh, garbage, keys, settings};
+use crate::disk;
 
 /// A file that is no longer than this stays as it is.
 pub(super) const FLOOR_BYTES: u64 = 256 << 20;
@@ -235,9 +236,7 @@ impl Copying {
 
     fn slice(&mut self, from: &sled::Db, path: &Path, group: usize) -> Result<Slice, ReadError> {
         if self.unsynced >= SYNC_BYTES {
-            let disk =
-                rustix::fs::statvfs(fresh::above(path)).map_err(|error| ReadError::Io(error.into()))?;
-            if disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE_BYTES {
+            if disk::free_bytes(fresh::above(path)).map_err(ReadError::Io)? < RESERVE_BYTES {
                 return Err(ReadError::Io(io::ErrorKind::StorageFull.into()));
             }
             self.to.flush()?;
