@@ -409,3 +409,24 @@ fn a_key_that_was_taken_out_gets_no_grant_for_what_it_queued() {
     let refusal = job.grant(&strongroom::admission::Policy { host: &host, config: &config }).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Forbidden);
 }
+
+// Red without the question for the tenant in `AdmittedJob::grant`.
+#[test]
+fn a_key_that_belongs_to_another_tenant_now_gets_no_grant_for_what_it_queued() {
+    let mut config = config();
+    let (job, host) = (common::admitted(&body(1)), host_key().public());
+    assert!(job.grant(&strongroom::admission::Policy { host: &host, config: &config }).is_ok());
+    config.principals[0].tenant = "other".parse().unwrap();
+    let refusal = job.grant(&strongroom::admission::Policy { host: &host, config: &config }).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Forbidden);
+    assert!(refusal.message.contains("tenant other"), "{}", refusal.message);
+}
+
+// Red without the row of `any_directory` in `Config::fixed`: what a host's process may open was decided at its start.
+#[test]
+fn a_reload_brings_no_right_to_any_directory_that_nobody_had() {
+    let mut narrow = config();
+    narrow.principals[0].any_directory = false;
+    assert!(config().fixed(&narrow).is_empty(), "it may be taken away");
+    assert_eq!(narrow.fixed(&config()).len(), 1);
+}
