@@ -17,7 +17,7 @@ use strongroom_benches::contest::bare::{BareQuinn, BareSled, BareWasmtime};
 use strongroom_benches::contest::ours::{Ours, Site};
 use strongroom_benches::contest::process::{How, Process};
 use strongroom_benches::contest::python::{self, Aof, Python, Queue};
-use strongroom_benches::contest::{Contender, plot, rounds, spread, table};
+use strongroom_benches::contest::{Asked, Contender, plot, rounds, spread, table};
 use strongroom_benches::machine;
 use strongroom_runtime::{Engine, EngineConfig};
 
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }
-    let asked = Asked::parse()?;
+    let asked = Asked::parse(Duration::from_secs(4))?;
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().enable_all().build()?);
     let dir = tempfile::tempdir()?;
     let machine = machine::describe();
@@ -102,31 +102,5 @@ fn add<C: Contender + 'static>(all: &mut Vec<Box<dyn Contender>>, contender: Res
     match contender {
         Ok(contender) => all.push(Box::new(contender)),
         Err(error) => eprintln!("LEFT OUT: {error:#}"),
-    }
-}
-
-/// What was asked for.
-struct Asked {
-    rounds: usize,
-    time: Duration,
-    write: bool,
-}
-
-impl Asked {
-    fn parse() -> Result<Self> {
-        let mut asked = Self { rounds: 5, time: Duration::from_secs(4), write: false };
-        let mut words = std::env::args().skip(1);
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "--bench" => {}
-                "--write" => asked.write = true,
-                "--rounds" => asked.rounds = words.next().context("--rounds N")?.parse()?,
-                "--seconds" => {
-                    asked.time = Duration::from_secs_f64(words.next().context("--seconds S")?.parse()?);
-                }
-                other => bail!("{other}: not an option (--rounds N, --seconds S, --write)"),
-            }
-        }
-        Ok(asked)
     }
 }

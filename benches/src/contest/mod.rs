@@ -13,7 +13,7 @@ pub mod table;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 
 /// The real program that is every contender's job, where it runs modules.
@@ -163,5 +163,39 @@ pub fn spread(figures: &[f64]) -> (f64, f64, f64) {
     match (sorted.first(), sorted.get(sorted.len() / 2), sorted.last()) {
         (Some(least), Some(middle), Some(greatest)) => (*middle, *least, *greatest),
         _ => (f64::NAN, f64::NAN, f64::NAN),
+    }
+}
+
+/// What a bench of this kind was asked for on its command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Rounds that count.
+    pub rounds: usize,
+    /// How long a round of one takes.
+    pub time: Duration,
+    /// Whether what comes out goes into the documents.
+    pub write: bool,
+}
+
+impl Asked {
+    /// Reads `--rounds N`, `--seconds S` and `--write`; five rounds of `time` unless said.
+    ///
+    /// # Errors
+    /// When there is something else.
+    pub fn parse(time: Duration) -> Result<Self> {
+        let mut asked = Self { rounds: 5, time, write: false };
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--bench" => {}
+                "--write" => asked.write = true,
+                "--rounds" => asked.rounds = words.next().context("--rounds N")?.parse()?,
+                "--seconds" => {
+                    asked.time = Duration::from_secs_f64(words.next().context("--seconds S")?.parse()?);
+                }
+                other => bail!("{other}: not an option (--rounds N, --seconds S, --write)"),
+            }
+        }
+        Ok(asked)
     }
 }

@@ -13,7 +13,7 @@ use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom::host::{Host, Stop};
 use strongroom_job::{Digest, JobId, JobState, ModuleRef};
-use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Job};
+use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Identity, Job};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -32,6 +32,7 @@ pub struct Site {
     host: Option<Host>,
     client: Client,
     module: ModuleRef,
+    identity: Identity,
     _dir: TempDir,
 }
 
@@ -43,17 +44,26 @@ impl Site {
     pub fn start(runtime: &Arc<Runtime>) -> Result<Rc<Self>> {
         let dir = tempfile::tempdir()?;
         let home = Home::create(&dir.path().join("host"))?;
+        let identity = Identity::from(home.client_key()?);
         let (host, client, module) = runtime.block_on(async {
-            let key = home.client_key()?;
             let mut config = Config::load(&home.config())?;
             config.listen = ([127, 0, 0, 1], 0).into();
+            // A thousand clients with one key, for the curves.
+            config.bounds.max_connections = 2048;
+            config.bounds.max_connections_per_key = 2048;
             let host = Host::start(home.lock()?, config, Compiler::InProcess).await?;
-            let options = ConnectOptions::new(host.local_addr(), *host.public_key(), key).without_receipts();
-            let client = Client::connect(options).await?;
+            let client = connect(&host, &identity).await?;
             let module = client.push_module(UPPER.to_vec()).await?;
             anyhow::Ok((host, client, module))
         })?;
-        Ok(Rc::new(Self { runtime: Arc::clone(runtime), host: Some(host), client, module, _dir: dir }))
+        Ok(Rc::new(Self {
+            runtime: Arc::clone(runtime),
+            host: Some(host),
+            client,
+            module,
+            identity,
+            _dir: dir,
+        }))
     }
 
     /// Jobs that are signed one by one, `in_flight` at a time, for as long as `time` says.
@@ -77,6 +87,90 @@ impl Site {
                 });
             }
             gather(workers, begun).await
+        })
+    }
+
+    /// Jobs of `clients` that each have a connection of their own, and one job in flight.
+    ///
+    /// # Errors
+    /// When one of them cannot connect, or a job does not end well.
+    pub fn clients(&self, clients: usize, time: Duration) -> Result<Measure> {
+        self.runtime.block_on(async {
+            let host = self.host.as_ref().context("a host that serves")?;
+            let mut ones = Vec::new();
+            for _ in 0..clients {
+                ones.push(One { client: connect(host, &self.identity).await?, ..self.one() });
+            }
+            let begun = Instant::now();
+            let mut workers = JoinSet::new();
+            for one in ones {
+                workers.spawn(async move {
+                    let mut micros = histogram()?;
+                    while begun.elapsed() < time {
+                        let at = Instant::now();
+                        one.run().await?;
+                        note(&mut micros, at.elapsed());
+                    }
+                    one.client.close().await;
+                    anyhow::Ok(micros)
+                });
+            }
+            gather(workers, begun).await
+        })
+    }
+
+    /// Jobs whose input has so many bytes, each another, and whose output has as many.
+    ///
+    /// # Errors
+    /// When one of them does not end well.
+    pub fn payload(&self, bytes: usize, in_flight: usize, time: Duration) -> Result<Measure> {
+        self.runtime.block_on(async {
+            let begun = Instant::now();
+            let number = Arc::new(AtomicU64::new(0));
+            let mut workers = JoinSet::new();
+            for _ in 0..in_flight {
+                let (client, module, number) = (self.client.clone(), self.module, Arc::clone(&number));
+                workers.spawn(async move {
+                    let mut micros = histogram()?;
+                    while begun.elapsed() < time {
+                        let text = format!("{:020} of text\n", number.fetch_add(1, Ordering::Relaxed));
+                        let input: Vec<u8> = text.bytes().cycle().take(bytes).collect();
+                        let output = Digest::of(&input.to_ascii_uppercase());
+                        let one =
+                            One { client: client.clone(), job: Job::new(module).stdin_bytes(input), output };
+                        let at = Instant::now();
+                        one.run().await?;
+                        note(&mut micros, at.elapsed());
+                    }
+                    anyhow::Ok(micros)
+                });
+            }
+            gather(workers, begun).await
+        })
+    }
+
+    /// A module that the host does not know yet: how long it takes to register, again when it is known, its first job, and one after.
+    ///
+    /// # Errors
+    /// When it is refused, or a job does not end well.
+    pub fn module(&self, wasm: &[u8]) -> Result<[Duration; 4]> {
+        self.runtime.block_on(async {
+            let mut times = [Duration::ZERO; 4];
+            let mut module = None;
+            for time in &mut times[..2] {
+                let at = Instant::now();
+                module = Some(self.client.push_module(wasm.to_vec()).await?);
+                *time = at.elapsed();
+            }
+            let job = Job::new(module.context("pushed")?);
+            for time in &mut times[2..] {
+                let at = Instant::now();
+                let accepted = self.client.submit(&job).await?;
+                let finished = self.client.wait(accepted.job).await?;
+                ensure!(finished.view.state == JobState::Succeeded, "{finished:?}");
+                *time = at.elapsed();
+            }
+            Ok(times)
         })
     }
 
@@ -187,6 +281,11 @@ impl One {
         }
         Ok(())
     }
+}
+
+async fn connect(host: &Host, identity: &Identity) -> Result<Client> {
+    let options = ConnectOptions::new(host.local_addr(), *host.public_key(), identity.clone());
+    Ok(Client::connect(options.without_receipts()).await?)
 }
 
 async fn end(client: &Client, job: JobId, output: Digest) -> Result<()> {
