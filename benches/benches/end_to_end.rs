@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p strongroom-benches --bench end_to_end [-- ROW…]`. Prints a table. With `TMPDIR` on a file system in memory
 //! it shows what is left when the disk costs nothing. The job is a real program,
-//! `fixtures/upper.wasm`: Rust on WASI preview 1, it reads 300 bytes of stdin and prints them in capitals. Every job's end is
+//! `host/assets/upper.wasm`: Rust on WASI preview 1, it reads 300 bytes of stdin and prints them in capitals. Every job's end is
 //! asked for by its client, and its output is held against what it must be by its digest.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
@@ -22,7 +22,7 @@ use strongroom_job::{Digest, JobId, JobState, ModuleRef};
 use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Job};
 use tokio::task::JoinSet;
 
-const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
+const UPPER: &[u8] = include_bytes!("../../host/assets/upper.wasm");
 /// Bytes of a job's input.
 const INPUT_BYTES: usize = 300;
 /// Jobs of one batch.

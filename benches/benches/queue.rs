@@ -45,7 +45,7 @@ const STEADY: usize = 300;
 /// Jobs of the tenant that floods.
 const FLOOD: usize = 100_000;
 
-const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
+const UPPER: &[u8] = include_bytes!("../../host/assets/upper.wasm");
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -4,7 +4,7 @@
 //! project promises, each from interleaved rounds of one process, so that what else the machine does hits both sides. On a
 //! busy machine, look at the best round: the others tell of the neighbours. `ratio` is that of the best rounds, two threads to one.
 //!
-//! * `real program`: `fixtures/upper.wasm`, Rust on WASI preview 1, reads 300 bytes of stdin and prints them in capitals;
+//! * `real program`: `host/assets/upper.wasm`, Rust on WASI preview 1, reads 300 bytes of stdin and prints them in capitals;
 //! * `empty module`: nothing but a `_start` that returns;
 //! * `bare wasmtime`: the same program in a loop over the bare crates with the same settings of the engine: streams in
 //!   memory, epochs, a timeout, and nothing else. What this project adds is the difference;
@@ -15,19 +15,16 @@
 #![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
 
 use std::hint::black_box;
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group};
+use strongroom_benches::contest::bare::BareWasmtime;
 use strongroom_runtime::{
     Allocation, ByteSize, CancelToken, Collect, Engine, EngineConfig, Grant, Limits, Metering, Module,
     ModuleError, Outcome, Sandbox, Stdio,
 };
-use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 
-const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
+const UPPER: &[u8] = include_bytes!("../../host/assets/upper.wasm");
 const EMPTY: &str = r#"(module (memory 1) (func (export "_start")))"#;
 
 /// Counts primes below a million, ten times: loads, stores and branches, hardly any calls.
@@ -140,66 +137,7 @@ fn jobs(program: &Program, threads: usize, enough: impl Fn(u64, Instant) -> bool
 enum Program {
     /// With how many bytes it prints.
     Ours(Module, usize),
-    Bare(Bare),
-}
-
-/// The real program over the bare crates.
-struct Bare {
-    engine: wasmtime::Engine,
-    program: wasmtime::InstancePre<WasiP1Ctx>,
-    /// Ends the thread that ticks, when dropped.
-    _ticking: std::sync::mpsc::Sender<()>,
-}
-
-impl Bare {
-    fn new(pagemap_scan: bool) -> wasmtime::Result<Self> {
-        let ours = EngineConfig::default();
-        let mut pool = wasmtime::PoolingAllocationConfig::new();
-        pool.total_core_instances(ours.max_concurrent)
-            .total_memories(ours.max_concurrent)
-            .total_tables(ours.max_concurrent)
-            .total_stacks(ours.max_concurrent)
-            .max_memory_size(ours.max_memory.as_usize())
-            .max_unused_warm_slots(ours.warm_slots)
-            .linear_memory_keep_resident(ours.keep_resident.as_usize())
-            .table_keep_resident(16 << 10)
-            .pagemap_scan(if pagemap_scan { wasmtime::Enabled::Yes } else { wasmtime::Enabled::No });
-        let mut config = wasmtime::Config::new();
-        config
-            .epoch_interruption(true)
-            .memory_reservation(ours.memory_reservation.as_u64())
-            .memory_guard_size(ours.memory_guard.as_u64())
-            .allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool));
-        let engine = wasmtime::Engine::new(&config)?;
-        let mut linker = wasmtime::Linker::new(&engine);
-        p1::add_to_linker_async(&mut linker, |wasi: &mut WasiP1Ctx| wasi)?;
-        let program = linker.instantiate_pre(&wasmtime::Module::new(&engine, UPPER)?)?;
-        let (ticking, ticks) = std::sync::mpsc::channel();
-        let ticked = engine.clone();
-        std::thread::spawn(move || {
-            while ticks.recv_timeout(ours.tick) == Err(RecvTimeoutError::Timeout) {
-                ticked.increment_epoch();
-            }
-        });
-        Ok(Self { engine, program, _ticking: ticking })
-    }
-
-    async fn job(&self, input: &bytes::Bytes) {
-        let stdout = MemoryOutputPipe::new(1 << 20);
-        let mut wasi = WasiCtxBuilder::new();
-        wasi.arg("upper").stdin(MemoryInputPipe::new(input.clone())).stdout(stdout.clone());
-        let mut store = wasmtime::Store::new(&self.engine, wasi.build_p1());
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-        let ran = async {
-            let instance = self.program.instantiate_async(&mut store).await?;
-            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-            start.call_async(&mut store, ()).await
-        };
-        tokio::time::timeout(Duration::from_secs(60), ran).await.expect("in time").expect("it ends");
-        drop(store);
-        assert_eq!(black_box(stdout.contents()).len(), input.len());
-    }
+    Bare(BareWasmtime),
 }
 
 /// This thread's processor time; zero where the system does not tell it this way.
@@ -233,7 +171,7 @@ fn promises() {
     let empty = wat::parse_str(EMPTY).expect("valid text");
     let ours =
         |module: Result<Module, ModuleError>, output| Program::Ours(module.expect("a good module"), output);
-    let bare = Bare::new(pooled.resets_by_pagemap_scan()).expect("bare wasmtime starts");
+    let bare = BareWasmtime::new(pooled.resets_by_pagemap_scan()).expect("bare wasmtime starts");
     let real = ours(pooled.compile(UPPER), 300);
     let cases = [
         ("real program, pooled", &real),

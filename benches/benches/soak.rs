@@ -33,7 +33,7 @@ const IN_FLIGHT: usize = 8;
 const KEEP: Duration = Duration::from_secs(30);
 const LIFETIME: Duration = Duration::from_secs(10);
 
-const UPPER: &[u8] = include_bytes!("../fixtures/upper.wasm");
+const UPPER: &[u8] = include_bytes!("../../host/assets/upper.wasm");
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();

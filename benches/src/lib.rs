@@ -1,4 +1,5 @@
 //! What the benches share.
 
+pub mod contest;
 pub mod jobs;
 pub mod machine;

@@ -31,7 +31,9 @@ pub fn describe() -> String {
     )
 }
 
-fn version(name: &str) -> &'static str {
+/// Which version of a package this build has.
+#[must_use]
+pub fn version(name: &str) -> &'static str {
     let package = format!("name = \"{name}\"");
     let lines = LOCK.lines().zip(LOCK.lines().skip(1));
     // An older version that only a test uses stands before ours.

@@ -26,6 +26,9 @@
 // One file has an exception, with the reason beside it.
 #![deny(unsafe_code)]
 
+#[macro_use]
+mod stage;
+
 mod admin;
 pub mod admission;
 pub mod audit;

@@ -143,6 +143,7 @@ fn help_names_what_there_is() {
         "fsck",
         "backup",
         "restore",
+        "bench",
         "completions",
         "man",
     ];
@@ -177,8 +178,9 @@ fn help_names_what_there_is() {
 fn the_reference_names_every_option() {
     let reference = include_str!("../../docs/reference/cli.md");
     let place = Place::new();
-    let commands: [&[&str]; 28] = [
+    let commands: [&[&str]; 29] = [
         &[],
+        &["bench"],
         &["init"],
         &["serve"],
         &["run"],
@@ -346,4 +348,45 @@ fn jobs_are_listed_shown_and_read_again() {
         assert!(said.stderr.contains("unknown-job"), "{said:?}");
     }
     assert!(place.run(&["job", "cancel", &out]).exits(120).stderr.contains("wrong-state"));
+}
+
+/// The budget of a job adds up, whatever the machine gives: each stage is there, and nothing is left behind.
+#[test]
+fn bench_says_where_the_time_of_a_job_goes() {
+    let place = Place::new();
+    let on = place.path().join("disk");
+    std::fs::create_dir(&on).unwrap();
+    let on = on.to_str().unwrap();
+    let told =
+        place.run(&["bench", "--json", "--seconds", "1", "--in-flight", "4", "--on", on]).exits(0).json();
+    assert!(told["machine"]["fdatasync_us"].as_f64().unwrap() > 0.0, "{told}");
+    let alone = &told["alone"];
+    assert!(alone["jobs"].as_u64().unwrap() > 0, "{told}");
+    let stages = alone["stages"].as_array().unwrap();
+    // What is awaited on each job's way took some time. Red without the span of each.
+    for name in [
+        "sign",
+        "receive",
+        "verify",
+        "look up",
+        "admit",
+        "commit",
+        "commit start",
+        "instantiate",
+        "run",
+        "collect",
+        "commit end",
+    ] {
+        let stage = stages.iter().find(|stage| stage["name"] == name).unwrap();
+        assert!(stage["p50_us"].as_f64().unwrap() > 0.0, "{name}: {told}");
+    }
+    let share: f64 = stages.iter().map(|stage| stage["share"].as_f64().unwrap()).sum();
+    assert!((0.99..1.01).contains(&share), "{share}: {told}");
+    for part in ["singles", "batches"] {
+        assert!(told[part]["jobs"].as_u64().unwrap() > 0, "{part}: {told}");
+    }
+    assert_eq!(std::fs::read_dir(on).unwrap().count(), 0, "it leaves nothing");
+    assert!(!place.data().exists(), "and makes no data directory");
+    let gone = place.run(&["bench", "--seconds", "1", "--on", "nowhere"]).exits(125);
+    assert!(gone.stderr.contains("--on"), "{}", gone.stderr);
 }

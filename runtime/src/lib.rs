@@ -32,6 +32,9 @@
 // One file has an exception, with the reason beside it.
 #![deny(unsafe_code)]
 
+#[macro_use]
+mod stage;
+
 mod quantity;
 
 mod config;

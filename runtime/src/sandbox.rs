@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tracing::Instrument as _;
 use wasmtime::{Extern, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
@@ -79,7 +80,8 @@ impl Sandbox {
         let pipes = Arc::new(Pipes::new(stdio, limits));
         let ledger = Ledger::new(grant.observe);
         let soft = SoftLimits::new(limits);
-        let mut store = furnish(module, grant, limits, (&pipes, said), (&ledger, &soft), start)?;
+        let mut store = stage!("instantiate")
+            .in_scope(|| furnish(module, grant, limits, (&pipes, said), (&ledger, &soft), start))?;
         let _running = inner.engine.ticker.enter();
 
         let guest = start_guest(&mut store, &inner.entry);
@@ -229,15 +231,16 @@ fn furnish(
 async fn start_guest(store: &mut Store<Guest>, entry: &Entry) -> wasmtime::Result<i32> {
     match entry {
         Entry::Core { program, start, .. } => {
-            let instance = program.instantiate_async(&mut *store).await?;
+            let instance = program.instantiate_async(&mut *store).instrument(stage!("instantiate")).await?;
             let start = instance.get_module_export(&mut *store, start).and_then(Extern::into_func);
             let start = start.ok_or_else(|| wasmtime::format_err!("the program has no {START}"))?;
-            start.typed::<(), ()>(&mut *store)?.call_async(&mut *store, ()).await?;
+            let start = start.typed::<(), ()>(&mut *store)?;
+            start.call_async(&mut *store, ()).instrument(stage!("run")).await?;
             Ok(0)
         }
         Entry::Component(program) => {
-            let command = program.instantiate_async(&mut *store).await?;
-            let ran = command.wasi_cli_run().call_run(&mut *store).await?;
+            let command = program.instantiate_async(&mut *store).instrument(stage!("instantiate")).await?;
+            let ran = command.wasi_cli_run().call_run(&mut *store).instrument(stage!("run")).await?;
             Ok(i32::from(ran.is_err()))
         }
     }

@@ -11,6 +11,7 @@
 mod amount;
 mod audit;
 mod backup;
+mod bench;
 mod bounds;
 mod config;
 mod console;
@@ -147,6 +148,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data directory of a backup, verified
     Restore(backup::RestoreArgs),
+    /// Measure what this machine gives, and where the time of a job goes
+    Bench(bench::BenchArgs),
     /// Print a script with which a shell completes commands and options
     Completions(manual::CompletionsArgs),
     /// Write the manual, a page for each command
@@ -198,6 +201,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Fsck(args) => fsck::fsck(&common, &args, console),
         Command::Backup(args) => backup::backup(&common, &args, console),
         Command::Restore(args) => backup::restore(&common, &args, console),
+        Command::Bench(args) => bench::bench(&common, &args, console),
         Command::Completions(args) => manual::completions(&mut table(), &args, console),
         Command::Man(args) => manual::man(table(), &args, console),
     }

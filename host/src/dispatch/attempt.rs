@@ -11,6 +11,7 @@ use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::output::{Kept, Outputs, Spool};
 use super::{Places, Shared, inputs};
@@ -103,7 +104,9 @@ async fn attempt(
     let mut salt = [0; 32];
     getrandom::fill(&mut salt).map_err(io::Error::other)?;
     let salt = OutputSalt::from_bytes(salt);
-    let mut ended = ended(report, stdout_remains.keep().await?, stderr_remains.keep().await?, salt);
+    let kept = async { io::Result::Ok((stdout_remains.keep().await?, stderr_remains.keep().await?)) };
+    let (stdout, stderr) = kept.instrument(stage!("collect")).await?;
+    let mut ended = ended(report, stdout, stderr, salt);
     if let Some(room) = scratch {
         let left = leave(&mut ended.finished, &room, &shared.blobs).await;
         // Before the end is told: whoever hears of it finds nothing behind.

@@ -25,6 +25,7 @@ use strongroom_job::{Digest, JobId, PublicKey};
 use strongroom_runtime::CancelToken;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tracing::Instrument as _;
 
 pub(crate) use attempt::{limits, translate};
 pub use board::Board;
@@ -301,7 +302,8 @@ impl Shared {
 
     /// Start, run, finish: each durable before the next.
     async fn attempt(&self, job: JobId, running: Running, slot: OwnedSemaphorePermit) {
-        match self.store.commit(Transition::Step { job, event: Event::Start }).await {
+        let start = Transition::Step { job, event: Event::Start };
+        match self.store.commit(start).instrument(stage!("commit start")).await {
             // Its time may have been up: then it is over already.
             Ok(Committed::Stepped(row)) if row.life.end().is_some() => {}
             Ok(Committed::Stepped(row)) => self.run_started(job, row.life.attempt, &running).await,
@@ -349,7 +351,8 @@ impl Shared {
         };
         let outcome = ended.finished.outcome.clone();
         let event = Event::Finish { fence, end: Box::new(ended.finished) };
-        match self.store.commit(Transition::Finish { job, event, outputs: ended.inline }).await {
+        let finish = Transition::Finish { job, event, outputs: ended.inline };
+        match self.store.commit(finish).instrument(stage!("commit end")).await {
             Ok(_) => self.store.meters().attempt(&outcome),
             Err(error) => tracing::error!(%job, %error, "the end of an attempt cannot be committed"),
         }

@@ -9,6 +9,7 @@ use strongroom_job::{
     Request, Timestamp, VerifiedJob,
 };
 use tokio::sync::{Mutex, Semaphore};
+use tracing::Instrument as _;
 
 use super::gate::Gate;
 use super::receipts::Receipts;
@@ -124,32 +125,35 @@ impl HostService {
             true => self.large_envelopes.acquire().await.ok(),
             false => None,
         };
-        let verified = Envelope::parse(&envelope)
-            .and_then(|parsed| parsed.verify(&who.key))
+        let verified = stage!("verify")
+            .in_scope(|| Envelope::parse(&envelope).and_then(|parsed| parsed.verify(&who.key)))
             .map_err(|error| (refuse_envelope(&error), None))?;
         // The jobs of an envelope all have its digest, and there is at least one.
         let digest = verified.first().map_or_else(|| Digest::of(&[]), |job| *job.envelope());
         let signed = |jobs: Vec<AcceptedJob>, time| {
-            let acceptance = self.receipts.accept(digest, time, &jobs);
+            let acceptance = stage!("acknowledge").in_scope(|| self.receipts.accept(digest, time, &jobs));
             Accepted { jobs, acceptance }
         };
-        if let Some((jobs, time)) =
-            self.answered_before(&verified).await.map_err(|refusal| (refusal, None))?
-        {
+        let before = self.answered_before(&verified).instrument(stage!("look up")).await;
+        if let Some((jobs, time)) = before.map_err(|refusal| (refusal, None))? {
             return Ok(signed(jobs, time));
         }
         // Behind the answer to what is known: it takes no room.
         self.check_room().map_err(|refusal| (refusal, None))?;
         let mut jobs = Vec::with_capacity(verified.len());
-        for job in verified {
-            let id = job.body().id;
-            jobs.push(self.admit(job, who).map_err(|refusal| (refusal, Some(id)))?);
-        }
+        stage!("admit").in_scope(|| {
+            for job in verified {
+                let id = job.body().id;
+                jobs.push(self.admit(job, who).map_err(|refusal| (refusal, Some(id)))?);
+            }
+            Ok(())
+        })?;
         let first = jobs.first().map(AdmittedJob::id);
         let max_active = self.policy.in_force().config.bounds.max_queued;
         let transition =
             Transition::Admit { jobs, envelope: envelope.into(), max_active, rules: self.rules(who) };
-        match self.store.commit(transition).await.map_err(|error| refuse_commit(&error, first))? {
+        let committed = self.store.commit(transition).instrument(stage!("commit")).await;
+        match committed.map_err(|error| refuse_commit(&error, first))? {
             Committed::Admitted { jobs, time } => {
                 self.stop_if_gone(who, &jobs).await;
                 Ok(signed(jobs, time))

@@ -13,6 +13,7 @@ use strongroom_job::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::answer::Answer;
 use super::body::{ReadFault, Reader};
@@ -150,12 +151,7 @@ impl<S: Service> InRequest<'_, S> {
         let bytes = u32::try_from(length).unwrap_or(u32::MAX);
         // Held until the answer: the service holds the envelope as long.
         let _memory = self.own_share(&self.share.envelope_bytes, bytes, "envelopes").await?;
-        let mut envelope = Vec::with_capacity(length);
-        while envelope.len() < length {
-            let left = (length - envelope.len()) as u64;
-            envelope.extend_from_slice(&reader.piece(left).await?);
-        }
-        reader.end().await?;
+        let envelope = envelope(reader, length).instrument(stage!("receive")).await?;
         let Accepted { jobs, acceptance } = self.shared.service.submit(self.who, envelope).await?;
         self.reply(&Response::Accepted { jobs, acceptance: Some(acceptance) }).await
     }
@@ -257,6 +253,17 @@ impl<S: Service> InRequest<'_, S> {
             }
         }
     }
+}
+
+/// The whole of an envelope, whose length was looked at.
+async fn envelope(reader: &mut Reader, length: usize) -> Result<Vec<u8>, ReadFault> {
+    let mut envelope = Vec::with_capacity(length);
+    while envelope.len() < length {
+        let left = (length - envelope.len()) as u64;
+        envelope.extend_from_slice(&reader.piece(left).await?);
+    }
+    reader.end().await?;
+    Ok(envelope)
 }
 
 /// The client stopped listening; whatever it has got was all that it wanted.
