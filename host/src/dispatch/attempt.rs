@@ -11,6 +11,7 @@ use strongroom_runtime as sandbox;
 use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use super::output::{Kept, Outputs, Spool};
 use super::{Places, Shared, inputs};
@@ -118,7 +119,7 @@ async fn on_guest_thread<E: std::error::Error + Send + 'static>(
     guests: &Handle,
     guest: impl Future<Output = Result<sandbox::Report, E>> + Send + 'static,
 ) -> Result<sandbox::Report, Fault> {
-    match AbortOnDropHandle::new(guests.spawn(guest)).await {
+    match AbortOnDropHandle::new(guests.spawn(guest.in_current_span())).await {
         Ok(report) => Ok(report?),
         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
         // The host is being stopped and this attempt with it: that is no end of the job, and the next start judges it.
