@@ -73,6 +73,21 @@ fn receipts_work_as_described() {
 }
 
 #[test]
+fn watching_a_host_works_as_described() {
+    let said = run("docs/how-to/watch-a-host.md").exits(0);
+    assert_eq!(statuses(&said), [""; 0], "{said:?}");
+    for told in [
+        "  admitted  ",
+        r#""type":"finished""#,
+        "SINCE START",
+        r#""ready":true"#,
+        "\ninfo,strongroom::dispatch=debug",
+    ] {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
+}
+
+#[test]
 fn the_other_how_tos_work_as_described() {
     let said = run("docs/how-to/learn-what-a-module-needs.md").exits(0);
     assert_eq!(statuses(&said), ["1"], "{said:?}");
@@ -184,6 +199,7 @@ fn the_other_how_tos_work_as_described() {
         "rotate-keys",
         "run-a-service",
         "run-every-night",
+        "watch-a-host",
         "witness",
         "workflows",
         "write-a-task",

@@ -25,8 +25,8 @@ use strongroom::clock::Clock;
 use strongroom::home::Home;
 use strongroom_job::frame::encode_header;
 use strongroom_job::{
-    BlobKind, Context, Digest, Event, Input, JobBody, JobId, ModuleRef, OutputStream, PublicKey, QueueMode,
-    RefusalCode, Request, Response, Role, SecretKey, sign_job,
+    BlobKind, Context, Digest, Event, EventQuery, Input, JobBody, JobId, ModuleRef, OutputStream, PublicKey,
+    QueueMode, RefusalCode, Request, Response, Role, SecretKey, sign_job,
 };
 use strongroom_sdk::{Client, ConnectOptions, Identity, Job};
 
@@ -198,6 +198,8 @@ async fn requests(tenant: &mut Tenant, signer: &SecretKey, host: &PublicKey) -> 
         Request::Erase { job: erased, batch: false },
         Request::Queues {},
         Request::SetQueue { queue: "default".parse().unwrap(), mode: QueueMode::Open },
+        Request::Events(EventQuery { job: Some(job), ..EventQuery::default() }),
+        Request::AllEvents(EventQuery { job: Some(job), ..EventQuery::default() }),
     ];
     let mut requests: Vec<_> = plain.into_iter().map(|request| (request, Vec::new())).collect();
     let (kind, digest) = (BlobKind::Input, Digest::of(&pushed));
@@ -231,6 +233,7 @@ fn kind(request: &Request) -> String {
         Request::Show { .. } | Request::Wait { .. } | Request::Cancel { .. } | Request::List { .. } => {}
         Request::Output { .. } | Request::Modules {} | Request::Artifact { .. } | Request::Task { .. } => {}
         Request::Receipt { .. } | Request::Erase { .. } | Request::Queues {} | Request::SetQueue { .. } => {}
+        Request::Events(_) | Request::AllEvents(_) => {}
     }
     value["type"].as_str().unwrap().to_owned()
 }
@@ -264,6 +267,7 @@ async fn ask(connection: &Connection, request: &Request, body: &[u8], of: &Tenan
         Response::Output { .. }
         | Response::Accepted { .. }
         | Response::Erased(_)
+        | Response::Events { .. }
         | Response::Queues { .. } => Got::Allowed,
     }
 }

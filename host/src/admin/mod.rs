@@ -5,6 +5,7 @@
 //! GET /health/live    200 while the process answers                       both
 //! GET /health/ready   200 or 503, and why (`health`)                      both
 //! GET /status         JSON (`status`)                                     the socket only
+//! GET, POST /log-level  what the host says of itself, and that it say more or less     the socket only
 //! ```
 //!
 //! *Owns:* what is told, to whom. *Never:* a key, a job's content, a secret. What it tells over TCP names queues, tenants and
@@ -13,6 +14,7 @@
 //! *Spec:* `docs/reference/metrics.md`, `docs/reference/cli.md`.
 
 mod health;
+mod log_level;
 mod metrics;
 mod status;
 mod text;
@@ -157,8 +159,8 @@ impl Admin {
 }
 
 impl Answer for Inside {
-    const MAX_BODY: usize = 0;
-    const METHODS: &'static str = "GET, HEAD";
+    const MAX_BODY: usize = crate::log_level::MAX_BYTES;
+    const METHODS: &'static str = "GET, HEAD, POST";
 
     async fn answer(&self, asked: Asked) -> Reply {
         match asked.path.as_str() {
@@ -167,6 +169,7 @@ impl Answer for Inside {
                 let made = tokio::task::spawn_blocking(move || status::of(&shared)).await;
                 made.map_or_else(|_| stops(), |json| reply(200, "application/json", json))
             }
+            "/log-level" => log_level::answer(&self.0, &asked),
             _ => either(&self.0, &asked).await,
         }
     }

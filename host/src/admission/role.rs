@@ -30,12 +30,13 @@ pub const fn needed(request: &Request) -> Takes {
         | Request::Task { .. }
         | Request::Receipt { .. }
         | Request::Modules {}
-        | Request::Queues {} => Takes::One(Role::View),
+        | Request::Queues {}
+        | Request::Events(_) => Takes::One(Role::View),
         // Asked before a push: whoever may not give the bytes has no use for the answer.
         Request::Has { .. } | Request::Push { .. } | Request::Submit { .. } | Request::Cancel { .. } => {
             Takes::One(Role::Submit)
         }
-        Request::Erase { .. } | Request::SetQueue { .. } => Takes::One(Role::Operate),
+        Request::Erase { .. } | Request::SetQueue { .. } | Request::AllEvents(_) => Takes::One(Role::Operate),
     }
 }
 
@@ -70,6 +71,7 @@ pub const fn names(request: &Request) -> Option<JobId> {
         | Request::Task { job }
         | Request::Receipt { job, .. }
         | Request::Erase { job, .. } => Some(*job),
+        Request::Events(query) | Request::AllEvents(query) => query.job,
         Request::Host {}
         | Request::Submit { .. }
         | Request::Has { .. }

@@ -1,9 +1,11 @@
-//! The log of what the host does, on standard error. Its level is set by options alone, never by a variable.
+//! The log of what the host does, on standard error. Its level is set by options, and while it runs by `log-level`; never by a variable.
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
+
+use crate::log_level::{self, Directives};
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,16 +56,15 @@ impl Level {
     }
 }
 
-/// Starts logging for the rest of the process. A second call changes nothing.
+/// Starts logging for the rest of the process, at a level that can be changed while it runs. A second call changes nothing.
 pub(super) fn start(level: Level, format: Format, colour: bool) {
-    // Our own crates at the chosen level; what they use, no louder than warnings, since its debug output names peers
-    // and keys that have no place in a log.
-    let word = level.word();
-    let others = if matches!(level, Level::Off | Level::Error) { word } else { "warn" };
-    let filter = format!(
-        "{others},strongroom={word},strongroom_sdk={word},strongroom_runtime={word},strongroom_job={word}"
-    );
-    let registry = tracing_subscriber::registry().with(EnvFilter::new(filter));
+    let Ok(directives) = level.word().parse::<Directives>() else { return };
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(directives.filter()));
+    let apply = move |filter: &str| {
+        handle.reload(EnvFilter::new(filter)).map_err(|error: reload::Error| error.to_string())
+    };
+    log_level::steer(directives, Box::new(apply));
+    let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     let _ = match format {
         Format::Pretty => registry.with(layer.with_target(false)).try_init(),

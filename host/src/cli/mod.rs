@@ -19,6 +19,7 @@ mod cosigned;
 mod directory;
 mod erase;
 mod escape;
+mod events;
 mod exit;
 mod fetch;
 mod flow;
@@ -31,6 +32,7 @@ mod key;
 mod learn;
 mod local;
 mod log;
+mod log_level;
 mod manual;
 mod module;
 mod notify;
@@ -46,9 +48,11 @@ mod run;
 mod secret;
 mod serve;
 mod signal;
+mod socket;
 mod status;
 mod submit;
 mod task;
+mod top;
 mod trust;
 mod view;
 mod watch;
@@ -103,6 +107,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Say how the host of a directory is, where it listens, and who may use it
     Status,
+    /// Show the host of a directory at work, frame after frame
+    Top(top::TopArgs),
+    /// Set how much the host of a directory says in its log, while it runs
+    LogLevel(log_level::LogLevelArgs),
     /// Run a module here and now, with no set-up
     Run(Box<run::RunArgs>),
     /// Submit a job to a host that is running
@@ -113,6 +121,8 @@ enum Command {
     /// Look at jobs, their output, stop them, and run them again
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Tell what happens on a host, as its log says, as it happens
+    Events(events::EventsArgs),
     /// Look at queues, pause and drain them
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -184,10 +194,13 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Init => init::init(&common, console),
         Command::Serve(args) => serve::serve(&common, &args, console),
         Command::Status => status::status(&common, console),
+        Command::Top(args) => top::top(&common, &args, console),
+        Command::LogLevel(args) => log_level::log_level(&common, &args, console),
         Command::Run(args) => run::run(&common, *args, arguments, console),
         Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Flow(command) => flow::flow(&common, command, console),
         Command::Job(command) => job::job(&common, command, console),
+        Command::Events(args) => events::events(&common, &args, console),
         Command::Queue(command) => queue::queue(&common, command, console),
         Command::Module(command) => module::module(&common, command, console),
         Command::Secret(command) => secret::secret(&common, command, console),

@@ -121,7 +121,7 @@ async fn on_guest_thread<E: std::error::Error + Send + 'static>(
     guests: &Handle,
     guest: impl Future<Output = Result<sandbox::Report, E>> + Send + 'static,
 ) -> Result<sandbox::Report, Fault> {
-    match AbortOnDropHandle::new(guests.spawn(guest)).await {
+    match AbortOnDropHandle::new(guests.spawn(guest.in_current_span())).await {
         Ok(report) => Ok(report?),
         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
         // The host is being stopped and this attempt with it: that is no end of the job, and the next start judges it.

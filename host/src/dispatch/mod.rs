@@ -39,6 +39,7 @@ use crate::home::LockedHome;
 use crate::lifecycle::{Event, Illegal};
 use crate::rooms::Rooms;
 use crate::secrets::{Memory, Vault};
+use crate::spans;
 use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition};
 
 /// What attempts have for themselves while they run.
@@ -150,7 +151,9 @@ impl Dispatcher {
             let taken = |job| drop(self.shared.running().insert(job, running.clone()));
             let job = self.shared.board.take(taken).await;
             let shared = Arc::clone(&self.shared);
-            self.shared.attempts.spawn(async move { shared.attempt(job, running, slot).await });
+            let span = spans::attempt(&job);
+            let attempt = async move { shared.attempt(job, running, slot).await };
+            self.shared.attempts.spawn(attempt.instrument(span));
         }
     }
 
@@ -306,7 +309,7 @@ impl Shared {
         match self.store.commit(start).instrument(stage!("commit start")).await {
             // Its time may have been up: then it is over already.
             Ok(Committed::Stepped(row)) if row.life.end().is_some() => {}
-            Ok(Committed::Stepped(row)) => self.run_started(job, row.life.attempt, &running).await,
+            Ok(Committed::Stepped(row)) => self.run_started(*row, &running).await,
             Err(CommitError::Illegal(Illegal::Series)) => self.fire(job).await,
             // Cancelled while it waited: its end is committed already.
             Ok(_) | Err(CommitError::Illegal(_)) => {}
@@ -328,6 +331,7 @@ impl Shared {
             Ok(spec) => spec.map(|spec| spec.context().tenant.clone()),
             Err(error) => return tracing::error!(%job, %error, "a series cannot be read"),
         };
+        tenant.iter().for_each(spans::is_of);
         let rules = tenant.and_then(|tenant| config.tenants.get(&tenant)).cloned().unwrap_or_default();
         let fire = Transition::Fire { job, max_active: config.bounds.max_queued, rules: Box::new(rules) };
         match self.store.commit(fire).await {
@@ -340,7 +344,12 @@ impl Shared {
         }
     }
 
-    async fn run_started(&self, job: JobId, fence: u32, running: &Running) {
+    async fn run_started(&self, row: JobRow, running: &Running) {
+        let (job, fence) = (row.job, row.life.attempt);
+        // A job that is not over has a slot.
+        let tenant = row.slot.map(|slot| slot.tenant);
+        tenant.iter().for_each(spans::is_of);
+        tracing::debug!(attempt = fence, "started");
         self.board.watchers.changed(&job);
         // A panic under one job fails that job only.
         let ended = match AssertUnwindSafe(self.run_guest(job, running)).catch_unwind().await {
@@ -351,8 +360,13 @@ impl Shared {
         };
         let outcome = ended.finished.outcome.clone();
         let event = Event::Finish { fence, end: Box::new(ended.finished) };
-        let finish = Transition::Finish { job, event, outputs: ended.inline };
-        match self.store.commit(finish).instrument(stage!("commit end")).await {
+        let commit = self.store.commit(Transition::Finish { job, event, outputs: ended.inline });
+        let finish = async {
+            let committed = commit.instrument(stage!("commit end")).await;
+            tracing::debug!(state = %outcome.state(), durable = committed.is_ok(), "ended");
+            committed
+        };
+        match finish.instrument(spans::finish(&job, tenant.as_ref())).await {
             Ok(_) => self.store.meters().attempt(&outcome),
             Err(error) => tracing::error!(%job, %error, "the end of an attempt cannot be committed"),
         }

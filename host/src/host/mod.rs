@@ -5,6 +5,7 @@
 //! before the first connection is taken.
 
 mod erasure;
+mod events;
 mod faces;
 mod first;
 mod gate;

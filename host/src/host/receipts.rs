@@ -49,6 +49,11 @@ impl Receipts {
         Self { key, earlier, log, audit, published, places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
+    /// Where the log's files are.
+    pub(super) fn audit(&self) -> PathBuf {
+        self.audit.clone()
+    }
+
     /// Waits until a durable checkpoint covers this record; false when that takes too long.
     pub(super) async fn are_made_of(&self, index: u64) -> bool {
         self.published.covers(index).await
@@ -136,6 +141,9 @@ impl Receipts {
             Ok::<_, String>(receipt.for_audience(&audience, &earlier).to_bytes())
         });
         let made = made.await.map_err(|error| error.to_string()).and_then(|made| made);
+        if made.is_ok() {
+            tracing::debug!("a receipt was made");
+        }
         made.map_err(|error| {
             tracing::error!(%job, %error, "a receipt cannot be made");
             Refusal::new(RefusalCode::HostFault, "the host cannot make the receipt; its log says why")

@@ -1,16 +1,18 @@
 //! The host as intake sees it: each kind of request, from who asks to what is answered.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use strongroom_job::trust::TrustBody;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, Envelope, ErasedView, HostView, Input, JobId, JobState, JobView,
-    ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode,
-    Request, Timestamp, VerifiedJob,
+    AcceptedJob, BlobKind, Digest, Envelope, ErasedView, EventQuery, HostView, Input, JobId, JobState,
+    JobView, ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
+    RefusalCode, Request, Timestamp, VerifiedJob,
 };
 use tokio::sync::{Mutex, Semaphore};
 use tracing::Instrument as _;
 
+use super::events::Events;
 use super::gate::Gate;
 use super::receipts::Receipts;
 use super::refuse::{refuse_commit, refuse_envelope};
@@ -28,6 +30,7 @@ use crate::evidence::Damage;
 use crate::intake::{Accepted, Page, Service};
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
+use crate::spans;
 use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition, unknown_input};
 
 /// Jobs that one `list` looks at, at most, however few of them fit its filter: some 50 ms of a processor.
@@ -106,6 +109,11 @@ impl HostService {
         self.clock.now()
     }
 
+    /// Where the log's files are, and who signs it.
+    pub(super) fn log_place(&self) -> (PathBuf, PublicKey) {
+        (self.receipts.audit(), self.log_key)
+    }
+
     pub(super) async fn is_published(&self, index: u64) -> bool {
         self.receipts.are_made_of(index).await
     }
@@ -130,6 +138,9 @@ impl HostService {
             .map_err(|error| (refuse_envelope(&error), None))?;
         // The jobs of an envelope all have its digest, and there is at least one.
         let digest = verified.first().map_or_else(|| Digest::of(&[]), |job| *job.envelope());
+        if let Some(first) = verified.first() {
+            spans::is_about(&first.body().id);
+        }
         let signed = |jobs: Vec<AcceptedJob>, time| {
             let acceptance = stage!("acknowledge").in_scope(|| self.receipts.accept(digest, time, &jobs));
             Accepted { jobs, acceptance }
@@ -155,6 +166,7 @@ impl HostService {
         let committed = self.store.commit(transition).instrument(stage!("commit")).await;
         match committed.map_err(|error| refuse_commit(&error, first))? {
             Committed::Admitted { jobs, time } => {
+                tracing::debug!(jobs = jobs.len(), "accepted");
                 self.stop_if_gone(who, &jobs).await;
                 Ok(signed(jobs, time))
             }
@@ -261,6 +273,7 @@ impl HostService {
 impl Service for HostService {
     type Upload = Incoming;
     type Output = Output;
+    type Events = Events;
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
         self.policy.in_force().principal(key)
@@ -286,7 +299,8 @@ impl Service for HostService {
     }
 
     async fn submit(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<Accepted, Refusal> {
-        self.accept(who, envelope).await.map_err(|(refusal, job)| {
+        let span = spans::accept(&who.tenant);
+        self.accept(who, envelope).instrument(span).await.map_err(|(refusal, job)| {
             self.note_refusal(who, &refusal, job);
             refusal
         })
@@ -441,7 +455,8 @@ impl Service for HostService {
     async fn receipt(&self, who: &Arc<Principal>, job: JobId, envelope: bool) -> Result<Output, Refusal> {
         let (row, spec) = self.own_row(who, job).await?;
         let envelope = envelope.then(|| self.store.clone());
-        Ok(Output::of_bytes(self.receipts.issue(&row, &spec, envelope).await?))
+        let span = spans::receipt(&job, &who.tenant);
+        Ok(Output::of_bytes(self.receipts.issue(&row, &spec, envelope).instrument(span).await?))
     }
 
     async fn erase(&self, who: &Arc<Principal>, job: JobId, batch: bool) -> Result<ErasedView, Refusal> {
@@ -466,6 +481,10 @@ impl Service for HostService {
         view.ok_or_else(|| {
             Refusal::new(RefusalCode::HostFault, "the host's own fault: the queue is not there")
         })
+    }
+
+    async fn events(&self, who: &Arc<Principal>, query: EventQuery, all: bool) -> Result<Events, Refusal> {
+        self.open_events(who, query, all).await
     }
 
     async fn modules(&self, who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {

@@ -87,6 +87,17 @@ pub(crate) async fn get_local(socket: &Path, path: &str, max: usize) -> Result<A
     exchange(stream, request.header(USER_AGENT, AGENT).body(Full::default())?, max).await
 }
 
+/// Posts a text to `path` at the socket at `socket`. As [`post`].
+pub(crate) async fn post_local(
+    socket: &Path,
+    path: &str,
+    body: Vec<u8>,
+    max: usize,
+) -> Result<Answered, PostError> {
+    let stream = local::connect(socket).await.map_err(PostError::Connect)?;
+    post(stream, Post { host: "localhost", path, content_type: "text/plain; charset=utf-8", body }, max).await
+}
+
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, max: usize) -> Result<Answered, PostError>
 where
     S: AsyncRead + AsyncWrite + Unpin,

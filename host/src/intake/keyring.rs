@@ -14,6 +14,8 @@ pub(super) const MAX_REQUESTS_PER_KEY: usize = 4096;
 pub(super) const ENVELOPE_BYTES_PER_KEY: usize = 4 * MAX_ENVELOPE_BYTES;
 /// Uploads of one key at once, each with a buffer of [`PIECE_BYTES`](super::body::PIECE_BYTES): 8 MiB.
 pub(super) const MAX_UPLOADS_PER_KEY: usize = 32;
+/// Event streams of one key at once, each with one piece of lines on its way.
+pub(super) const MAX_EVENT_STREAMS_PER_KEY: usize = 16;
 
 /// All keys that have connected since the start, without those whose connections were all closed from outside. No more than the
 /// configuration names.
@@ -36,6 +38,8 @@ pub(super) struct Share {
     pub(super) envelope_bytes: Semaphore,
     /// One permit per upload.
     pub(super) uploads: Semaphore,
+    /// One permit per event stream.
+    pub(super) event_streams: Semaphore,
 }
 
 impl Keyring {
@@ -101,6 +105,7 @@ impl Entry {
             requests: Arc::new(Semaphore::new(MAX_REQUESTS_PER_KEY)),
             envelope_bytes: Semaphore::new(ENVELOPE_BYTES_PER_KEY),
             uploads: Semaphore::new(MAX_UPLOADS_PER_KEY),
+            event_streams: Semaphore::new(MAX_EVENT_STREAMS_PER_KEY),
         };
         Self { share: Arc::new(share), connections: Vec::new() }
     }

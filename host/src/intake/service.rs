@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use strongroom_job::{
-    AcceptanceSignature, AcceptedJob, BlobKind, Digest, ErasedView, HostView, JobId, JobState, JobView,
-    ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, Request,
+    AcceptanceSignature, AcceptedJob, BlobKind, Digest, ErasedView, EventQuery, HostView, JobId, JobState,
+    JobView, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, Request,
 };
 
 use crate::config::Principal;
@@ -30,8 +30,8 @@ pub struct Page {
 ///
 /// Which futures intake drops before they are done: those of [`wait`](Self::wait), of [`list`](Self::list),
 /// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output), [`artifact`](Self::artifact),
-/// [`task`](Self::task), [`receipt`](Self::receipt) and of
-/// [`OutputReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
+/// [`task`](Self::task), [`receipt`](Self::receipt), [`events`](Self::events) and of
+/// [`OutputReader::next`] and [`EventReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
 /// [`cancel`](Self::cancel), [`set_queue`](Self::set_queue), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
 /// is still there.
 pub trait Service: Send + Sync + 'static {
@@ -39,6 +39,8 @@ pub trait Service: Send + Sync + 'static {
     type Upload: Upload;
     /// Output on its way out.
     type Output: OutputReader;
+    /// Events on their way out.
+    type Events: EventReader;
 
     /// Who holds this key, if the host knows it.
     ///
@@ -158,6 +160,14 @@ pub trait Service: Send + Sync + 'static {
         mode: QueueMode,
     ) -> impl Future<Output = Result<QueueView, Refusal>> + Send;
 
+    /// What the log tells of the principal's tenant, or of everybody.
+    fn events(
+        &self,
+        who: &Arc<Principal>,
+        query: EventQuery,
+        everybody: bool,
+    ) -> impl Future<Output = Result<Self::Events, Refusal>> + Send;
+
     /// The modules that the principal may run.
     fn modules(&self, who: &Arc<Principal>) -> impl Future<Output = Result<Vec<ModuleView>, Refusal>> + Send;
 }
@@ -190,5 +200,14 @@ pub trait OutputReader: Send + 'static {
 
     /// The next bytes, or none at the end. A refusal after the first byte cuts the stream off, so that the client cannot
     /// take what it has for the whole.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Refusal>> + Send;
+}
+
+/// Events on their way out, as fast as the client takes them: nobody else waits for it, and nothing is held for it meanwhile.
+pub trait EventReader: Send + 'static {
+    /// The index of the first record that is told.
+    fn from(&self) -> u64;
+
+    /// The next lines; none at the end. Waits until there are any.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Refusal>> + Send;
 }

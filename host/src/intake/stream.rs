@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use quinn::{RecvStream, SendStream};
 use strongroom_job::frame::{self, MAX_RESPONSE_BYTES, PREFIX_BYTES};
 use strongroom_job::{
-    BlobKind, CloseCode, Digest, JobId, JobState, MAX_ENVELOPE_BYTES, MAX_LIST, Refusal, RefusalCode,
-    Request, Response,
+    BlobKind, CloseCode, Digest, EventQuery, JobId, JobState, MAX_ENVELOPE_BYTES, MAX_LIST, Refusal,
+    RefusalCode, Request, Response,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 use super::answer::Answer;
 use super::body::{ReadFault, Reader};
 use super::keyring::Share;
-use super::service::{Accepted, OutputReader, Page, Service, Upload};
+use super::service::{Accepted, EventReader, OutputReader, Page, Service, Upload};
 use super::{Shared, Stage};
 use crate::config::Principal;
 
@@ -135,6 +135,8 @@ impl<S: Service> InRequest<'_, S> {
                 let answer = Response::Erased(service.erase(who, job, batch).await?);
                 self.reply(&answer).await
             }
+            Request::Events(query) => self.events(query, false).await,
+            Request::AllEvents(query) => self.events(query, true).await,
             Request::Queues {} => self.reply(&Response::Queues { queues: service.queues(who) }).await,
             Request::SetQueue { queue, mode } => {
                 let queue = service.set_queue(who, queue, mode).await?;
@@ -214,6 +216,32 @@ impl<S: Service> InRequest<'_, S> {
         if length.is_some_and(|length| length != sent) {
             tracing::error!(%job, ?length, sent, "an output is not as long as the host recorded");
             return Err(ReadFault::Gone(CloseCode::HostFault));
+        }
+        self.answer.finish();
+        Ok(())
+    }
+
+    /// Lines until there are no more, or the host drains: a stream that could go on for ever must not keep it from its end.
+    async fn events(&mut self, query: EventQuery, everybody: bool) -> Result<(), ReadFault> {
+        let _place = self.own_share(&self.share.event_streams, 1, "event streams").await?;
+        let opened = self.shared.service.events(self.who, query, everybody);
+        let mut events = self.while_heard(opened).await?;
+        self.answer.header(&Response::Events { from: events.from() }).await.map_err(|_| GONE)?;
+        let stage = self.shared.stage.subscribe();
+        let drains = async || drop(stage.clone().wait_for(|stage| *stage == Stage::Draining).await);
+        loop {
+            let lines = tokio::select! {
+                biased;
+                () = drains() => None,
+                lines = self.while_heard(events.next()) => lines?,
+            };
+            let Some(lines) = lines else { break };
+            tokio::select! {
+                biased;
+                sent = self.answer.chunk(lines) => sent.map_err(|_| GONE)?,
+                // Whoever reads nothing does not hold the end up.
+                () = drains() => return Err(ReadFault::Gone(CloseCode::ShuttingDown)),
+            }
         }
         self.answer.finish();
         Ok(())

@@ -44,6 +44,7 @@ mod settings;
 mod signed;
 mod spec;
 mod unique;
+mod whose;
 mod writer;
 
 use std::fmt;
@@ -73,6 +74,7 @@ pub use row::{JobRow, Slot};
 pub use said::Governed;
 pub use signed::Signed;
 pub use unique::Merged;
+pub(crate) use whose::Whose;
 
 use crate::admission::AdmittedJob;
 use crate::config::TenantRules;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom::config::{Bounds, Principal, Roles};
-use strongroom::intake::{Accepted, Intake, OutputReader, Page, Service, Strangers, Upload};
+use strongroom::intake::{Accepted, EventReader, Intake, OutputReader, Page, Service, Strangers, Upload};
 use strongroom_job::note::VerifierKey;
 use strongroom_job::{
-    Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, ErasedView, HostView, JobEnd, JobId,
-    JobState, JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary, PublicKey,
-    QueueMode, QueueView, Refusal, RefusalCode, Request, SecretKey, Timestamp, Usage,
+    Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, ErasedView, EventQuery, HostView, JobEnd,
+    JobId, JobState, JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary,
+    PublicKey, QueueMode, QueueView, Refusal, RefusalCode, Request, SecretKey, Timestamp, Usage,
 };
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
 use tokio::sync::{Notify, oneshot, watch};
@@ -243,6 +243,7 @@ pub(crate) fn output_of(view: &JobView) -> Vec<u8> {
 impl Service for Fake {
     type Upload = FakeUpload;
     type Output = FakeOutput;
+    type Events = FakeEvents;
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
         let left =
@@ -407,6 +408,16 @@ impl Service for Fake {
         self.output(who, job, OutputStream::Stdout, 0, false).await
     }
 
+    async fn events(
+        &self,
+        _who: &Arc<Principal>,
+        query: EventQuery,
+        _everybody: bool,
+    ) -> Result<FakeEvents, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Ok(FakeEvents { from: query.from.unwrap_or_default() })
+    }
+
     async fn erase(&self, _who: &Arc<Principal>, _job: JobId, _batch: bool) -> Result<ErasedView, Refusal> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         Ok(ErasedView {
@@ -529,6 +540,21 @@ impl Upload for FakeUpload {
             return Err(Refusal::new(RefusalCode::DigestMismatch, "other bytes came than were announced"));
         }
         Ok(self.blobs.lock().unwrap().insert(self.digest, self.length).is_some())
+    }
+}
+
+/// Nothing ever happens.
+pub(crate) struct FakeEvents {
+    from: u64,
+}
+
+impl EventReader for FakeEvents {
+    fn from(&self) -> u64 {
+        self.from
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        std::future::pending().await
     }
 }
 

@@ -24,7 +24,7 @@
 //! 3. [`Job`], [`Batch`] or [`Flow`] becomes a signed envelope (`job`, `batch`, `flow`, `signing`);
 //! 4. `submit` hands it over; one stream carries one request and its answer (`exchange`), again if the trouble was temporary (`retry`);
 //! 5. blobs go in and output comes out in pieces (`push`, `output`), checked against their SHA-256;
-//! 6. jobs are watched, read back and signed anew, queues looked at and set (`watch`, `again`, `queues`);
+//! 6. jobs are watched, read back and signed anew, queues looked at and set, events heard (`watch`, `again`, `queues`, `events`);
 //! 7. the host's signatures are checked: under what it accepted, and under what it says of a job's end (`receipts`).
 //!
 //! *Never:* trust on first use, a secret in an error or a log, a whole input or output in memory.
@@ -36,6 +36,7 @@ mod client;
 mod clock;
 mod erase;
 mod error;
+mod events;
 mod exchange;
 mod flow;
 mod identity;
@@ -58,6 +59,7 @@ mod watch;
 pub use batch::{Batch, BatchJob};
 pub use client::{Client, ConnectOptions, Finished, JobList, ListFilter, Timeouts};
 pub use error::Error;
+pub use events::Events;
 pub use flow::{Flow, FlowJob, Handle};
 pub use identity::Identity;
 pub use job::{DEFAULT_LIFETIME, Job, Repeats, Retries, When};
@@ -70,9 +72,9 @@ pub use source::Source;
 /// The contract that host and client share: ids, views, outcomes, refusals.
 pub use strongroom_job as types;
 pub use strongroom_job::{
-    AcceptedJob, Artifact, Denial, Digest, HostView, Input, JobEnd, JobId, JobState, JobView, Missed,
-    ModuleRef, ModuleView, Name, Outcome, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
-    RefusalCode, RetryOn, SecretKey, Taken, Timestamp,
+    AcceptedJob, Artifact, Denial, Digest, EventLine, EventQuery, HostEvent, HostView, Input, JobEnd, JobId,
+    JobState, JobView, Missed, ModuleRef, ModuleView, Name, Outcome, OutputStream, PublicKey, QueueMode,
+    QueueView, Refusal, RefusalCode, RetryOn, SecretKey, Taken, Timestamp,
 };
 pub use submit::Accepted;
 pub use watch::runs_as;

@@ -27,6 +27,7 @@ pub mod cosignature;
 mod digest;
 mod dsse;
 mod envelope;
+mod events;
 mod expand;
 mod flow;
 pub mod frame;
@@ -75,6 +76,7 @@ pub use envelope::{
     BATCH_PAYLOAD_TYPE, Envelope, EnvelopeError, JOB_PAYLOAD_TYPE, MAX_ENVELOPE_BYTES, SignedEnvelope,
     VerifiedJob, sign_batch, sign_job,
 };
+pub use events::{EventLine, EventQuery, HostEvent, MAX_EVENT_LINE_BYTES};
 pub use expand::MAX_EXPANDED_BYTES;
 pub use id::{JobId, ParseJobIdError};
 pub use key::{PublicKey, PublicKeyError, SecretKey, Signature};

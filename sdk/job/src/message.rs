@@ -7,8 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AcceptanceSignature, Artifact, DeadReason, Denial, Digest, JobId, JobState, Limits, ModuleRef, Name,
-    Outcome, OutputSummary, PublicKey, Refusal, Timestamp, Usage, text,
+    AcceptanceSignature, Artifact, DeadReason, Denial, Digest, EventQuery, JobId, JobState, Limits,
+    ModuleRef, Name, Outcome, OutputSummary, PublicKey, Refusal, Timestamp, Usage, text,
 };
 
 /// Most jobs in one answer to [`Request::List`].
@@ -119,6 +119,10 @@ pub enum Request {
         /// What it does from now on.
         mode: QueueMode,
     },
+    /// What happens to my tenant's jobs, from some record on. → [`Response::Events`], then lines.
+    Events(EventQuery),
+    /// What happens on the host, to anybody's jobs; for operators. → [`Response::Events`], then lines.
+    AllEvents(EventQuery),
 }
 
 /// An answer: the first header that a host sends on a stream.
@@ -175,6 +179,11 @@ pub enum Response {
     Queues {
         /// In the order of their names.
         queues: Vec<QueueView>,
+    },
+    /// Lines follow, each an [`EventLine`](crate::EventLine), until the stream ends.
+    Events {
+        /// All records from this index on are told, as far as they are asked for.
+        from: u64,
     },
     /// Not done, and why.
     Refused(Refusal),

@@ -7,6 +7,7 @@
 //! *Spec:* `docs/formats/record.md`.
 
 mod grant;
+mod kind;
 
 use serde::{Deserialize, Serialize};
 

@@ -18,8 +18,9 @@ use strongroom_job::receipt::Receipt;
 use strongroom_job::succession::{KeyRole, Succession};
 use strongroom_job::trust::{TrustDraft, TrustFile};
 use strongroom_job::{
-    Access, BatchBody, Entry, Envelope, Input, JobBody, Missed, MountSource, On, Plan, Record, Refusal,
-    Request, Response, RetryOn, Role, SecretForm, SignedAcceptance, Taken, Task, frame, sign_batch, sign_job,
+    Access, BatchBody, Entry, Envelope, EventLine, Input, JobBody, Missed, MountSource, On, Plan, Record,
+    Refusal, Request, Response, RetryOn, Role, SecretForm, SignedAcceptance, Taken, Task, frame, sign_batch,
+    sign_job,
 };
 
 /// What one directory of golden files should hold.
@@ -200,6 +201,10 @@ fn frames() {
         let bytes = golden.holds(&format!("response-{name}.frame"), &frame::encode_header(&response));
         assert_eq!(read_frame::<Response>(&bytes, frame::MAX_RESPONSE_BYTES), response, "{name}");
     }
+    for (name, line) in messages::event_lines() {
+        let bytes = golden.holds(&format!("event-{name}.json"), &line.to_bytes());
+        assert_eq!(EventLine::parse(bytes.strip_suffix(b"\n").unwrap()), Ok(line), "{name}");
+    }
     let (streams, states) = (messages::output_streams(), messages::job_states());
     let (first_streams, more_streams) = streams.split_at(messages::FIRST_STREAMS);
     let (first_states, more_states) = states.split_at(messages::FIRST_STATES);
@@ -220,10 +225,15 @@ fn read_frame<T: serde::de::DeserializeOwned>(bytes: &[u8], max: usize) -> T {
 #[test]
 fn audit_records() {
     let mut golden = Golden::new("record");
+    let mut kinds = BTreeSet::new();
     for (name, record) in records::records() {
         let bytes = golden.holds(&format!("{name}.json"), &record.to_leaf());
         assert_eq!(Record::from_leaf(&bytes).unwrap(), record, "{name}");
+        let written: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(written["type"], record.event.kind(), "{name}");
+        kinds.insert(record.event.kind());
     }
+    assert_eq!(kinds, BTreeSet::from(strongroom_job::Event::KINDS));
     let limits = records::limits();
     let (first, more) = limits.split_at(records::FIRST_LIMITS);
     golden.json("limits.json", &first);
