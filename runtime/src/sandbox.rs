@@ -68,6 +68,7 @@ impl Sandbox {
                 outcome: Outcome::Denied { what },
                 usage: Usage::default(),
                 reached: Vec::new(),
+                began_after: None,
                 result: None,
             });
         }
@@ -82,7 +83,8 @@ impl Sandbox {
         let mut store = furnish(module, grant, limits, (&pipes, said), (&ledger, &soft), start)?;
         let _running = inner.engine.ticker.enter();
 
-        let guest = start_guest(&mut store, &inner.entry);
+        let mut began = None;
+        let guest = start_guest(&mut store, &inner.entry, &mut began);
         let ended = drive(guest, |cx| pipes.poll_pump(cx), deadline, cancel, Some(&mut cpu)).await;
 
         let mut usage = Usage { cpu: cpu.spent, ..measure(&store, limits, inner.metering) };
@@ -114,7 +116,8 @@ impl Sandbox {
             outcome = exceeded;
         }
         usage.wall = start.elapsed();
-        Ok(Report { outcome, usage, reached: ledger.take(), result })
+        let began_after = began.map(|began: Instant| began.duration_since(start));
+        Ok(Report { outcome, usage, reached: ledger.take(), began_after, result })
     }
 }
 
@@ -226,17 +229,24 @@ fn furnish(
 }
 
 /// Instantiates the program and calls its entry point.
-async fn start_guest(store: &mut Store<Guest>, entry: &Entry) -> wasmtime::Result<i32> {
+async fn start_guest(
+    store: &mut Store<Guest>,
+    entry: &Entry,
+    began: &mut Option<Instant>,
+) -> wasmtime::Result<i32> {
     match entry {
         Entry::Core { program, start, .. } => {
             let instance = program.instantiate_async(&mut *store).await?;
             let start = instance.get_module_export(&mut *store, start).and_then(Extern::into_func);
             let start = start.ok_or_else(|| wasmtime::format_err!("the program has no {START}"))?;
-            start.typed::<(), ()>(&mut *store)?.call_async(&mut *store, ()).await?;
+            let start = start.typed::<(), ()>(&mut *store)?;
+            *began = Some(now());
+            start.call_async(&mut *store, ()).await?;
             Ok(0)
         }
         Entry::Component(program) => {
             let command = program.instantiate_async(&mut *store).await?;
+            *began = Some(now());
             let ran = command.wasi_cli_run().call_run(&mut *store).await?;
             Ok(i32::from(ran.is_err()))
         }

@@ -124,6 +124,7 @@ impl HostService {
             true => self.large_envelopes.acquire().await.ok(),
             false => None,
         };
+        let mut noted = self.dispatcher.board().tracer().map(|tracer| tracer.accepting(self.clock.now()));
         let verified = Envelope::parse(&envelope)
             .and_then(|parsed| parsed.verify(&who.key))
             .map_err(|error| (refuse_envelope(&error), None))?;
@@ -145,12 +146,18 @@ impl HostService {
             let id = job.body().id;
             jobs.push(self.admit(job, who).map_err(|refusal| (refusal, Some(id)))?);
         }
+        if let Some(noted) = &mut noted {
+            noted.are(&jobs);
+        }
         let first = jobs.first().map(AdmittedJob::id);
         let max_active = self.policy.in_force().config.bounds.max_queued;
         let transition =
             Transition::Admit { jobs, envelope: envelope.into(), max_active, rules: self.rules(who) };
         match self.store.commit(transition).await.map_err(|error| refuse_commit(&error, first))? {
             Committed::Admitted { jobs, time } => {
+                if let Some(noted) = noted {
+                    noted.accepted(&jobs);
+                }
                 self.stop_if_gone(who, &jobs).await;
                 Ok(signed(jobs, time))
             }

@@ -253,7 +253,7 @@ const WALLS: &[Wall] = &[
             "host/src/cli/job.rs",
             "host/src/cli/status.rs",
             "host/src/compile",
-            "host/src/forward/otlp.rs",
+            "host/src/forward/collector.rs",
         ],
         banned: &[
             "serde_json::from_slice",
