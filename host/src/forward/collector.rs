@@ -55,7 +55,7 @@ impl Collector {
 }
 
 /// How much of a request that was answered with 200 the collector says that it has not taken; 0 also when that cannot be read.
-pub(crate) fn rejected(answered: Answered, count: &str) -> u64 {
+pub(crate) fn rejected(answered: &Answered, count: &str) -> u64 {
     match told(answered.body.as_deref().map_err(|_| "is silent"), count) {
         Some(Told::Rejected(count, _)) => count,
         Some(Told::Unread(_)) | None => 0,

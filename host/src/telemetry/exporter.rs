@@ -252,7 +252,7 @@ async fn exchange(collector: &Collector, body: Vec<u8>, count: &str) -> Result<u
     let answered = timeout(EXCHANGE, collector.post(body)).await.map_err(late)?;
     let answered = answered.map_err(|trouble| Failed::Later(trouble.to_string()))?;
     match answered.status {
-        200 => Ok(rejected(answered, count)),
+        200 => Ok(rejected(&answered, count)),
         status if AGAIN.contains(&status) => Err(Failed::Later(format!("it answers with status {status}"))),
         status => Err(Failed::Refused(status)),
     }
