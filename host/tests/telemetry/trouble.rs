@@ -93,7 +93,9 @@ fn a_collector_that_never_answers_keeps_neither_jobs_nor_the_stop_waiting() {
     for _ in 0..3 {
         place.run(&["run", "good.wasm"]).exits(0);
     }
-    host.stop();
-    // What is said when the thread had to be left behind is in `Telemetry::stop`; here it ended by itself.
+    host.ask_to_stop();
+    let said = host.finish();
+    assert!(!said.stderr.contains("left behind"), "{said:?}");
+    said.exits(0);
     assert!(collector.got().iter().all(|got| !got.taken));
 }
