@@ -20,7 +20,8 @@
 //! (`store::rebuild`); [`fsck`] checks all of it, and `checkup` from time to time what can be checked while a host serves.
 //! [`backup`] copies all that a host cannot make again, beside a host that serves.
 //! [`trust`] says who may operate the host, as its operators signed it.
-//! `admin` is the other face: what `meters` counted, health and status, over a socket in the data directory.
+//! `admin` is the other face: what `meters` counted, health and status, over a socket in the data directory;
+//! [`telemetry`] sends the same, and what becomes of jobs, to a collector.
 //! `disk` says how much room there is. [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
 // One file has an exception, with the reason beside it.
@@ -63,5 +64,6 @@ pub mod schedule;
 pub mod secrets;
 mod spans;
 pub mod store;
+pub mod telemetry;
 pub mod trust;
 pub mod witness;

@@ -3,14 +3,16 @@
 //! *Owns:* counters and histograms, all of them atomic: on the way of a job nothing here waits for anything. Only what goes wrong (a
 //! refusal, a limit) takes a lock, for as long as one entry of a small map takes.
 //! *Never:* a name that a client chose. What is counted by a word is counted by a word of ours.
-//! *Bound:* one entry for each code of a refusal and each kind of limit. *Crash:* all of it is gone, as such counters are.
+//! *Bound:* one entry for each code of a refusal, each kind of limit and of [`KINDS`]. *Crash:* all of it is gone, as such counters are.
+
+pub(crate) mod page;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use strongroom_job::{JobState, Limit, Outcome, RefusalCode};
+use strongroom_job::{Denial, JobState, Limit, Outcome, RefusalCode};
 
 use crate::clock::Stopwatch;
 
@@ -18,6 +20,26 @@ use crate::clock::Stopwatch;
 const TIMES: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000,
+];
+/// The same for what guests take, and what jobs wait.
+const LONG_TIMES: &[u64] = &[
+    1_000,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    900_000_000,
+    3_600_000_000,
 ];
 /// Upper bounds of the buckets of a group's size.
 const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
@@ -32,6 +54,11 @@ const ENDS: [JobState; 7] = [
     JobState::Faulted,
 ];
 
+/// First words of what guests are denied (`Reach` of the runtime).
+const KINDS: [&str; 8] = ["clock", "randomness", "read", "write", "connect", "listen", "resolve", "http"];
+/// Where anything else is counted.
+const OTHER: &str = "other";
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -39,6 +66,10 @@ pub(crate) struct Counter(AtomicU64);
 impl Counter {
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_all(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     /// How far it has come.
@@ -107,7 +138,12 @@ pub(crate) struct Meters {
     pub(crate) fsync: Histogram,
     /// One for each of [`ENDS`].
     attempts: [Counter; ENDS.len()],
+    /// What a job waited for its turn since it was ready, and what an attempt took, to the end that is durable.
+    pub(crate) wait: Histogram,
+    pub(crate) took: Histogram,
     limits: Mutex<BTreeMap<String, u64>>,
+    /// By kind.
+    denials: Mutex<BTreeMap<&'static str, u64>>,
     refusals: Mutex<BTreeMap<String, u64>>,
     /// Connections for jobs that are open: raised and lowered, so no [`Counter`].
     pub(crate) connections: AtomicU64,
@@ -117,6 +153,20 @@ pub(crate) struct Meters {
     pub(crate) outside_admin: Arc<Counter>,
     /// When the log had everything that was durable, last; milliseconds of `running_for`.
     caught_up: AtomicU64,
+    pub(crate) telemetry: Exports,
+}
+
+/// What became of what is sent to a collector.
+#[derive(Debug, Default)]
+pub(crate) struct Exports {
+    pub(crate) spans_sent: Counter,
+    /// Of those, what the collector said that it does not keep.
+    pub(crate) spans_rejected: Counter,
+    /// Never sent: there was no room for them, or the collector refused the request.
+    pub(crate) spans_dropped: Counter,
+    /// Requests that came to nothing.
+    pub(crate) traces_failed: Counter,
+    pub(crate) metrics_failed: Counter,
 }
 
 impl Default for Meters {
@@ -127,13 +177,17 @@ impl Default for Meters {
             commit: Histogram::new(TIMES),
             fsync: Histogram::new(TIMES),
             attempts: std::array::from_fn(|_| Counter::default()),
+            wait: Histogram::new(LONG_TIMES),
+            took: Histogram::new(LONG_TIMES),
             limits: Mutex::default(),
+            denials: Mutex::default(),
             refusals: Mutex::default(),
             connections: AtomicU64::default(),
             outside_jobs: Counter::default(),
             outside_log: Arc::default(),
             outside_admin: Arc::default(),
             caught_up: AtomicU64::default(),
+            telemetry: Exports::default(),
         }
     }
 }
@@ -152,6 +206,18 @@ impl Meters {
         }
         if let Outcome::Exceeded { limit, .. } = outcome {
             self.limit(*limit);
+        }
+    }
+
+    /// What the guest of that attempt reached for and was not granted.
+    pub(crate) fn denied(&self, denied: &[Denial]) {
+        for Denial { what, count } in denied {
+            // What follows the first word may be the guest's.
+            let word = what.split(' ').next().unwrap_or_default();
+            let kind = KINDS.into_iter().find(|kind| *kind == word).unwrap_or(OTHER);
+            let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+            let counted: &mut u64 = denials.entry(kind).or_default();
+            *counted = counted.saturating_add(*count);
         }
     }
 
@@ -184,6 +250,10 @@ impl Meters {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn denials(&self) -> BTreeMap<&'static str, u64> {
+        self.denials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn refusals(&self) -> BTreeMap<String, u64> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -205,6 +275,16 @@ mod tests {
         }
         let buckets = vec![(1, 2), (2, 3), (4, 5)];
         assert_eq!(histogram.read(), Reading { buckets, count: 7, sum: 1015 });
+    }
+
+    // Red with `word` itself as the kind.
+    #[test]
+    fn what_a_guest_reached_for_is_counted_by_our_words_only() {
+        let meters = Meters::default();
+        let denial = |what: &str, count| Denial { what: what.to_owned(), count };
+        meters.denied(&[denial("connect tcp://192.0.2.1:1", 2), denial("clock", 1), denial("\"} 1", 5)]);
+        meters.denied(&[denial("connect udp://192.0.2.1:1", 1)]);
+        assert_eq!(meters.denials(), BTreeMap::from([("clock", 1), ("connect", 3), ("other", 5)]));
     }
 
     #[test]

@@ -172,6 +172,8 @@ fn the_other_how_tos_work_as_described() {
         said.out().lines().filter_map(|line| line.strip_prefix("root ")?.split_whitespace().last()).collect();
     assert_eq!(roots.len(), 4, "two backups, a restore, the restored log: {said:?}");
     assert!(roots[1] == roots[2] && roots[2] == roots[3], "{roots:?}");
+    let said = run("docs/how-to/monitor.md").exits(0);
+    assert!(said.out().contains("telemetry.metrics_every_ms = 15000"), "{said:?}");
     let others = ["check-the-log", "run-a-service"];
     for name in others {
         let said = run(&format!("docs/how-to/{name}.md")).exits(0);
@@ -192,6 +194,7 @@ fn the_other_how_tos_work_as_described() {
         "forward-the-log",
         "learn-what-a-module-needs",
         "let-somebody-submit",
+        "monitor",
         "operators-and-the-trust-file",
         "queues-and-fairness",
         "receipts",

@@ -155,6 +155,11 @@ impl EngineInner {
         Ok(self.metered.get_or_init(|| half))
     }
 
+    /// Those that were made.
+    pub(crate) fn halves(&self) -> impl Iterator<Item = &Half> {
+        std::iter::once(&self.plain).chain(self.metered.get())
+    }
+
     /// Whether the engine's own bounds rule out a job that may use `memory`.
     pub(crate) fn refuses(&self, memory: ByteSize) -> Option<String> {
         let most = self.config.max_memory;

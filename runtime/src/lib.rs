@@ -40,6 +40,7 @@ mod quantity;
 mod config;
 mod direct;
 mod engine;
+mod pool;
 mod probe;
 mod ticker;
 
@@ -87,6 +88,7 @@ pub use module::{Import, Metering, Module, ModuleInfo, ModuleKind, inspect};
 pub use net::http::tls::TlsRoots;
 pub use net::resolve::{Lookup, Resolve, Resolver};
 pub use outcome::{HostFault, Outcome, Report, TrapKind, Usage};
+pub use pool::PoolUse;
 pub use probe::open_kernel_files;
 pub use progress::{MAX_PROGRESS_TEXT, MAX_RESULT, Progress};
 pub use quantity::{ByteSize, Fuel};

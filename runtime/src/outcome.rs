@@ -19,6 +19,9 @@ pub struct Report {
     /// What it was denied, at most [`MAX_KINDS`](crate::MAX_KINDS) entries; with [`Grant::observe`](crate::Grant::observe) also
     /// what it used of its grant, at most [`MAX_OBSERVED`](crate::MAX_OBSERVED). In the order of the first time.
     pub reached: Vec<Reached>,
+    /// From the beginning of the run until its entry point was called: building its world, and its module's own start function. None
+    /// when it did not come to that.
+    pub began_after: Option<Duration>,
     /// What the guest set as its result last, at most [`MAX_RESULT`](crate::MAX_RESULT) bytes; kept however it ended.
     pub result: Option<Vec<u8>>,
 }

@@ -69,6 +69,7 @@ impl Sandbox {
                 outcome: Outcome::Denied { what },
                 usage: Usage::default(),
                 reached: Vec::new(),
+                began_after: None,
                 result: None,
             });
         }
@@ -84,7 +85,8 @@ impl Sandbox {
             .in_scope(|| furnish(module, grant, limits, (&pipes, said), (&ledger, &soft), start))?;
         let _running = inner.engine.ticker.enter();
 
-        let guest = start_guest(&mut store, &inner.entry);
+        let mut began = None;
+        let guest = start_guest(&mut store, &inner.entry, &mut began);
         let ended = drive(guest, |cx| pipes.poll_pump(cx), deadline, cancel, Some(&mut cpu)).await;
 
         let mut usage = Usage { cpu: cpu.spent, ..measure(&store, limits, inner.metering) };
@@ -116,7 +118,8 @@ impl Sandbox {
             outcome = exceeded;
         }
         usage.wall = start.elapsed();
-        Ok(Report { outcome, usage, reached: ledger.take(), result })
+        let began_after = began.map(|began: Instant| began.duration_since(start));
+        Ok(Report { outcome, usage, reached: ledger.take(), began_after, result })
     }
 }
 
@@ -228,18 +231,24 @@ fn furnish(
 }
 
 /// Instantiates the program and calls its entry point.
-async fn start_guest(store: &mut Store<Guest>, entry: &Entry) -> wasmtime::Result<i32> {
+async fn start_guest(
+    store: &mut Store<Guest>,
+    entry: &Entry,
+    began: &mut Option<Instant>,
+) -> wasmtime::Result<i32> {
     match entry {
         Entry::Core { program, start, .. } => {
             let instance = program.instantiate_async(&mut *store).instrument(stage!("instantiate")).await?;
             let start = instance.get_module_export(&mut *store, start).and_then(Extern::into_func);
             let start = start.ok_or_else(|| wasmtime::format_err!("the program has no {START}"))?;
             let start = start.typed::<(), ()>(&mut *store)?;
+            *began = Some(now());
             start.call_async(&mut *store, ()).instrument(stage!("run")).await?;
             Ok(0)
         }
         Entry::Component(program) => {
             let command = program.instantiate_async(&mut *store).instrument(stage!("instantiate")).await?;
+            *began = Some(now());
             let ran = command.wasi_cli_run().call_run(&mut *store).instrument(stage!("run")).await?;
             Ok(i32::from(ran.is_err()))
         }

@@ -1,13 +1,15 @@
 //! Whether the host can do its work.
 //!
 //! The socket opens only after the log was held against the state and the state was read: a host that answers at all has verified both at
-//! its start. What may be wrong since then is asked here.
+//! its start. What may be wrong since then is asked here, and what the latest check of the running host found (`checkup`), also of one that
+//! an earlier process made: a restart mends nothing.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
 use crate::disk;
+use crate::store::Checked;
 
 /// With less room than this on the disk of its directory the host is not ready, whatever its reserve is: a few commits of the largest
 /// envelopes, and the tiles and checkpoints that follow from them.
@@ -30,7 +32,28 @@ pub(super) fn problems(shared: &Shared) -> Vec<String> {
             problems.push(format!("the disk of {} cannot be asked: {error}", shared.watched.dir.display()));
         }
     }
+    if let Some(checked) = checked(shared).filter(|checked| !checked.log_verifies) {
+        problems.push(found(&checked, "the audit log, which does not verify"));
+    }
     problems
+}
+
+/// What does not keep the host from its work, and wants somebody all the same: files that are damaged are missed by whoever needs them.
+pub(super) fn warnings(shared: &Shared) -> Vec<String> {
+    let damaged = checked(shared).filter(|checked| checked.log_verifies && checked.problems > 0);
+    damaged.map(|checked| found(&checked, "files of the host")).into_iter().collect()
+}
+
+fn checked(shared: &Shared) -> Option<Checked> {
+    // A store that cannot be read ends the host by another way.
+    shared.watched.store.checked().ok().flatten()
+}
+
+fn found(checked: &Checked, part: &str) -> String {
+    format!(
+        "the latest check found {} problems in {part}: the host's own log names them; stop the host and run `strongroom fsck`",
+        checked.problems
+    )
 }
 
 /// Why the host is about to end, if it is.

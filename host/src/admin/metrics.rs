@@ -1,4 +1,4 @@
-//! `GET /metrics`: each family of the page, in the page's order.
+//! What the host tells of itself in numbers (`GET /metrics`, and what goes to a collector): each family of the page, in the page's order.
 //!
 //! *Bound:* [`MAX_PAIRS`] pairs of tenant and queue, as many queues and tenants; what is beyond is summed up under one name that none of
 //! them can have. A scrape takes the schedule's lock for one look over queues and lanes.
@@ -10,18 +10,18 @@ use std::sync::atomic::Ordering;
 
 use strongroom_job::Timestamp;
 
-use super::text::{Kind, Page, decimal};
-use super::{Shared, health};
+use super::{Shared, health, kept, shares};
+use crate::meters::page::{Kind, Page, decimal};
 use crate::schedule::{LaneView, QueueCounts, Tally};
 
 /// Pairs of tenant and queue that are told apart.
-const MAX_PAIRS: usize = 256;
+pub(super) const MAX_PAIRS: usize = 256;
 /// Where the others are counted. No tenant and no queue has such a name.
 const OTHERS: &str = "(others)";
 /// Longest part of `/proc/self/status` that is read.
 const MAX_STATUS_BYTES: usize = 4096;
 
-pub(super) fn of(shared: &Shared) -> String {
+pub(super) fn of(shared: &Shared) -> Page {
     let mut page = Page::default();
     host(&mut page, shared);
     jobs(&mut page, shared);
@@ -29,8 +29,11 @@ pub(super) fn of(shared: &Shared) -> String {
     doors(&mut page, shared);
     commits(&mut page, shared);
     log(&mut page, shared);
+    kept::tell(&mut page, shared);
     disk(&mut page, shared);
-    page.finish()
+    shares::tell(&mut page, shared);
+    exports(&mut page, shared);
+    page
 }
 
 fn host(page: &mut Page, shared: &Shared) {
@@ -42,7 +45,7 @@ fn host(page: &mut Page, shared: &Shared) {
     let started = decimal(shared.watched.started.as_millis(), 1000);
     let help = "When the host started, seconds since 1970.";
     page.one("process_start_time_seconds", Kind::Gauge, help, started);
-    let mut family =
+    let family =
         page.family("process_resident_memory_bytes", Kind::Gauge, "Memory of the process that is in RAM.");
     if let Some(bytes) = shared.memory.as_ref().and_then(resident_bytes) {
         family.sample(&[], bytes);
@@ -52,7 +55,7 @@ fn host(page: &mut Page, shared: &Shared) {
 fn jobs(page: &mut Page, shared: &Shared) {
     let board = shared.watched.dispatcher.board();
     let (queues, lanes) = board.watched();
-    let mut family = page.family(
+    let family = page.family(
         "strongroom_jobs",
         Kind::Gauge,
         "Jobs that are not over, by queue, tenant and state: queued, scheduled, accepted (they wait for others), running.",
@@ -77,7 +80,7 @@ fn jobs(page: &mut Page, shared: &Shared) {
     }
     let now = shared.watched.clock.now();
     let help = "How long the job has been ready that has waited longest in a queue; 0 when none waits.";
-    let mut family = page.family("strongroom_queue_oldest_wait_seconds", Kind::Gauge, help);
+    let family = page.family("strongroom_queue_oldest_wait_seconds", Kind::Gauge, help);
     for QueueCounts { queue, oldest, .. } in queues.iter().take(MAX_PAIRS) {
         family.sample(&[("queue", queue.as_str())], age(*oldest, now));
     }
@@ -85,6 +88,25 @@ fn jobs(page: &mut Page, shared: &Shared) {
     page.one("strongroom_attempts_running", Kind::Gauge, "Attempts that run now.", running);
     let slots = shared.watched.dispatcher.slots();
     page.one("strongroom_attempt_slots", Kind::Gauge, "Attempts that may run at once (max_running).", slots);
+    pool(page, shared);
+}
+
+/// The parts of the sandbox's pool that guests have now.
+fn pool(page: &mut Page, shared: &Shared) {
+    let used = shared.watched.dispatcher.pool();
+    let help = "Places of the sandbox's pool that guests have now, by part.";
+    let family = page.family("strongroom_pool_used", Kind::Gauge, help);
+    for (part, count) in [
+        ("core-instances", used.core_instances),
+        ("component-instances", used.component_instances),
+        ("memories", used.memories),
+        ("tables", used.tables),
+        ("stacks", used.stacks),
+    ] {
+        family.sample(&[("part", part)], count);
+    }
+    let help = "Memory that free places of the pool keep, so that the next guest starts faster.";
+    page.one("strongroom_pool_kept_bytes", Kind::Gauge, help, used.kept_bytes);
 }
 
 fn states(jobs: &Tally) -> [(&'static str, u64); 4] {
@@ -104,17 +126,26 @@ fn age(since: Option<Timestamp>, now: Timestamp) -> String {
 fn outcomes(page: &mut Page, shared: &Shared) {
     let meters = shared.watched.store.meters();
     let help = "Attempts whose end is durable, by outcome.";
-    let mut family = page.family("strongroom_attempts_total", Kind::Counter, help);
+    let family = page.family("strongroom_attempts_total", Kind::Counter, help);
     for (state, count) in meters.attempts() {
         family.sample(&[("outcome", &state.to_string())], count);
     }
     let help = "Attempts that ended at a limit, by limit.";
-    let mut family = page.family("strongroom_limits_exceeded_total", Kind::Counter, help);
+    let family = page.family("strongroom_limits_exceeded_total", Kind::Counter, help);
     for (limit, count) in meters.limits() {
         family.sample(&[("limit", &limit)], count);
     }
+    let help = "How often guests were denied what they reached for, by kind.";
+    let family = page.family("strongroom_denials_total", Kind::Counter, help);
+    for (kind, count) in meters.denials() {
+        family.sample(&[("kind", kind)], count);
+    }
+    let help = "Time that a job waited for its turn, from when it was ready.";
+    page.family("strongroom_queue_wait_seconds", Kind::Histogram, help).histogram(&meters.wait, 1_000_000);
+    let help = "Time of an attempt, from its durable start to its durable end.";
+    page.family("strongroom_attempt_seconds", Kind::Histogram, help).histogram(&meters.took, 1_000_000);
     let help = "Requests of known keys that were refused, by code.";
-    let mut family = page.family("strongroom_refusals_total", Kind::Counter, help);
+    let family = page.family("strongroom_refusals_total", Kind::Counter, help);
     for (code, count) in meters.refusals() {
         family.sample(&[("code", &code)], count);
     }
@@ -127,7 +158,7 @@ fn doors(page: &mut Page, shared: &Shared) {
     let help = "Handshakes that ended for want of a key that the host knows, or of an end.";
     page.one("strongroom_strangers_total", Kind::Counter, help, shared.watched.strangers.count());
     let help = "What came from outside allow_from and got no answer: packets to the port for jobs, connections elsewhere.";
-    let mut family = page.family("strongroom_outside_total", Kind::Counter, help);
+    let family = page.family("strongroom_outside_total", Kind::Counter, help);
     family.sample(&[("listener", "jobs")], meters.outside_jobs.get());
     family.sample(&[("listener", "log")], meters.outside_log.get());
     family.sample(&[("listener", "admin")], meters.outside_admin.get());
@@ -160,27 +191,33 @@ fn log(page: &mut Page, shared: &Shared) {
 }
 
 fn disk(page: &mut Page, shared: &Shared) {
-    let mut family = page.family("strongroom_state_bytes", Kind::Gauge, "Bytes of the state's file.");
+    let family = page.family("strongroom_state_bytes", Kind::Gauge, "Bytes of the state's file.");
     // None in the moment in which a file that was written anew takes the place of another.
     if let Ok(file) = std::fs::metadata(shared.watched.dir.join("state").join("db")) {
         family.sample(&[], file.len());
     }
     let help = "Room for this user on the disk of the data directory.";
-    let mut family = page.family("strongroom_disk_free_bytes", Kind::Gauge, help);
+    let family = page.family("strongroom_disk_free_bytes", Kind::Gauge, help);
     if let Ok(bytes) = health::free_bytes(shared) {
         family.sample(&[], bytes);
     }
-    let kept = shared.watched.store.kept(MAX_PAIRS);
-    let help = "Modules that are kept for a tenant.";
-    let mut family = page.family("strongroom_tenant_modules", Kind::Gauge, help);
-    for (tenant, modules, _) in &kept {
-        family.sample(&[("tenant", tenant.as_str())], *modules);
-    }
-    let help = "Bytes of blobs, outputs and artifacts that are kept for a tenant.";
-    let mut family = page.family("strongroom_tenant_stored_bytes", Kind::Gauge, help);
-    for (tenant, _, bytes) in &kept {
-        family.sample(&[("tenant", tenant.as_str())], *bytes);
-    }
+    let help = "Room below which nothing new is taken (disk_reserve_bytes).";
+    let reserve = shared.in_force().config.bounds.disk_reserve_bytes;
+    page.one("strongroom_disk_reserve_bytes", Kind::Gauge, help, reserve);
+}
+
+/// What became of what was to go to a collector.
+fn exports(page: &mut Page, shared: &Shared) {
+    let exports = &shared.watched.store.meters().telemetry;
+    let help = "Spans for a collector: sent, rejected by it (of those sent), or dropped and never sent.";
+    let family = page.family("strongroom_telemetry_spans_total", Kind::Counter, help);
+    family.sample(&[("fate", "sent")], exports.spans_sent.get());
+    family.sample(&[("fate", "rejected")], exports.spans_rejected.get());
+    family.sample(&[("fate", "dropped")], exports.spans_dropped.get());
+    let help = "Requests to a collector that came to nothing, by what was in them.";
+    let family = page.family("strongroom_telemetry_failures_total", Kind::Counter, help);
+    family.sample(&[("signal", "traces")], exports.traces_failed.get());
+    family.sample(&[("signal", "metrics")], exports.metrics_failed.get());
 }
 
 /// The `VmRSS` of `/proc/self/status`; none where there is no such file.

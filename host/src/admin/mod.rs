@@ -8,14 +8,19 @@
 //! GET, POST /log-level  what the host says of itself, and that it say more or less     the socket only
 //! ```
 //!
+//! The same numbers go to a collector from here, if there is one (`export`).
+//!
 //! *Owns:* what is told, to whom. *Never:* a key, a job's content, a secret. What it tells over TCP names queues, tenants and
 //! counts, and no more.
 //! *Bound:* `http`'s; each answer is made at once, from memory but for the size of the disk.
 //! *Spec:* `docs/reference/metrics.md`, `docs/reference/cli.md`.
 
+mod export;
 mod health;
 mod log_level;
+mod kept;
 mod metrics;
+mod shares;
 mod status;
 mod text;
 
@@ -35,6 +40,7 @@ use crate::dispatch::{Dispatcher, InForce, OwnPolicy};
 use crate::http::{Answer, Asked, Body, Door, Listening, Method, Reply, Serving};
 use crate::intake::Strangers;
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 
 /// What the socket is called in a data directory.
 pub(crate) const SOCKET: &str = "admin.sock";
@@ -62,6 +68,7 @@ pub(crate) struct Watched {
 pub(crate) struct Admin {
     local: Serving,
     tcp: Option<Listening>,
+    telemetry: Option<Telemetry>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -88,6 +95,9 @@ pub enum AdminError {
         /// What the system said.
         error: io::Error,
     },
+    /// The thread that sends traces and metrics.
+    #[error("cannot send traces and metrics to a collector (`[telemetry]`): {0}")]
+    Telemetry(#[source] io::Error),
 }
 
 /// What either listener answers from.
@@ -135,9 +145,10 @@ impl Admin {
             memory: File::open("/proc/self/status").ok(),
         });
         later.send_replace(Some(Arc::clone(&shared)));
-        let local = Serving::local(&path, &private, Arc::new(Inside(shared)));
+        let local = Serving::local(&path, &private, Arc::new(Inside(Arc::clone(&shared))));
         let local = local.map_err(|error| AdminError::Socket { path, error })?;
-        Ok(Self { local, tcp, stopping })
+        let telemetry = export::start(&shared).map_err(AdminError::Telemetry)?;
+        Ok(Self { local, tcp, telemetry, stopping })
     }
 
     /// Where administration listens besides the socket.
@@ -154,6 +165,9 @@ impl Admin {
         self.local.stop().await;
         if let Some(tcp) = self.tcp {
             tcp.stop().await;
+        }
+        if let Some(telemetry) = self.telemetry {
+            drop(tokio::task::spawn_blocking(|| telemetry.stop()).await);
         }
     }
 }
@@ -194,10 +208,13 @@ async fn either(shared: &Arc<Shared>, asked: &Asked) -> Reply {
         return Reply::words(405, "here the host is looked at, and not changed");
     }
     let make: fn(&Shared) -> Reply = match asked.path.as_str() {
-        "/metrics" => |shared| reply(200, text::CONTENT_TYPE, metrics::of(shared)),
+        "/metrics" => |shared| reply(200, text::CONTENT_TYPE, text::of(&metrics::of(shared))),
         "/health/live" => |_| Reply::words(200, "live"),
         "/health/ready" => |shared| match health::problems(shared) {
-            problems if problems.is_empty() => Reply::words(200, "ready"),
+            problems if problems.is_empty() => match health::warnings(shared) {
+                warnings if warnings.is_empty() => Reply::words(200, "ready"),
+                warnings => Reply::words(200, format_args!("ready, with a warning: {}", warnings.join("; "))),
+            },
             problems => Reply::words(503, format_args!("not ready: {}", problems.join("; "))),
         },
         _ => return Reply::words(404, "no such page; there are /metrics, /health/live and /health/ready"),

@@ -26,6 +26,8 @@ struct Status {
     ready: bool,
     /// Why it is not ready.
     problems: Vec<String>,
+    /// What somebody should look at all the same.
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -88,6 +90,7 @@ pub(super) fn of(shared: &Shared) -> String {
         connections: meters.connections.load(std::sync::atomic::Ordering::Relaxed),
         ready: problems.is_empty(),
         problems,
+        warnings: health::warnings(shared),
     };
     #[expect(clippy::expect_used, reason = "plain data with text for keys always serializes")]
     serde_json::to_string(&status).expect("plain data serializes")
@@ -135,7 +138,7 @@ fn listeners(shared: &Shared) -> Vec<Listener> {
 }
 
 /// How far witnesses have signed; none where nobody is asked, or nobody has.
-fn cosigned(shared: &Shared) -> Option<u64> {
+pub(super) fn cosigned(shared: &Shared) -> Option<u64> {
     if shared.in_force().config.witnesses.is_empty() {
         return None;
     }

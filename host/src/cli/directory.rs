@@ -52,5 +52,7 @@ pub(super) fn unlocked(home: &Home) -> Result<(), Failure> {
 
 /// Whether a host could trust a receiver at each of the configuration's destinations with TLS.
 pub(super) fn trusts(path: &Path, config: &Config) -> Result<(), Failure> {
-    crate::forward::check(&config.forwards).map_err(|error| Failure::from(error).about(path.display()))
+    let telemetry = crate::telemetry::check(config).map_err(Failure::from);
+    let trusted = crate::forward::check(&config.forwards).map_err(Failure::from).and(telemetry);
+    trusted.map_err(|failure| failure.about(path.display()))
 }

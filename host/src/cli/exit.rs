@@ -165,6 +165,12 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<crate::telemetry::TrustError> for Failure {
+    fn from(error: crate::telemetry::TrustError) -> Self {
+        Self::new(Exit::Usage, "config", error)
+    }
+}
+
 impl From<TrustError> for Failure {
     fn from(error: TrustError) -> Self {
         Self::new(Exit::Usage, "config", error)

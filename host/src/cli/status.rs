@@ -63,5 +63,7 @@ fn words(status: &Value) -> String {
         [] => "health    ready".to_owned(),
         problems => format!("health    not ready: {}", problems.join("; ")),
     });
+    let warnings = status["warnings"].as_array().into_iter().flatten().map(text);
+    lines.extend(warnings.map(|warning| format!("warning   {warning}")));
     lines.join("\n")
 }

@@ -35,7 +35,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use strongroom_job::Digest;
-use strongroom_runtime::{ArtifactError, Compatibility, Engine, Metering, Module, ModuleError, Vouched};
+use strongroom_runtime::{
+    ArtifactError, Compatibility, Engine, Metering, Module, ModuleError, PoolUse, Vouched,
+};
 use tokio::sync::Semaphore;
 
 pub use cache::{Cache, Verified};
@@ -141,6 +143,11 @@ impl Loader {
             turns: Arc::new(Semaphore::new(most)),
             told: AtomicBool::new(false),
         }
+    }
+
+    /// What guests have of the engine's pools now.
+    pub(crate) fn pool_use(&self) -> PoolUse {
+        self.engine.pool_use()
     }
 
     /// Compiles one module where there is no host: as a host does it, in a process of this program under a host's usual bounds,

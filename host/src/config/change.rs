@@ -54,6 +54,7 @@ impl Config {
             witness_quorum,
             http_roots,
             forwards,
+            telemetry,
             allow_from,
             serve_log_allow_from,
             admin,
@@ -84,6 +85,7 @@ impl Config {
             ("witness_quorum", *witness_quorum != next.witness_quorum),
             ("[http]", *http_roots != next.http_roots),
             ("[[forward]]", *forwards != next.forwards),
+            ("[telemetry]", *telemetry != next.telemetry),
             // What the host's process may open was decided at its start.
             ("any_directory of a principal, which nobody had", !self.any_directory() && next.any_directory()),
             ("allow_from", *allow_from != next.allow_from),

@@ -18,6 +18,7 @@ use super::roles;
 use super::roots;
 use super::settings;
 use super::sharing;
+use super::telemetry;
 use super::witnesses;
 use super::{Bounds, Check, Config, Governs, Principal, Retention, Volume};
 
@@ -45,6 +46,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let (witnesses, witness_quorum) = witnesses::witnesses(&mut top)?;
     let tenants = sharing::tenants(&mut top, &principals)?;
     let forwards = forward::check(&mut top)?;
+    let telemetry = telemetry::check(&mut top)?;
     let (confine, run_as) = confine::check(&mut top)?;
     top.finish()?;
     let mut config = Config {
@@ -68,6 +70,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         http_roots,
         http_ca_file,
         forwards,
+        telemetry,
         confine,
         run_as,
         digest: Digest::of(text),

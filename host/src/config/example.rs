@@ -86,6 +86,14 @@ log_origin = {log_origin:?}
 # listen = "127.0.0.1:9433"
 # allow_from = ["127.0.0.1"]
 
+# The collector that traces and metrics go to, over OTLP. Without it: nowhere.
+# [telemetry]
+# to = "otlp+http://127.0.0.1:4318"
+# traces = true
+# metrics = true
+# metrics_every_ms = 15000
+# ca_file = "/etc/ssl/private-ca.pem"
+
 # Who cosigns the audit log, so that it cannot show two histories: `strongroom witness` on somebody else's machine.
 # [[witnesses]]
 # key = "witness.example/w1+773a6c12+BMhTrQ8M0rYZrqks7sT9VqJNZJnVhM55JX5Fz9gTm2Cn"

@@ -223,21 +223,30 @@ impl FromStr for ForwardTo {
             }
             return Ok(Self::File(FileRules { path, rotate_bytes: ROTATE_BYTES, keep: None }));
         }
-        let (tls, rest) = match (text.strip_prefix(OTLP), text.strip_prefix(OTLPS)) {
-            (Some(rest), _) => (false, rest),
-            (_, Some(rest)) => (true, rest),
-            _ => return Err(ParseDestinationError::Scheme),
-        };
-        let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        let problem = ParseDestinationError::Server(", usually 4318, and then a path, if it is not /v1/logs");
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>^`{|}".contains(&byte);
-        if !path.bytes().all(plain) || path.len() > MAX_PATH_BYTES {
-            return Err(problem);
-        }
-        let server = server(authority, "").map_err(|_| problem)?;
+        let (tls, server, path) = otlp(text)?;
         let path = if path.is_empty() || path == "/" { OTLP_PATH } else { path };
         Ok(Self::Otlp { tls, server, path: path.to_owned() })
     }
+}
+
+/// A server that speaks OTLP over HTTP, whether with TLS, and the path behind it.
+pub(super) fn otlp(text: &str) -> Result<(bool, Server, &str), ParseDestinationError> {
+    let (tls, rest) = match (text.strip_prefix(OTLP), text.strip_prefix(OTLPS)) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => return Err(ParseDestinationError::Scheme),
+    };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let problem = ParseDestinationError::Server(", usually 4318, and then a path, if it is not /v1/logs");
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\\\"<>^`{|}".contains(&byte);
+    if !path.bytes().all(plain) || path.len() > MAX_PATH_BYTES {
+        return Err(problem);
+    }
+    Ok((tls, server(authority, "").map_err(|_| problem)?, path))
+}
+
+pub(super) const fn otlp_scheme(tls: bool) -> &'static str {
+    if tls { OTLPS } else { OTLP }
 }
 
 impl fmt::Display for ForwardTo {
@@ -249,7 +258,7 @@ impl fmt::Display for ForwardTo {
             Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
             Self::File(rules) => write!(f, "{FILE}{}", rules.path.display()),
             Self::Otlp { tls, server, path } => {
-                write!(f, "{}{server}{path}", if *tls { OTLPS } else { OTLP })
+                write!(f, "{}{server}{path}", otlp_scheme(*tls))
             }
         }
     }

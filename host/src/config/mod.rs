@@ -2,7 +2,7 @@
 //!
 //! The road of a file: `raw` turns bytes into tables whose keys and values know their line; `checked` asks those
 //! tables for each key that exists, refuses what is left over, and builds a [`Config`]; `sharing` does the same for what
-//! queues and tenants share by, `forward` for where the audit log goes. `apart` holds its paths against the data directory. `knobs` has every number: default, range, unit, worst case. `settings` tells a whole
+//! queues and tenants share by, `forward` for where the audit log goes, `telemetry` for traces and metrics. `apart` holds its paths against the data directory. `knobs` has every number: default, range, unit, worst case. `settings` tells a whole
 //! configuration back, for `strongroom config show`.
 //!
 //! *Owns:* `strongroom.toml`, its keys and its error texts.
@@ -24,6 +24,7 @@ mod roots;
 mod rules;
 mod settings;
 mod sharing;
+mod telemetry;
 mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ pub use raw::Fault;
 pub use roles::Roles;
 pub use rules::{QueueRules, Rate, TenantRules};
 pub use settings::Setting;
+pub use telemetry::{Endpoint, ParseEndpointError, Telemetry};
 
 /// Longest configuration file, in bytes: room for ten thousand principals.
 pub const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -94,6 +96,8 @@ pub struct Config {
     pub http_ca_file: Option<PathBuf>,
     /// Where else the audit log goes. Names are unique.
     pub forwards: Vec<Forward>,
+    /// The collector of traces and metrics; none: they go nowhere.
+    pub telemetry: Option<Telemetry>,
     /// What is to happen where the kernel cannot confine the host.
     pub confine: Confine,
     /// The user that a host which is started as root becomes.
@@ -273,7 +277,8 @@ impl Config {
     /// Files of certificates that it names: they are read again with it.
     pub fn ca_files(&self) -> impl Iterator<Item = &Path> {
         let forwards = self.forwards.iter().filter_map(|forward| forward.ca_file.as_deref());
-        self.http_ca_file.as_deref().into_iter().chain(forwards)
+        let telemetry = self.telemetry.iter().filter_map(|telemetry| telemetry.ca_file.as_deref());
+        self.http_ca_file.as_deref().into_iter().chain(forwards).chain(telemetry)
     }
 
     /// Every value that the bytes of a configuration file put in force, by a line of theirs or by default.

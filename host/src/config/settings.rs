@@ -8,6 +8,7 @@ use super::example::LISTEN;
 use super::forward::ROTATE_BYTES;
 use super::knobs::{KNOBS, Knob, QUEUE_BURST, RULES};
 use super::raw::{Fault, Section, Source, written_text};
+use super::telemetry::METRICS_EVERY_MS;
 
 /// The lists of tables.
 const LISTS: [&str; 3] = ["principals", "witnesses", "forward"];
@@ -45,6 +46,7 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     let mut admin = top.section("admin")?;
     say(&mut settings, &mut admin, "listen", None);
     say(&mut settings, &mut admin, "allow_from", None);
+    telemetry(&mut settings, &mut top, config)?;
     for (_, volume) in top.section("volumes")?.entries() {
         let mut volume = volume.section()?;
         say(&mut settings, &mut volume, "path", None);
@@ -96,6 +98,19 @@ fn forwards(settings: &mut Vec<Setting>, top: &mut Section<'_>) -> Result<(), Fa
         say(settings, &mut forward, "rotate_bytes", is_file.then(|| ROTATE_BYTES.to_string()));
         say(settings, &mut forward, "keep", None);
     }
+    Ok(())
+}
+
+/// Defaults are in force where there is a collector only.
+fn telemetry(settings: &mut Vec<Setting>, top: &mut Section<'_>, config: &Config) -> Result<(), Fault> {
+    let mut telemetry = top.section("telemetry")?;
+    let (is_there, of) = (config.telemetry.is_some(), config.telemetry.as_ref());
+    let every = of.and_then(|telemetry| telemetry.metrics_every);
+    say(settings, &mut telemetry, "to", None);
+    say(settings, &mut telemetry, "traces", is_there.then(|| "true".into()));
+    say(settings, &mut telemetry, "metrics", is_there.then(|| "true".into()));
+    say(settings, &mut telemetry, "metrics_every_ms", every.map(|_| METRICS_EVERY_MS.to_string()));
+    say(settings, &mut telemetry, "ca_file", None);
     Ok(())
 }
 

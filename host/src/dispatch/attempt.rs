@@ -22,6 +22,7 @@ use crate::lifecycle::Finished;
 use crate::rooms::{Collected, Room, collect};
 use crate::secrets::Given;
 use crate::store::Outputs as Inline;
+use crate::telemetry::{Part, Steps};
 
 /// The part of [`ARTIFACTS_PATH`](strongroom_job::ARTIFACTS_PATH) below the scratch directory.
 const ARTIFACTS: &str = "out";
@@ -47,8 +48,9 @@ pub(super) async fn run(
     job: &AdmittedJob,
     outputs: &Outputs,
     cancel: &CancelToken,
+    steps: &mut Steps,
 ) -> Ended {
-    match attempt(shared, job, outputs, cancel).await {
+    match attempt(shared, job, outputs, cancel, steps).await {
         Ok(ended) => ended,
         Err(Fault(reason)) => {
             tracing::error!(job = %job.id(), %reason, "the attempt failed at the host");
@@ -67,7 +69,9 @@ async fn attempt(
     job: &AdmittedJob,
     outputs: &Outputs,
     cancel: &CancelToken,
+    steps: &mut Steps,
 ) -> Result<Ended, Fault> {
+    steps.next(Part::Load);
     let task = job.task();
     let metering = if task.limits.fuel.is_some() { Metering::Fuel } else { Metering::None };
     let module = tokio::select! {
@@ -82,6 +86,7 @@ async fn attempt(
             return Ok(Ended { finished, inline: Inline::default() });
         }
     };
+    steps.next(Part::Prepare);
     let grant = job.grant(&shared.policy.of(&shared.policy.in_force()))?;
     let scratch = if task.capabilities.scratch { Some(scratch(shared, job).await?) } else { None };
     let secrets = secrets(shared, job).await?;
@@ -97,8 +102,15 @@ async fn attempt(
     let (stderr, stderr_remains) = Spool::new(&outputs.stderr, &shared.blobs);
     let stdio = input(shared, job).await?.stdout(stdout).stderr(stderr).progress(outputs.progress.clone());
     let cancel = cancel.clone();
+    steps.next(Part::Instantiate);
     let guest = async move { Sandbox::run(&module, &grant, &limits, stdio, &cancel).await };
     let report = on_guest_thread(&shared.guests, guest).await;
+    if let Ok(report) = &report
+        && let Some(began) = report.began_after
+    {
+        steps.was(Part::Run, report.usage.wall.saturating_sub(began));
+    }
+    steps.next(Part::Keep);
     secrets.remove().await;
     let report = report?;
     let mut salt = [0; 32];
@@ -172,7 +184,7 @@ async fn leave(finished: &mut Finished, room: &Room, blobs: &Blobs) -> io::Resul
 }
 
 fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept, salt: OutputSalt) -> Ended {
-    let sandbox::Report { outcome, usage, reached, result } = report;
+    let sandbox::Report { outcome, usage, reached, result, .. } = report;
     let finished = Finished {
         outcome: translate(outcome),
         usage: Usage {

@@ -6,7 +6,7 @@
 //! *Owns:* the schedule in memory, the watchers. *Never:* decides the order (`schedule`) or what state follows (`lifecycle`).
 //! *Crash:* nothing of it is on disk; the next start fills it from the store.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use strongroom_job::{JobId, Name, QueueMode, QueueView, Timestamp};
@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::schedule::{Entry, LaneView, QueueCounts, Schedule};
 use crate::store::Effect;
+use crate::telemetry::Tracer;
 
 /// Longest sleep until the clock is looked at again: a system's clock that is set forward is noticed so late at most.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -30,6 +31,8 @@ pub struct Board {
     clock: Arc<Clock>,
     /// Told after each change.
     changed: watch::Sender<()>,
+    /// Who is told of jobs that end, if somebody is.
+    tracer: OnceLock<Tracer>,
 }
 
 impl Board {
@@ -45,6 +48,7 @@ impl Board {
             watchers: Watchers::default(),
             clock,
             changed: watch::Sender::default(),
+            tracer: OnceLock::new(),
         }
     }
 
@@ -68,19 +72,34 @@ impl Board {
         for effect in effects {
             match effect {
                 Effect::Waits(entry) => self.watchers.changed(&entry.job),
-                Effect::Over(job) => self.watchers.over(&job),
+                Effect::Over(job) => {
+                    self.watchers.over(&job);
+                    if let Some(tracer) = self.tracer() {
+                        tracer.over(job);
+                    }
+                }
                 Effect::Ran(..) | Effect::Queue(..) => {}
             }
         }
     }
 
-    /// Takes the best job that may start; waits until there is one. `taken` is told before anybody can see that the job does not
-    /// wait any more: at every moment it waits or is taken.
-    pub(super) async fn take(&self, taken: impl Fn(JobId)) -> JobId {
+    /// From now on, what happens to jobs is noted there. The first one stays.
+    pub(crate) fn traced_by(&self, tracer: Tracer) {
+        let _ = self.tracer.set(tracer);
+    }
+
+    /// Where it is noted what happens to jobs, if anywhere.
+    pub(crate) fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.get()
+    }
+
+    /// Takes the best job that may start, with the time since which it had been ready; waits until there is one. `taken` is told
+    /// before anybody can see that the job does not wait any more: at every moment it waits or is taken.
+    pub(super) async fn take(&self, taken: impl Fn(JobId)) -> (JobId, Timestamp) {
         self.next(|schedule, now| {
             let job = schedule.take(now)?;
             taken(job);
-            Some(job)
+            Some((job, schedule.ready_since(&job).unwrap_or(now)))
         })
         .await
     }
@@ -90,15 +109,15 @@ impl Board {
         self.next(Schedule::expired).await
     }
 
-    async fn next(&self, mut look: impl FnMut(&mut Schedule, Timestamp) -> Option<JobId>) -> JobId {
+    async fn next<T>(&self, mut look: impl FnMut(&mut Schedule, Timestamp) -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
             let sleep = {
                 let mut schedule = self.schedule();
                 let now = self.clock.now();
-                if let Some(job) = look(&mut schedule, now) {
-                    return job;
+                if let Some(found) = look(&mut schedule, now) {
+                    return found;
                 }
                 schedule.next_change(now).map(|at| at.since(now).min(LONGEST_SLEEP))
             };
@@ -121,6 +140,11 @@ impl Board {
     /// Tells of every change from now on.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+
+    /// The time now, as the schedule sees it.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The queues as one tenant sees them.

@@ -21,8 +21,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
-use strongroom_job::{Digest, JobId, PublicKey};
-use strongroom_runtime::CancelToken;
+use strongroom_job::{Digest, JobId, PublicKey, Timestamp};
+use strongroom_runtime::{CancelToken, PoolUse};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument as _;
@@ -34,6 +34,7 @@ pub(crate) use output::{Live, MAX_INLINE_BYTES};
 pub use policy::{InForce, OwnPolicy};
 
 use crate::blobs::Blobs;
+use crate::clock::Stopwatch;
 use crate::compile::{LoadError, Loader};
 use crate::home::LockedHome;
 use crate::lifecycle::{Event, Illegal};
@@ -41,6 +42,7 @@ use crate::rooms::Rooms;
 use crate::secrets::{Memory, Vault};
 use crate::spans;
 use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition};
+use crate::telemetry::{Part, Steps};
 
 /// What attempts have for themselves while they run.
 #[derive(Clone, Debug)]
@@ -134,6 +136,11 @@ impl Dispatcher {
         self.shared.policy.in_force().config.bounds.max_running
     }
 
+    /// What guests have of the sandbox's pools now.
+    pub(crate) fn pool(&self) -> PoolUse {
+        self.shared.modules.pool_use()
+    }
+
     /// What waits and what runs.
     pub(crate) fn board(&self) -> &Board {
         &self.shared.board
@@ -149,10 +156,10 @@ impl Dispatcher {
             let running = Running { cancel: CancelToken::new(), outputs: Arc::new(Outputs::new()) };
             // Before the start is committed: whoever sees the job running finds it here.
             let taken = |job| drop(self.shared.running().insert(job, running.clone()));
-            let job = self.shared.board.take(taken).await;
+            let (job, ready) = self.shared.board.take(taken).await;
             let shared = Arc::clone(&self.shared);
             let span = spans::attempt(&job);
-            let attempt = async move { shared.attempt(job, running, slot).await };
+            let attempt = async move { shared.attempt(job, ready, running, slot).await };
             self.shared.attempts.spawn(attempt.instrument(span));
         }
     }
@@ -304,12 +311,17 @@ impl Shared {
     }
 
     /// Start, run, finish: each durable before the next.
-    async fn attempt(&self, job: JobId, running: Running, slot: OwnedSemaphorePermit) {
+    async fn attempt(&self, job: JobId, ready: Timestamp, running: Running, slot: OwnedSemaphorePermit) {
         let start = Transition::Step { job, event: Event::Start };
         match self.store.commit(start).instrument(stage!("commit start")).await {
             // Its time may have been up: then it is over already.
             Ok(Committed::Stepped(row)) if row.life.end().is_some() => {}
-            Ok(Committed::Stepped(row)) => self.run_started(*row, &running).await,
+            Ok(Committed::Stepped(row)) => {
+                let now = self.board.now();
+                self.store.meters().wait.record_time(now.since(ready));
+                let steps = self.board.tracer().map_or_else(Steps::default, |_| Steps::begin(ready, now));
+                self.run_started(*row, &running, steps).await;
+            }
             Err(CommitError::Illegal(Illegal::Series)) => self.fire(job).await,
             // Cancelled while it waited: its end is committed already.
             Ok(_) | Err(CommitError::Illegal(_)) => {}
@@ -344,21 +356,23 @@ impl Shared {
         }
     }
 
-    async fn run_started(&self, row: JobRow, running: &Running) {
-        let (job, fence) = (row.job, row.life.attempt);
+    async fn run_started(&self, row: JobRow, running: &Running, mut steps: Steps) {
+        let (job, fence, watch) = (row.job, row.life.attempt, Stopwatch::start());
         // A job that is not over has a slot.
         let tenant = row.slot.map(|slot| slot.tenant);
         tenant.iter().for_each(spans::is_of);
         tracing::debug!(attempt = fence, "started");
         self.board.watchers.changed(&job);
         // A panic under one job fails that job only.
-        let ended = match AssertUnwindSafe(self.run_guest(job, running)).catch_unwind().await {
+        let guest = AssertUnwindSafe(self.run_guest(job, running, &mut steps));
+        let ended = match guest.catch_unwind().await {
             Ok(ended) => ended,
             Err(_) => {
                 attempt::faulted("the host panicked while it ran the job; its log has the details".into())
             }
         };
-        let outcome = ended.finished.outcome.clone();
+        let (outcome, denied) = (ended.finished.outcome.clone(), ended.finished.denied.clone());
+        steps.next(Part::Commit);
         let event = Event::Finish { fence, end: Box::new(ended.finished) };
         let commit = self.store.commit(Transition::Finish { job, event, outputs: ended.inline });
         let finish = async {
@@ -367,17 +381,26 @@ impl Shared {
             committed
         };
         match finish.instrument(spans::finish(&job, tenant.as_ref())).await {
-            Ok(_) => self.store.meters().attempt(&outcome),
+            Ok(_) => {
+                let meters = self.store.meters();
+                meters.attempt(&outcome);
+                meters.denied(&denied);
+                meters.took.record_time(watch.passed());
+                if let Some(tracer) = self.board.tracer() {
+                    tracer.attempt(steps, fence, &outcome);
+                }
+            }
             Err(error) => tracing::error!(%job, %error, "the end of an attempt cannot be committed"),
         }
     }
 
-    async fn run_guest(&self, job: JobId, running: &Running) -> attempt::Ended {
+    async fn run_guest(&self, job: JobId, running: &Running, steps: &mut Steps) -> attempt::Ended {
         let spec = match self.store.spec(&job) {
             Ok(Some(spec)) => spec,
             Ok(None) => return attempt::faulted("the job's row is missing from the store".into()),
             Err(error) => return attempt::faulted(error.to_string()),
         };
-        attempt::run(self, &spec, &running.outputs, &running.cancel).await
+        steps.are_of(&spec);
+        attempt::run(self, &spec, &running.outputs, &running.cancel, steps).await
     }
 }

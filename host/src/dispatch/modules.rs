@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_job::Digest;
-use strongroom_runtime::{Metering, Module};
+use strongroom_runtime::{Metering, Module, PoolUse};
 use tokio::sync::OnceCell;
 
 use crate::blobs::Blobs;
@@ -45,6 +45,10 @@ impl Modules {
         // A failure leaves the cell empty: the next who asks tries again.
         let load = || self.loader.load(digest, metering, self.blobs.load(digest, self.max_bytes));
         self.slot(digest, metering).get_or_try_init(load).await.cloned()
+    }
+
+    pub(super) fn pool_use(&self) -> PoolUse {
+        self.loader.pool_use()
     }
 
     /// Compiles a module whose file is not kept yet, and remembers it if it is good.

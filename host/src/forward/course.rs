@@ -217,7 +217,7 @@ impl Course {
             ForwardTo::Unix(path) => Sink::Datagram(datagram::DatagramSink::unix(path.clone(), sender)),
             ForwardTo::File(rules) => Sink::File(file::FileSink::new(rules.clone())),
             ForwardTo::Otlp { server, path, .. } => {
-                let resource = json::Resource { hostname, pid, log: origin };
+                let resource = json::Resource::new(origin);
                 let gaps = Rejected::path(&self.source.home, &self.forward.name);
                 Sink::Otlp(otlp::OtlpSink::new(
                     server.clone(),

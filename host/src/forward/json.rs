@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::entry::{Entry, Severity};
+use super::syslog;
 
 /// How every line begins; the index follows.
 const LINE: &str = "{\"index\":";
@@ -32,27 +33,38 @@ pub(super) fn may_begin(text: &[u8]) -> bool {
 
 /// What is the same in every request of one host.
 #[derive(Clone, Debug)]
-pub(super) struct Resource {
+pub(crate) struct Resource {
     pub(super) hostname: String,
     pub(super) pid: u32,
     /// The log's name.
     pub(super) log: String,
 }
 
+impl Resource {
+    /// This process, whose log has that name.
+    pub(crate) fn new(log: String) -> Self {
+        Self { hostname: syslog::hostname(), pid: std::process::id(), log }
+    }
+
+    pub(crate) fn attributes(&self) -> Vec<Attribute<'_>> {
+        let mut about = vec![
+            Attribute::text("service.name", "strongroom"),
+            Attribute::text("service.version", env!("CARGO_PKG_VERSION")),
+            Attribute::number("process.pid", u64::from(self.pid)),
+            Attribute::text("strongroom.log", &self.log),
+        ];
+        if !self.hostname.is_empty() {
+            about.push(Attribute::text("host.name", &self.hostname));
+        }
+        about
+    }
+}
+
 /// The body of one request.
 pub(super) fn request(resource: &Resource, entries: &[Entry]) -> Vec<u8> {
-    let mut about = vec![
-        Attribute::text("service.name", "strongroom"),
-        Attribute::text("service.version", env!("CARGO_PKG_VERSION")),
-        Attribute::number("process.pid", u64::from(resource.pid)),
-        Attribute::text("strongroom.log", &resource.log),
-    ];
-    if !resource.hostname.is_empty() {
-        about.push(Attribute::text("host.name", &resource.hostname));
-    }
     let request = Request {
         resource_logs: [ResourceLogs {
-            resource: About { attributes: about },
+            resource: About { attributes: resource.attributes() },
             scope_logs: [ScopeLogs {
                 scope: Scope { name: "strongroom.audit", version: env!("CARGO_PKG_VERSION") },
                 log_records: entries.iter().map(LogRecord::of).collect(),
@@ -114,13 +126,14 @@ struct LogRecord<'a> {
     event_name: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Attribute<'a> {
+/// A name and its value.
+#[derive(Debug, Serialize)]
+pub(crate) struct Attribute<'a> {
     key: &'static str,
     value: Value<'a>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 enum Value<'a> {
     StringValue(std::borrow::Cow<'a, str>),
@@ -128,11 +141,15 @@ enum Value<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    fn text(key: &'static str, text: &'a str) -> Self {
+    pub(crate) fn text(key: &'static str, text: &'a str) -> Self {
         Self { key, value: Value::StringValue(text.into()) }
     }
 
-    fn number(key: &'static str, number: u64) -> Self {
+    pub(crate) fn owned(key: &'static str, text: String) -> Self {
+        Self { key, value: Value::StringValue(text.into()) }
+    }
+
+    pub(crate) fn number(key: &'static str, number: u64) -> Self {
         Self { key, value: Value::IntValue(number.to_string()) }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A forwarder is a reader of the published log, as anybody could be. `course` has the one loop of each destination: read up
 //! to the checkpoint (`entry`), hand a batch to its sink, keep the place (`cursor`). Sinks: `stream` (syslog over TCP and, by `tls`, TLS),
-//! `datagram` (syslog over UDP and Unix sockets), `file` (JSON lines, rotated), `otlp` (HTTP, through `wire`). `syslog` and `json` make what is sent;
+//! `datagram` (syslog over UDP and Unix sockets), `file` (JSON lines, rotated), `otlp` (HTTP, through `collector` and `wire`). `syslog` and `json` make what is sent;
 //! both are pure. `status` tells how far each destination is, what is wrong with it (`problem`) and what it refused (`gaps`); `kept` reads
 //! their small files.
 //!
@@ -11,6 +11,7 @@
 //! stays in the log, which is kept for ever, and is sent later. Only UDP loses without anybody's knowing.
 //! *Crash:* records since the last cursor are sent again; each carries its index. *Spec:* `docs/formats/forwarding.md`.
 
+mod collector;
 mod course;
 mod cursor;
 mod datagram;
@@ -40,7 +41,9 @@ use crate::config::Forward;
 use course::{Course, LAST};
 use tls::Tls;
 
+pub(crate) use collector::{Collector, rejected};
 pub use gaps::Rejected;
+pub(crate) use json::{Attribute, Resource};
 pub use status::{Status, statuses};
 
 /// The directory of cursors, in the data directory.

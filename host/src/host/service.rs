@@ -133,6 +133,7 @@ impl HostService {
             true => self.large_envelopes.acquire().await.ok(),
             false => None,
         };
+        let mut noted = self.dispatcher.board().tracer().map(|tracer| tracer.accepting(self.clock.now()));
         let verified = stage!("verify")
             .in_scope(|| Envelope::parse(&envelope).and_then(|parsed| parsed.verify(&who.key)))
             .map_err(|error| (refuse_envelope(&error), None))?;
@@ -159,6 +160,9 @@ impl HostService {
             }
             Ok(())
         })?;
+        if let Some(noted) = &mut noted {
+            noted.are(&jobs);
+        }
         let first = jobs.first().map(AdmittedJob::id);
         let max_active = self.policy.in_force().config.bounds.max_queued;
         let transition =
@@ -167,6 +171,9 @@ impl HostService {
         match committed.map_err(|error| refuse_commit(&error, first))? {
             Committed::Admitted { jobs, time } => {
                 tracing::debug!(jobs = jobs.len(), "accepted");
+                if let Some(noted) = noted {
+                    noted.accepted(&jobs);
+                }
                 self.stop_if_gone(who, &jobs).await;
                 Ok(signed(jobs, time))
             }

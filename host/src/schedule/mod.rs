@@ -138,7 +138,8 @@ pub struct Schedule {
     shares: Shares,
     backlog: Backlog,
     waiting: BTreeMap<JobId, Slot>,
-    running: BTreeMap<JobId, GroupId>,
+    /// With the time since which each had been ready.
+    running: BTreeMap<JobId, (GroupId, Timestamp)>,
     /// Waiting jobs that expire.
     expiries: BTreeSet<(Timestamp, Slot)>,
     /// Those that have, and nobody was told.
@@ -233,7 +234,7 @@ impl Schedule {
     pub fn take(&mut self, now: Timestamp) -> Option<JobId> {
         self.settle(now);
         let slot = self.shares.in_order().find_map(|tenant| self.best_of(tenant))?;
-        let Waiting { group, expires_at, .. } = *self.backlog.job(slot);
+        let Waiting { group, expires_at, ready_at, .. } = *self.backlog.job(slot);
         self.expiries.remove(&(expires_at, slot));
         self.set_aside(slot);
         // Before the job is forgotten, which would let go of its key.
@@ -246,14 +247,20 @@ impl Schedule {
             bucket.take();
         }
         self.shares.start(tenant);
-        self.running.insert(job, group);
+        self.running.insert(job, (group, ready_at));
         Some(job)
+    }
+
+    /// Since when a job that was taken, and has not ended, had been ready.
+    #[must_use]
+    pub fn ready_since(&self, job: &JobId) -> Option<Timestamp> {
+        self.running.get(job).map(|(_, ready_at)| *ready_at)
     }
 
     /// A job that was taken does not run any more, and has run for `ran`: its places are free, its tenant is charged. `false`, and
     /// nothing happens, when it does not run.
     pub fn ended(&mut self, job: &JobId, ran: Duration) -> bool {
-        let Some(group) = self.running.remove(job) else {
+        let Some((group, _)) = self.running.remove(job) else {
             return false;
         };
         let lane = self.backlog.lane_of(group);

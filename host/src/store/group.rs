@@ -158,7 +158,7 @@ impl<'a> Group<'a> {
             Transition::ForgetMerged { jobs } => self.let_merged_go(&jobs),
             Transition::Erase { doomed, by } => self.erase(&doomed, by),
             Transition::Log(event) => {
-                if let Some((key, value)) = said::row(&event, self.now) {
+                for (key, value) in said::rows(&event, self.now) {
                     self.batch.insert(key, value);
                 }
                 self.log(event);

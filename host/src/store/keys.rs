@@ -16,6 +16,8 @@ pub(super) const GOVERNS: &[u8] = b"m/governs";
 pub(super) const TRUST: &[u8] = b"m/trust";
 /// The time of the latest `checked` record, 8 bytes.
 pub(super) const CHECKED: &[u8] = b"m/checked";
+/// What that record says was wrong and how many records it verified, 8 bytes each.
+pub(super) const FOUND: &[u8] = b"m/found";
 /// The host's key that the latest `key-rotated` record of it names, 32 bytes.
 pub(super) const HOST_KEY: &[u8] = b"m/key-host";
 /// The log's, 32 bytes.

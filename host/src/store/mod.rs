@@ -71,7 +71,7 @@ pub use past::PastJob;
 pub use published::PublishedHead;
 pub use read::Cursor;
 pub use row::{JobRow, Slot};
-pub use said::Governed;
+pub use said::{Checked, Governed};
 pub use signed::Signed;
 pub use unique::Merged;
 pub(crate) use whose::Whose;

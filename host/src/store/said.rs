@@ -31,8 +31,29 @@ impl Governed {
     }
 }
 
-/// The row that goes with a record, if one does.
-pub(super) fn row(event: &Event, now: Timestamp) -> Option<(&'static [u8], Vec<u8>)> {
+/// What the latest `checked` record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Its time.
+    pub at: Timestamp,
+    /// What was wrong.
+    pub problems: u64,
+    /// Whether the log was as it should be.
+    pub log_verifies: bool,
+}
+
+/// The rows that go with a record, if any do.
+pub(super) fn rows(event: &Event, now: Timestamp) -> impl Iterator<Item = (&'static [u8], Vec<u8>)> {
+    let found = match event {
+        Event::Checked { problems, records, .. } => {
+            Some((keys::FOUND, [problems.to_be_bytes(), records.to_be_bytes()].concat()))
+        }
+        _ => None,
+    };
+    row(event, now).into_iter().chain(found)
+}
+
+fn row(event: &Event, now: Timestamp) -> Option<(&'static [u8], Vec<u8>)> {
     let at = now.as_millis().to_be_bytes();
     match event {
         Event::ConfigurationChanged { configuration, principals, policy } => {
@@ -107,6 +128,21 @@ impl Store {
         let Some(bytes) = self.current.rows().value(keys::CHECKED)? else { return Ok(None) };
         let at = bytes.as_ref().try_into().map_err(|_| ReadError::Damaged("the time of the latest check"))?;
         Ok(Some(Timestamp::from_millis(u64::from_be_bytes(at))))
+    }
+
+    /// What the latest check of this host came to; none when there was none, or an earlier version made it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn checked(&self) -> Result<Option<Checked>, ReadError> {
+        let Some(at) = self.checked_at()? else { return Ok(None) };
+        let Some(bytes) = self.current.rows().value(keys::FOUND)? else { return Ok(None) };
+        let ([problems, records], []) = bytes.as_chunks::<8>() else {
+            return Err(ReadError::Damaged("what the latest check found"));
+        };
+        let [problems, records] = [problems, records].map(|bytes| u64::from_be_bytes(*bytes));
+        // One that does not verify has none that were verified.
+        Ok(Some(Checked { at, problems, log_verifies: problems == 0 || records > 0 }))
     }
 
     /// The key that the latest `key-rotated` record about this role names; none when there is no such record.

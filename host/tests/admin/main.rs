@@ -4,8 +4,10 @@
 #[path = "../cli_support/mod.rs"]
 mod cli_support;
 
+mod checked;
 mod config;
 mod doors;
+mod monitoring;
 mod page;
 mod prometheus;
 mod socket;

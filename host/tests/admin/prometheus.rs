@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use crate::cli_support::{Place, exit, wait_for};
 use crate::support::{Host, configure, get, get_tcp, socket};
 
-fn installed(program: &str) -> Option<PathBuf> {
+pub(crate) fn installed(program: &str) -> Option<PathBuf> {
     let found = ["/usr/bin", "/usr/local/bin"].map(|dir| Path::new(dir).join(program));
     if let Some(path) = found.into_iter().find(|path| path.exists()) {
         return Some(path);
@@ -22,9 +22,9 @@ fn installed(program: &str) -> Option<PathBuf> {
     None
 }
 
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Drop for Server {
@@ -35,7 +35,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn start(program: &Path, config: &Path, data: &Path) -> Self {
+    pub(crate) fn start(program: &Path, config: &Path, data: &Path) -> Self {
         let mut command = Command::new(program);
         command.arg(format!("--config.file={}", config.display()));
         command.arg(format!("--storage.tsdb.path={}", data.display()));

@@ -167,6 +167,20 @@ const WALLS: &[Wall] = &[
         why: "a forwarder reads the published log, as anybody could",
     },
     Wall {
+        inside: &["host/src/telemetry"],
+        except: &[],
+        banned: &[
+            "crate::store",
+            "crate::dispatch",
+            "crate::intake",
+            "crate::blobs",
+            "crate::secrets",
+            "crate::host",
+            "crate::audit",
+        ],
+        why: "what telemetry tells is handed to it, so that it cannot tell more",
+    },
+    Wall {
         inside: &["host/src"],
         except: &["host/src/confine", "host/src/compile/confine.rs"],
         banned: &["landlock", "seccompiler", "nix"],
@@ -253,7 +267,7 @@ const WALLS: &[Wall] = &[
             "host/src/cli/job.rs",
             "host/src/cli/status.rs",
             "host/src/compile",
-            "host/src/forward/otlp.rs",
+            "host/src/forward/collector.rs",
         ],
         banned: &[
             "serde_json::from_slice",
@@ -422,6 +436,7 @@ pub(crate) const PLANTED: &[(&str, &str, &str)] = &[
     ("host/src/http/planted.rs", "use crate::host::Host;", "strangers"),
     ("host/src/forward/planted.rs", "use tokio_rustls::TlsConnector;", "trusted"),
     ("host/src/forward/planted.rs", "use crate::store::Store;", "as anybody could"),
+    ("host/src/telemetry/planted.rs", "use crate::store::Store;", "handed to it"),
     ("host/src/audit/planted.rs", "use sled as s;\nuse sled::Db;", "sled"),
     ("host/src/dispatch/planted.rs", "fn f() { sandbox::Grant::none(); }", "grant"),
     ("host/src/cli/planted.rs", "use strongroom_runtime::{Engine, Grant};", "grant"),
