@@ -46,6 +46,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let tenants = sharing::tenants(&mut top, &principals)?;
     let forwards = forward::check(&mut top)?;
     let (confine, run_as) = confine::check(&mut top)?;
+    let isolation = confine::isolation(&mut top)?;
     top.finish()?;
     let mut config = Config {
         listen,
@@ -70,6 +71,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         forwards,
         confine,
         run_as,
+        isolation,
         digest: Digest::of(text),
         governs: Governs::of(&[]),
     };
@@ -143,6 +145,8 @@ fn bounds(top: &mut Section<'_>) -> Result<Bounds, Fault> {
         compile_time: time(&mut section, &knobs::COMPILE_MS)?,
         compile_cache_bytes: number(&mut section, &knobs::COMPILE_CACHE_BYTES)?,
         disk_reserve_bytes: number(&mut section, &knobs::DISK_RESERVE_BYTES)?,
+        max_workers: count(&mut section, &knobs::MAX_WORKERS)?,
+        worker_idle: time(&mut section, &knobs::WORKER_IDLE_MS)?,
         max_limits: max_limits(top)?,
     };
     section.finish()?;

@@ -12,6 +12,7 @@ mod inputs;
 mod modules;
 mod output;
 mod policy;
+mod ran;
 mod watchers;
 
 use std::collections::HashMap;
@@ -26,11 +27,11 @@ use strongroom_runtime::CancelToken;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
-pub(crate) use attempt::{limits, translate};
 pub use board::Board;
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
 pub use policy::{InForce, OwnPolicy};
+pub(crate) use ran::{Ran, limits, translate};
 
 use crate::blobs::Blobs;
 use crate::compile::{LoadError, Loader};
@@ -39,13 +40,16 @@ use crate::lifecycle::{Event, Illegal};
 use crate::rooms::Rooms;
 use crate::secrets::{Memory, Vault};
 use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition};
+use crate::worker::{Area, Workers};
 
 /// What attempts have for themselves while they run.
 #[derive(Clone, Debug)]
 pub struct Places {
-    scratch: Rooms,
+    /// In-process; each tenant that has workers has a part of it.
+    area: Area,
     vault: Vault,
-    memory: Memory,
+    /// Where guests run, if not in this process.
+    workers: Option<Workers>,
 }
 
 impl Places {
@@ -57,7 +61,13 @@ impl Places {
         let scratch = home.scratch();
         let rooms = Rooms::open(&scratch)?;
         let memory = Memory::open(home.dir(), &scratch.join("secrets"))?;
-        Ok(Self { scratch: rooms, vault: Vault::of(home), memory })
+        let area = Area { scratch: rooms, memory };
+        Ok(Self { area, vault: Vault::of(home), workers: None })
+    }
+
+    /// Guests run in these processes.
+    pub(crate) fn working_in(self, workers: Option<Workers>) -> Self {
+        Self { workers, ..self }
     }
 }
 
