@@ -92,7 +92,7 @@ knobs! {
         "too little, and what runs fills the disk, which ends the host";
     MAX_WORKERS: "bounds" "max_workers" = Some(64), 1..=16_384,
         "with `isolation = \"process\"`: processes in which guests run; a job that would need one more waits, and keeps its place of max_running",
-        "PENDING-COST for each, and its guests' own";
+        "some 8 MiB of memory and 300 GiB of address space for each, and what its guests take";
     WORKER_IDLE_MS: "bounds" "worker_idle_ms" = Some(60 * SECOND), 100..=DAY,
         "with `isolation = \"process\"`: how long such a process is kept without a job, at most half as long again",
         "its memory is taken that much longer";

@@ -146,3 +146,64 @@ mod more {
         Enforced::Not
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::io::ErrorKind;
+    use std::net::UdpSocket;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+    use std::path::Path;
+    use std::process::Command;
+
+    use rustix::process::{getppid, getrlimit, test_kill_process};
+
+    use super::*;
+
+    /// seccomp binds a thread, so it can be looked at in one that ends afterwards. False where the kernel has none.
+    fn in_a_thread(network: bool, work: impl FnOnce() + Send + 'static) -> bool {
+        let filters = Path::new("/proc/sys/kernel/seccomp/actions_avail").exists();
+        let confined = move || {
+            let closed = more::close(network);
+            if filters {
+                assert_eq!(closed, Enforced::Whole);
+                work();
+            }
+        };
+        std::thread::spawn(confined).join().unwrap();
+        filters
+    }
+
+    fn refused<T>(what: &str, tried: io::Result<T>) {
+        assert_eq!(tried.err().map(|error| error.kind()), Some(ErrorKind::PermissionDenied), "{what}");
+    }
+
+    // Red, each for itself, without its entry in `DENIED` or its `insert` in `denied`.
+    #[test]
+    fn a_worker_reaches_no_process_no_program_and_no_socket_of_this_machine() {
+        for network in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let listener = UnixListener::bind(dir.path().join("socket")).unwrap();
+            let address = listener.local_addr().unwrap();
+            let parent = getppid().unwrap();
+            let ran = in_a_thread(network, move || {
+                refused("the host's own socket", UnixStream::connect_addr(&address));
+                refused("a datagram to any address", UnixDatagram::unbound());
+                refused("a pair of datagrams", UnixDatagram::pair());
+                refused("another program", Command::new("/bin/true").spawn());
+                refused("a signal", test_kill_process(parent).map_err(io::Error::from));
+                assert_eq!(UdpSocket::bind("127.0.0.1:0").is_ok(), network, "a socket of the network");
+            });
+            assert!(ran || !Path::new("/proc/sys/kernel/seccomp").exists());
+        }
+    }
+
+    #[test]
+    fn a_worker_has_threads_pairs_of_streams_and_its_own_limits() {
+        in_a_thread(false, || {
+            assert_eq!(std::thread::spawn(|| 6 * 7).join().unwrap(), 42);
+            UnixStream::pair().unwrap();
+            getrlimit(Resource::Nofile);
+        });
+    }
+}

@@ -7,10 +7,10 @@ use strongroom::config::Isolation;
 use strongroom::home::Home;
 use strongroom::secrets::Vault;
 use strongroom_job::{JobState, Outcome, OutputStream};
-use strongroom_sdk::{Client, Job};
+use strongroom_sdk::{Client, Flow, Job};
 
 use super::common::guests::{CAT, EATS, appends_to, floods, leaves, pattern, shows, traps_in, writes_bytes};
-use super::common::live::{Done, Live, SPINS, push_wat, run, says};
+use super::common::live::{Done, Live, SPINS, finish, push_wat, run, says};
 use super::common::patience::bounded;
 use super::site;
 
@@ -46,7 +46,9 @@ async fn seen(client: &Client, job: &Job) -> Seen {
     client.fetch_output(view.job, OutputStream::Result, &mut result).await.unwrap();
     let outcome = match end.outcome {
         // How long it took is not the same twice.
-        Outcome::Exceeded { limit, allowed, used } => format!("past {limit} of {allowed}: {}", used >= allowed),
+        Outcome::Exceeded { limit, allowed, used } => {
+            format!("past {limit} of {allowed}: {}", used >= allowed)
+        }
         other => format!("{other:?}"),
     };
     Seen {
@@ -79,7 +81,10 @@ async fn everything(live: &Live) -> Vec<(&'static str, Seen)> {
         ("writes into a volume to be read", {
             Job::new(wat(leaves("made", "by a guest", 0)).await).read_volume("ours", "/docs")
         }),
-        ("writes into a volume", Job::new(wat(leaves("made", "by a guest", 0)).await).write_volume("ours", "/docs")),
+        (
+            "writes into a volume",
+            Job::new(wat(leaves("made", "by a guest", 0)).await).write_volume("ours", "/docs"),
+        ),
         ("leaves an artifact", Job::new(wat(leaves("out/report", "done", 0)).await).scratch()),
         ("reads a secret", Job::new(wat(shows("token")).await).secret_file("token")),
         ("tells", Job::new(wat(TELLS.into()).await)),
@@ -130,11 +135,15 @@ async fn a_job_ends_says_and_leaves_the_same_in_a_worker() {
         let find = |name: &str| &there.iter().find(|(what, _)| *what == name).unwrap().1;
         assert_eq!(find("says").outcome, "Exited { code: 7 }");
         let words = String::from_utf8_lossy(&find("words of a volume").stdout).into_owned();
-        assert!(find("words of a volume").outcome == "Exited { code: 0 }" && words.contains("ours"), "{words}");
+        // Lines, words and bytes of the one file.
+        assert_eq!(words.split_whitespace().take(3).collect::<Vec<_>>(), ["0", "1", "4"]);
         assert_eq!(find("reads a volume").stdout, b"ours");
         assert_eq!(find("reads a secret").stdout, b"hush");
         assert_eq!(find("leaves an artifact").artifacts, [("report".to_owned(), 4)]);
-        assert_eq!((find("tells").result.len(), find("tells").outcome.as_str()), (65_536, "Exited { code: 3 }"));
+        assert_eq!(
+            (find("tells").result.len(), find("tells").outcome.as_str()),
+            (65_536, "Exited { code: 3 }")
+        );
         assert_eq!(find("long input").stdout.len(), 12_000_000);
         assert_eq!(find("long output").stdout, pattern(1_000_000));
         assert_eq!(find("too much output").stderr.len(), 70_000);
@@ -148,14 +157,22 @@ async fn a_job_ends_says_and_leaves_the_same_in_a_worker() {
 
 fn brief(seen: &Seen) -> String {
     let length = seen.stdout.len().min(200);
-    format!("{} {:?} {:?} {:?} {:?}", seen.outcome, &seen.stdout[..length], seen.artifacts, seen.denied, seen.used)
+    format!(
+        "{} {:?} {:?} {:?} {:?}",
+        seen.outcome,
+        &seen.stdout[..length],
+        seen.artifacts,
+        seen.denied,
+        seen.used
+    )
 }
 
 /// Output and progress are there while the job runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_says_is_heard_while_it_runs() {
     let tells_and_spins = TELLS.replace("(call $exit (i32.const 3))", "(loop $for_ever (br $for_ever))");
-    let says_and_spins = says("now", 0).replace("(call $exit (i32.const 0))", "(loop $for_ever (br $for_ever))");
+    let says_and_spins =
+        says("now", 0).replace("(call $exit (i32.const 0))", "(loop $for_ever (br $for_ever))");
     let _alone = super::ALONE.lock().await;
     bounded(Box::pin(async {
         let live = site(Isolation::Process, |_| {}).await;
@@ -185,6 +202,27 @@ async fn what_a_guest_says_is_heard_while_it_runs() {
         assert_eq!(client.show(job).await.unwrap().state, JobState::Running);
         client.cancel(job).await.unwrap();
         assert_eq!(super::outcome(&client, job).await, Outcome::Cancelled);
+        live.stop().await;
+    }))
+    .await;
+}
+/// What other jobs left goes through a pipe, all of it and in order, to a guest that reads it to its end.
+// Red with a `Pump` that leaves the pipe open: the guest waits until its time is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_jobs_left_is_the_input_of_the_next() {
+    let _alone = super::ALONE.lock().await;
+    bounded(Box::pin(async {
+        let live = site(Isolation::Process, |_| {}).await;
+        let client = live.ours().await;
+        let (cat, says) = (push_wat(&client, CAT).await, push_wat(&client, &says("one ", 0)).await);
+        let writes = push_wat(&client, &writes_bytes(1, 1_000_000)).await;
+        let mut flow = Flow::new();
+        let parts: Vec<_> = [says, writes, says].map(|part| flow.add(Job::new(part))).into();
+        let joined = flow.add(Job::new(cat).after_all(parts).stdin_from_outputs());
+        let accepted = client.submit_flow(&flow).await.unwrap();
+        let stdout = finish(&client, accepted[joined.index()].job).await.stdout;
+        let expected = [&b"one "[..], &pattern(1_000_000), b"one "].concat();
+        assert!(stdout == expected, "{} bytes for {}", stdout.len(), expected.len());
         live.stop().await;
     }))
     .await;

@@ -72,7 +72,8 @@ fn the_liar() {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut files = RecvAncillaryBuffer::new(&mut space);
         let mut mark = [0];
-        let got = recvmsg(&control, &mut [IoSliceMut::new(&mut mark)], &mut files, RecvFlags::empty()).unwrap();
+        let got =
+            recvmsg(&control, &mut [IoSliceMut::new(&mut mark)], &mut files, RecvFlags::empty()).unwrap();
         if got.bytes == 0 {
             return;
         }

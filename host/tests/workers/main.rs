@@ -8,6 +8,7 @@ mod common;
 mod alike;
 mod ends;
 mod liar;
+mod network;
 mod walls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,7 +102,9 @@ fn workers() -> BTreeSet<i32> {
             continue;
         }
         let status = status(pid);
-        if status.get("PPid") == Some(&own) && status.get("State").is_some_and(|state| !state.starts_with('Z')) {
+        if status.get("PPid") == Some(&own)
+            && status.get("State").is_some_and(|state| !state.starts_with('Z'))
+        {
             found.insert(pid);
         }
     }

@@ -71,9 +71,12 @@ async fn a_worker_has_nothing_of_the_hosts() {
         assert_succeeded(&run(&client, &reads).await);
         let worker = *workers().first().unwrap();
         let status = status(worker);
-        for (what, value) in
-            [("CapPrm", "0000000000000000"), ("CapEff", "0000000000000000"), ("NoNewPrivs", "1"), ("Seccomp", "2")]
-        {
+        for (what, value) in [
+            ("CapPrm", "0000000000000000"),
+            ("CapEff", "0000000000000000"),
+            ("NoNewPrivs", "1"),
+            ("Seccomp", "2"),
+        ] {
             assert_eq!(status[what], value, "{what}");
         }
         let process = Path::new("/proc").join(worker.to_string());
@@ -82,7 +85,8 @@ async fn a_worker_has_nothing_of_the_hosts() {
         }
         // Only root may look, as the worker lets nobody else.
         if let Ok(files) = fs::read_dir(process.join("fd")) {
-            let open: Vec<_> = files.map(|file| fs::read_link(file.unwrap().path()).unwrap_or_default()).collect();
+            let open: Vec<_> =
+                files.map(|file| fs::read_link(file.unwrap().path()).unwrap_or_default()).collect();
             assert!(open.len() > 3);
             let ours = |path: &&std::path::PathBuf| path.starts_with(live.dir.path());
             assert_eq!(open.iter().find(ours), None, "{open:?}");
