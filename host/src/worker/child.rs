@@ -222,9 +222,12 @@ struct Modules {
     kept: Mutex<Kept>,
 }
 
+type Key = (Digest, Metering);
+type Slot = Arc<OnceCell<Module>>;
+
 #[derive(Default)]
 struct Kept {
-    slots: HashMap<(Digest, Metering), (Arc<OnceCell<Module>>, u64)>,
+    slots: HashMap<Key, (Slot, u64)>,
     /// Counts uses; a slot remembers its latest.
     uses: u64,
 }
@@ -248,7 +251,7 @@ impl Modules {
 }
 
 impl Kept {
-    fn slot(&mut self, key: (Digest, Metering)) -> Arc<OnceCell<Module>> {
+    fn slot(&mut self, key: Key) -> Slot {
         self.uses += 1;
         let uses = self.uses;
         let (slot, used) = self.slots.entry(key).or_default();

@@ -82,11 +82,11 @@ pub(super) async fn converse(process: &Process, work: Work) -> Result<Ran, Worke
             Broke::Lied("it says that a job was cancelled which was not")
         }
         Ok(ran) => {
-            unfinished.is_finished();
+            unfinished.end();
             return Ok(ran);
         }
         Err(Broke::Fault(words)) => {
-            unfinished.is_finished();
+            unfinished.end();
             return Err(WorkerError::Fault(words));
         }
         Err(broke) => broke,
@@ -114,7 +114,7 @@ pub(super) async fn converse(process: &Process, work: Work) -> Result<Ran, Worke
 struct Unfinished<'a>(&'a Process);
 
 impl Unfinished<'_> {
-    fn is_finished(self) {
+    fn end(self) {
         std::mem::forget(self);
     }
 }

@@ -205,7 +205,7 @@ impl Said {
             Self::Fault(words) => {
                 let end =
                     (0..=MAX_FAULT_BYTES.min(words.len())).rev().find(|end| words.is_char_boundary(*end));
-                (FAULT, [words[..end.unwrap_or(0)].as_bytes(), &[]])
+                (FAULT, [&words.as_bytes()[..end.unwrap_or(0)], &[]])
             }
         };
         let length = u32::try_from(parts[0].len() + parts[1].len()).map_err(io::Error::other)?;

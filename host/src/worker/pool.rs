@@ -8,12 +8,11 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::available_parallelism;
 use std::time::Duration;
-
-use std::os::fd::OwnedFd;
 
 use strongroom_job::Name;
 use strongroom_runtime::{CancelToken, EngineConfig, OutputSink, Progress};

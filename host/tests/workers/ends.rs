@@ -158,15 +158,14 @@ async fn sixty_four_jobs_of_two_tenants_at_once_run_in_two_workers() {
     .await;
 }
 
-/// An idle one goes after its time, or when another tenant needs its place; while all are busy, a job waits.
-// Red without `sweep`, and without the search for the idle one in `State::take`.
+/// An idle one goes when another tenant needs its place; while all are busy, a job waits.
 #[tokio::test(flavor = "multi_thread")]
-async fn there_are_no_more_workers_than_the_configuration_says_and_idle_ones_end() {
+async fn there_are_no_more_workers_than_the_configuration_says() {
     let _alone = super::ALONE.lock().await;
     bounded(Box::pin(async {
         let few = |config: &mut strongroom::config::Config| {
             config.bounds.max_workers = 1;
-            config.bounds.worker_idle = Duration::from_secs(2);
+            config.bounds.worker_idle = LONG;
         };
         let live = site(Isolation::Process, few).await;
         let (ours, theirs) = (live.ours().await, live.theirs().await);
@@ -192,7 +191,24 @@ async fn there_are_no_more_workers_than_the_configuration_says_and_idle_ones_end
         assert!(theirs.show(waiting).await.unwrap().end.is_none());
         ours.cancel(busy).await.unwrap();
         assert_eq!(outcome(&theirs, waiting).await, Outcome::Exited { code: 0 });
-        until("nobody has work", || workers().is_empty()).await;
+        live.stop().await;
+    }))
+    .await;
+}
+
+/// Memory that nobody uses is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_work_ends() {
+    let _alone = super::ALONE.lock().await;
+    bounded(Box::pin(async {
+        let live =
+            site(Isolation::Process, |config| config.bounds.worker_idle = Duration::from_secs(1)).await;
+        let client = live.ours().await;
+        let module = push_wat(&client, &says("x", 0)).await;
+        for _ in 0..2 {
+            assert_succeeded(&run(&client, &Job::new(module)).await);
+            until("nobody has work", || workers().is_empty()).await;
+        }
         live.stop().await;
     }))
     .await;
