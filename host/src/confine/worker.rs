@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(tried.err().map(|error| error.kind()), Some(ErrorKind::PermissionDenied), "{what}");
     }
 
-    // Red, each for itself, without its entry in `DENIED` or its `insert` in `denied`.
+    // Red with an empty list in `close`: each of them is let through.
     #[test]
     fn a_worker_reaches_no_process_no_program_and_no_socket_of_this_machine() {
         for network in [false, true] {

@@ -111,7 +111,7 @@ async fn wat_bytes(wat: &str, client: &Client) -> strongroom_job::ModuleRef {
     push_wat(client, wat).await
 }
 
-// Red without `sinks` in `Listener::output` (nothing said), without `Said::Result`, without the terms' directories in `Walls::of`.
+// Red without the volumes in `Walls::of`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_ends_says_and_leaves_the_same_in_a_worker() {
     let _alone = super::ALONE.lock().await;

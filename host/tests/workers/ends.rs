@@ -18,7 +18,7 @@ use super::{fault, outcome, site, until, until_running, workers};
 const LONG: Duration = Duration::from_secs(600);
 
 /// A worker that somebody kills costs its own tenant's running jobs, each of which ends once, or is tried again if its plan says so.
-// Red without `waitid` in `Process` (nobody hears of it), and with the second tenant's jobs in the first one's worker.
+// Red when `State::take` does not ask whose worker it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_takes_the_running_jobs_of_its_tenant_and_no_others() {
     let _alone = super::ALONE.lock().await;
@@ -80,7 +80,7 @@ async fn a_worker_that_is_killed_takes_the_running_jobs_of_its_tenant_and_no_oth
 }
 
 /// One that does not answer any more is killed at the job's deadline, or after a cancel; what a guest wrote is not written on.
-// Red without `timeout` around `talk`, and without `sleep(CANCELLED)`, in `converse`: both jobs go on for ever.
+// Red without the `timeout` around `talk` in `converse`: the job goes on for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_hangs_is_killed_when_its_jobs_time_is_up() {
     let _alone = super::ALONE.lock().await;
@@ -159,6 +159,7 @@ async fn sixty_four_jobs_of_two_tenants_at_once_run_in_two_workers() {
 }
 
 /// An idle one goes when another tenant needs its place; while all are busy, a job waits.
+// Red without the search for the idle one in `State::take`: the second tenant's job waits for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_no_more_workers_than_the_configuration_says() {
     let _alone = super::ALONE.lock().await;
@@ -197,6 +198,7 @@ async fn there_are_no_more_workers_than_the_configuration_says() {
 }
 
 /// Memory that nobody uses is given back.
+// Red without `sweep`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_work_ends() {
     let _alone = super::ALONE.lock().await;

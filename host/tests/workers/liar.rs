@@ -85,8 +85,8 @@ fn the_liar() {
     }
 }
 
-// Red, each for its own lie, without `allowed` in `Said::hear`, without `checked_sub` for output and for progress, without the guard
-// against a second result, without each line of `Listener::check`, and without the guard against a cancel that nobody asked for.
+// Red, each for its own lie, without `checked_sub` for output and for progress, without the guard against a second result, without what
+// `Listener::check` looks at, and without the guard against a cancel that nobody asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_lies_is_killed_and_nothing_of_it_is_believed() {
     let _alone = super::ALONE.lock().await;
