@@ -111,7 +111,6 @@ async fn wat_bytes(wat: &str, client: &Client) -> strongroom_job::ModuleRef {
     push_wat(client, wat).await
 }
 
-// Red without the volumes in `Walls::of`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_ends_says_and_leaves_the_same_in_a_worker() {
     let _alone = super::ALONE.lock().await;
