@@ -15,6 +15,7 @@
 //! [`witness`] cosigns the checkpoints of other hosts' logs.
 //! [`compile`] turns modules into machine code, in a process that may take so much and no more.
 //! [`retention`] says which jobs that are over go.
+//! [`worker`] runs guests in a process for each tenant, where the configuration says so.
 //! While a job runs, `rooms` has its scratch directory and [`secrets`] what it may know.
 //! [`evidence`] keeps, beside the log, what its records refer to, so that [`mend`] can make the state anew
 //! (`store::rebuild`); [`fsck`] checks all of it, and `checkup` from time to time what can be checked while a host serves.
@@ -67,3 +68,4 @@ pub mod store;
 pub mod telemetry;
 pub mod trust;
 pub mod witness;
+pub mod worker;

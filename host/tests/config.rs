@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use strongroom::config::{
-    Begin, Check, Config, ForwardTo, KNOBS, Knob, MAX_FORWARDS, QueueRules, RULES, Rate, Retention, Roles,
-    Setting, TenantRules,
+    Begin, Check, Config, ForwardTo, Isolation, KNOBS, Knob, MAX_FORWARDS, QueueRules, RULES, Rate,
+    Retention, Roles, Setting, TenantRules,
 };
 use strongroom_job::{Access, Limits, Name, PublicKey, Role};
 
@@ -119,6 +119,7 @@ log_origin = "example.com/log"
 queues = ["night", "default"]
 serve_log = "127.0.0.1:7443"
 witness_quorum = 2
+isolation = "process"
 
 [queue_rules.reports]
 max_running = 4
@@ -223,7 +224,9 @@ fn a_full_file_means_what_it_says() {
         ["witness.example/w1 at http://[::1]:7444/w1", "witness.example/w2 at http://witness.example"];
     assert_eq!(asked, expected);
     assert_eq!(config.witness_quorum, 2);
+    assert_eq!(config.isolation, Isolation::Process);
     let none = parse(ORIGIN);
+    assert_eq!(none.isolation, Isolation::InProcess);
     assert_eq!((none.serve_log, none.witnesses.len(), none.witness_quorum), (None, 0, 1));
     assert_ne!(config.digest, none.digest);
 }

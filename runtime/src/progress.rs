@@ -41,7 +41,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn new(percent: u32, text: &[u8]) -> Self {
+    /// What a guest says with `percent` (more than 100 is 100) and `text`, which is cut and cleaned as [`Progress::text`] tells.
+    pub fn new(percent: u32, text: &[u8]) -> Self {
         Self { percent: u8::try_from(percent).map_or(ALL, |percent| percent.min(ALL)), text: shown(text) }
     }
 

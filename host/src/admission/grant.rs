@@ -2,25 +2,16 @@
 
 use std::path::PathBuf;
 
-use strongroom_job::{Access, Capabilities, Destination, HttpRule, Mount, MountSource, Refusal, RefusalCode};
+use strongroom_job::{Capabilities, Destination, HttpRule, Mount, MountSource, Refusal, RefusalCode};
 use strongroom_runtime::Grant;
 
 use super::replay::seed;
-use super::{AdmittedJob, Policy, network};
+use super::terms::{Directory, Terms};
+use super::{AdmittedJob, Policy};
 use crate::config::{Config, Principal};
 
 /// The guest's `argv[0]`: the same everywhere, since a file's name is not part of what was signed.
 pub(super) const PROGRAM_NAME: &str = "job";
-
-/// A directory of the host, resolved by policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Directory {
-    host: PathBuf,
-    /// A directory below it, reached without following any link.
-    below: Option<String>,
-    guest: String,
-    access: Access,
-}
 
 /// Every directory that the job asks for, or the exact list of what it asks for and may not have.
 pub(super) fn resolve(
@@ -90,6 +81,14 @@ impl AdmittedJob {
     /// # Errors
     /// When the principal or something that it was granted is gone since the job was accepted.
     pub fn grant(&self, policy: &Policy<'_>) -> Result<Grant, Refusal> {
+        Ok(self.terms(policy)?.grant())
+    }
+
+    /// The same as plain values, which can be added to and sent to a worker.
+    ///
+    /// # Errors
+    /// As [`AdmittedJob::grant`].
+    pub(crate) fn terms(&self, policy: &Policy<'_>) -> Result<Terms, Refusal> {
         let who = policy.config.principals.iter().find(|principal| principal.key == self.signer).ok_or_else(
             || {
                 Refusal::new(
@@ -106,27 +105,9 @@ impl AdmittedJob {
         }
         let asked = &self.task.capabilities;
         let directories = resolve(asked, who, policy.config)?;
+        let args = std::iter::once(PROGRAM_NAME.to_owned()).chain(self.task.args.iter().cloned()).collect();
+        let env = self.task.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let seed = seed(&self.envelope, self.id);
-        let mut grant = Grant::none().arg(PROGRAM_NAME).args(&self.task.args).seed(seed);
-        for (name, value) in &self.task.env {
-            grant = grant.env(name, value);
-        }
-        for Directory { host, below, guest, access } in directories {
-            let access = match access {
-                Access::Read => strongroom_runtime::Access::Read,
-                Access::ReadWrite => strongroom_runtime::Access::ReadWrite,
-            };
-            grant = match below {
-                None => grant.dir(host, guest, access),
-                Some(below) => grant.dir_below(host, below, guest, access),
-            };
-        }
-        if asked.clock {
-            grant = grant.clock();
-        }
-        if asked.random {
-            grant = grant.randomness();
-        }
-        Ok(network::give(grant, asked))
+        Ok(Terms { args, env, directories, seed, asked: asked.clone() })
     }
 }

@@ -16,6 +16,7 @@ pub mod quota;
 mod replay;
 pub mod role;
 mod steps;
+mod terms;
 mod trial;
 mod window;
 
@@ -27,6 +28,7 @@ use strongroom_job::{
 
 pub use replay::replay;
 pub use steps::{Answer, explain};
+pub(crate) use terms::Terms;
 pub use trial::trial;
 
 use crate::config::{Bounds, Config, Principal};

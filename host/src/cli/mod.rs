@@ -65,7 +65,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::compile;
+use crate::{compile, worker};
 
 use console::Console;
 use exit::{Exit, Failure};
@@ -173,6 +173,9 @@ pub fn main() -> ExitCode {
     // Before anything else has threads or files open: not a command for people, so it stands in no table.
     if arguments.get(1).is_some_and(|argument| argument == compile::COMMAND) {
         return compile::child_main(&arguments[2..]);
+    }
+    if arguments.get(1).is_some_and(|argument| argument == worker::COMMAND) {
+        return worker::child_main();
     }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,

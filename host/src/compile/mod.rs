@@ -261,6 +261,23 @@ impl Loader {
     }
 }
 
+/// Compiled code that a worker was sent by its host.
+struct FromHost(Vec<u8>);
+
+impl FromHost {
+    fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Loads code in a worker, which its host has passed to it.
+///
+/// # Errors
+/// As [`Engine::load`].
+pub(crate) fn load_passed(engine: &Engine, code: Vec<u8>) -> Result<Module, ArtifactError> {
+    engine.load(&vouch::passed(FromHost(code)))
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
 ) -> Result<T, LoadError> {

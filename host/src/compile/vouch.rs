@@ -1,10 +1,11 @@
 //! By what right compiled code is run: the only unsafe code of the host.
 //!
-//! *Owns:* the two ways to a [`Vouched`]. *Never:* takes bytes; only types that say where the bytes have been, and that only the
+//! *Owns:* the three ways to a [`Vouched`]. *Never:* takes bytes; only types that say where the bytes have been, and that only the
 //! file that saw to it can make.
 
 use strongroom_runtime::Vouched;
 
+use super::FromHost;
 use super::cache::Verified;
 use super::parent::FromChild;
 
@@ -22,4 +23,12 @@ pub(super) fn cached(found: Verified) -> Vouched {
     // file of the host's alone, and is used for nothing but code that had been vouched for, under this digest and this
     // compatibility.
     unsafe { Vouched::new(found.into_bytes()) }
+}
+
+/// Code that the host has passed to this process, which is a worker of its.
+pub(super) fn passed(from: FromHost) -> Vouched {
+    // SAFETY: only `load_passed` makes a `FromHost`, for `worker/child.rs` alone: the bytes come from a descriptor that the process which
+    // started this one sent over the socket that it was started with. That process is the same program, which had vouched for them, and
+    // everything here does what it says.
+    unsafe { Vouched::new(from.into_bytes()) }
 }

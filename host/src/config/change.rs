@@ -60,6 +60,7 @@ impl Config {
             admin,
             confine,
             run_as,
+            isolation,
             // What is in it is in the roots.
             http_ca_file: _,
             // These say that something is.
@@ -93,6 +94,7 @@ impl Config {
             ("[admin]", *admin != next.admin),
             ("confine", *confine != next.confine),
             ("run_as", *run_as != next.run_as),
+            ("isolation", *isolation != next.isolation),
         ];
         parts.into_iter().filter_map(|(part, differs)| differs.then_some(part)).collect()
     }

@@ -48,6 +48,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     let forwards = forward::check(&mut top)?;
     let telemetry = telemetry::check(&mut top)?;
     let (confine, run_as) = confine::check(&mut top)?;
+    let isolation = confine::isolation(&mut top)?;
     top.finish()?;
     let mut config = Config {
         listen,
@@ -73,6 +74,7 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
         telemetry,
         confine,
         run_as,
+        isolation,
         digest: Digest::of(text),
         governs: Governs::of(&[]),
     };
@@ -146,6 +148,8 @@ fn bounds(top: &mut Section<'_>) -> Result<Bounds, Fault> {
         compile_time: time(&mut section, &knobs::COMPILE_MS)?,
         compile_cache_bytes: number(&mut section, &knobs::COMPILE_CACHE_BYTES)?,
         disk_reserve_bytes: number(&mut section, &knobs::DISK_RESERVE_BYTES)?,
+        max_workers: count(&mut section, &knobs::MAX_WORKERS)?,
+        worker_idle: time(&mut section, &knobs::WORKER_IDLE_MS)?,
         max_limits: max_limits(top)?,
     };
     section.finish()?;

@@ -1,4 +1,4 @@
-//! How the host confines itself: `run_as` and `confine`.
+//! How the host confines itself and its guests: `run_as`, `confine` and `isolation`.
 
 use super::raw::{Fault, Section};
 
@@ -13,6 +13,26 @@ pub enum Confine {
     Try,
     /// The host does not serve.
     Required,
+}
+
+/// Where guests run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// In the host's own process, all of them.
+    #[default]
+    InProcess,
+    /// In a process for each tenant that has work.
+    Process,
+}
+
+pub(super) fn isolation(top: &mut Section<'_>) -> Result<Isolation, Fault> {
+    let Some(value) = top.take("isolation") else { return Ok(Isolation::default()) };
+    match value.text()? {
+        "in-process" => Ok(Isolation::InProcess),
+        "process" if cfg!(target_os = "linux") => Ok(Isolation::Process),
+        "process" => Err(value.fault("only Linux has what a worker is confined by: use \"in-process\"")),
+        other => Err(value.fault(format_args!("expected \"in-process\" or \"process\", found {other:?}"))),
+    }
 }
 
 pub(super) fn check(top: &mut Section<'_>) -> Result<(Confine, Option<String>), Fault> {

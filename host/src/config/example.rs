@@ -35,6 +35,8 @@ log_origin = {log_origin:?}
 # confine = "try"
 # The user that `strongroom serve` becomes when root starts it. The data directory must belong to that user.
 # run_as = "strongroom"
+# Where guests run: "in-process", or each tenant's in a "process" of its own, which has its tenant's files and nothing else.
+# isolation = "in-process"
 "#
     );
     let mut section = "";

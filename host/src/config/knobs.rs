@@ -90,6 +90,12 @@ knobs! {
     DISK_RESERVE_BYTES: "bounds" "disk_reserve_bytes" = Some(256 * MIB), 0..=HUGE,
         "with less free on the data directory's disk, new jobs and uploads are refused (`busy`), while running ones end; 0 for no reserve",
         "too little, and what runs fills the disk, which ends the host";
+    MAX_WORKERS: "bounds" "max_workers" = Some(64), 1..=16_384,
+        "with `isolation = \"process\"`: processes in which guests run; a job that would need one more waits, and keeps its place of max_running",
+        "some 8 MiB of memory and 300 GiB of address space for each, and what its guests take";
+    WORKER_IDLE_MS: "bounds" "worker_idle_ms" = Some(60 * SECOND), 100..=DAY,
+        "with `isolation = \"process\"`: how long such a process is kept without a job, at most half as long again",
+        "its memory is taken that much longer";
     MEMORY_BYTES: "max_limits" "memory_bytes" = Some(GIB), 64 * KIB..=4 * GIB,
         "most linear memory and table space that a job may ask for",
         "times max_running";

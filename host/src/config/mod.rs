@@ -40,7 +40,7 @@ pub use crate::http::{ParsePrefixError, Prefix};
 pub use allow::{AdminListener, AllowList};
 pub use apart::OverlapError;
 pub use change::{Diff, LockOut};
-pub use confine::Confine;
+pub use confine::{Confine, Isolation};
 pub use forward::{Begin, FileRules, Forward, ForwardTo, MAX_FORWARDS, ParseDestinationError, Server};
 pub use governs::Governs;
 pub use knobs::{KNOBS, Knob, RULES};
@@ -102,6 +102,8 @@ pub struct Config {
     pub confine: Confine,
     /// The user that a host which is started as root becomes.
     pub run_as: Option<String>,
+    /// Where guests run.
+    pub isolation: Isolation,
     /// SHA-256 of the file's bytes, which the audit log records at each start.
     pub digest: Digest,
     /// Digests of the values in force, which the audit log records when they change.
@@ -191,6 +193,10 @@ pub struct Bounds {
     pub compile_cache_bytes: u64,
     /// With less free on the data directory's disk, nothing new is taken; 0 takes it to the last byte.
     pub disk_reserve_bytes: u64,
+    /// Processes in which guests run, where they do not run in the host's own.
+    pub max_workers: usize,
+    /// How long such a process is kept without a job.
+    pub worker_idle: Duration,
 }
 
 /// How long jobs that are over are kept: the end of each, its output and its artifacts. A job goes when one of these says so.

@@ -38,6 +38,7 @@ pub(super) fn of(text: &[u8], config: &Config) -> Result<Vec<Setting>, Fault> {
     say(&mut settings, &mut top, "witness_quorum", quorum);
     say(&mut settings, &mut top, "confine", Some(written_text("try")));
     say(&mut settings, &mut top, "run_as", None);
+    say(&mut settings, &mut top, "isolation", Some(written_text("in-process")));
     for table in ["bounds", "max_limits", "retention", "check"] {
         numbers(&mut settings, &mut top.section(table)?, KNOBS, table);
     }

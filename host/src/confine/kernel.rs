@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How far the kernel went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,7 +32,7 @@ impl Enforced {
 }
 
 /// What may be done below a path that stays open. Where two paths hold one another, a file below both has the rights of both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Right {
     /// Files are read, directories are listed.
     Read,
@@ -45,7 +45,7 @@ pub enum Right {
 }
 
 /// A path that stays open. A file is that file, whatever name it has later; a directory is all below it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Open {
     /// Absolute.
     pub path: PathBuf,

@@ -16,6 +16,7 @@ pub(crate) mod kernel;
 mod plan;
 mod privileges;
 mod user;
+mod worker;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -26,6 +27,7 @@ use strongroom_job::Name;
 pub use kernel::{Enforced, Open, Right};
 pub use plan::Plan;
 pub use user::{UserError, become_user};
+pub(crate) use worker::confine_worker;
 
 use crate::config::Confine;
 

@@ -90,6 +90,13 @@ impl Plan {
         plan
     }
 
+    /// What a process needs that finds the addresses of names, and nothing else.
+    pub(super) fn names() -> Vec<Open> {
+        let mut plan = Self { open: Vec::new(), any_directory: None, held: Vec::new() };
+        plan.names_of_hosts();
+        plan.open
+    }
+
     fn add(&mut self, path: &Path, right: Right) {
         self.open.push(Open { path: path.into(), right });
     }
@@ -117,7 +124,7 @@ impl Plan {
         }
     }
 
-    fn system(&mut self) {
+    fn names_of_hosts(&mut self) {
         for name in NAMES {
             self.add(Path::new(name), Right::Read);
             let leads_to = Path::new(name).canonicalize().ok();
@@ -128,6 +135,10 @@ impl Plan {
                 self.add(directory, Right::Read);
             }
         }
+    }
+
+    fn system(&mut self) {
+        self.names_of_hosts();
         for path in MACHINE {
             self.add(Path::new(path), Right::Read);
             let flags = OFlags::PATH | OFlags::CLOEXEC;

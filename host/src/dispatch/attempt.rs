@@ -4,16 +4,16 @@ use std::io;
 use std::time::Duration;
 
 use strongroom_job::{
-    Denial, Digest, Input, Limit, MAX_DENIALS, Outcome, OutputSalt, OutputSummary, SCRATCH_PATH,
-    SECRETS_PATH, Usage,
+    Access, Digest, Input, Limit, MAX_DENIALS, Outcome, OutputSalt, OutputSummary, SCRATCH_PATH, SECRETS_PATH,
 };
 use strongroom_runtime as sandbox;
-use strongroom_runtime::{ByteSize, CancelToken, Fuel, LimitKind, Metering, Sandbox, Stdio};
+use strongroom_runtime::{CancelToken, Metering, Sandbox};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::output::{Kept, Outputs, Spool};
+use super::ran::{Ran, limits};
 use super::{Places, Shared, inputs};
 use crate::admission::AdmittedJob;
 use crate::blobs::Blobs;
@@ -23,6 +23,7 @@ use crate::rooms::{Collected, Room, collect};
 use crate::secrets::Given;
 use crate::store::Outputs as Inline;
 use crate::telemetry::{Part, Steps};
+use crate::worker::{Area, Order, Source, Work};
 
 /// The part of [`ARTIFACTS_PATH`](strongroom_job::ARTIFACTS_PATH) below the scratch directory.
 const ARTIFACTS: &str = "out";
@@ -87,38 +88,66 @@ async fn attempt(
         }
     };
     steps.next(Part::Prepare);
-    let grant = job.grant(&shared.policy.of(&shared.policy.in_force()))?;
-    let scratch = if task.capabilities.scratch { Some(scratch(shared, job).await?) } else { None };
-    let secrets = secrets(shared, job).await?;
-    let mut grant = secrets.variables().fold(grant, |grant, (name, value)| grant.env(name, value));
+    let in_force = shared.policy.in_force();
+    let mut terms = job.terms(&shared.policy.of(&in_force))?;
+    let area = area(shared, job).await?;
+    let scratch = if task.capabilities.scratch { Some(scratch(&area, job).await?) } else { None };
+    let secrets = secrets(shared, &area, job).await?;
+    for (name, value) in secrets.variables() {
+        terms.env(name, value);
+    }
     if let Some(files) = secrets.files() {
-        grant = grant.read_dir(files, SECRETS_PATH);
+        terms.directory(files, SECRETS_PATH, Access::Read);
     }
     if let Some(room) = &scratch {
-        grant = grant.write_dir(room.path(), SCRATCH_PATH);
+        terms.directory(room.path(), SCRATCH_PATH, Access::ReadWrite);
     }
-    let limits = limits(&task.limits);
     let (stdout, stdout_remains) = Spool::new(&outputs.stdout, &shared.blobs);
     let (stderr, stderr_remains) = Spool::new(&outputs.stderr, &shared.blobs);
-    let stdio = input(shared, job).await?.stdout(stdout).stderr(stderr).progress(outputs.progress.clone());
-    let cancel = cancel.clone();
+    let progress = outputs.progress.clone();
+    let input = input(shared, job).await?;
     steps.next(Part::Instantiate);
-    let guest = async move { Sandbox::run(&module, &grant, &limits, stdio, &cancel).await };
-    let report = on_guest_thread(&shared.guests, guest).await;
-    if let Ok(report) = &report
-        && let Some(began) = report.began_after
-    {
-        steps.was(Part::Run, report.usage.wall.saturating_sub(began));
-    }
+    let ran: Result<Ran, Fault> = match &shared.places.workers {
+        Some(workers) => {
+            let walls = workers.walls(&job.context().tenant, &in_force.config, &area, &terms);
+            let work = Work {
+                tenant: job.context().tenant.clone(),
+                order: Order::new(task.module.digest, metering, terms, task.limits.clone()),
+                code: shared.modules.code(&task.module.digest, metering).await?,
+                input,
+                sinks: [Box::new(stdout), Box::new(stderr)],
+                progress,
+                cancel: cancel.clone(),
+            };
+            let ran = Box::pin(workers.run(walls, work)).await.map_err(Fault::from);
+            if let Ok(ran) = &ran {
+                // A worker does not say how long it took to begin.
+                steps.was(Part::Run, Duration::from_micros(ran.usage.wall_us));
+            }
+            ran
+        }
+        None => {
+            let (grant, limits, cancel) = (terms.grant(), limits(&task.limits), cancel.clone());
+            let stdio = input.stdio().stdout(stdout).stderr(stderr).progress(progress);
+            let guest = async move { Sandbox::run(&module, &grant, &limits, stdio, &cancel).await };
+            let report = on_guest_thread(&shared.guests, guest).await;
+            if let Ok(report) = &report
+                && let Some(began) = report.began_after
+            {
+                steps.was(Part::Run, report.usage.wall.saturating_sub(began));
+            }
+            report.map(Ran::of)
+        }
+    };
     steps.next(Part::Keep);
     secrets.remove().await;
-    let report = report?;
+    let ran = ran?;
     let mut salt = [0; 32];
     getrandom::fill(&mut salt).map_err(io::Error::other)?;
     let salt = OutputSalt::from_bytes(salt);
     let kept = async { io::Result::Ok((stdout_remains.keep().await?, stderr_remains.keep().await?)) };
     let (stdout, stderr) = kept.instrument(stage!("collect")).await?;
-    let mut ended = ended(report, stdout, stderr, salt);
+    let mut ended = ended(ran, stdout, stderr, salt);
     if let Some(room) = scratch {
         let left = leave(&mut ended.finished, &room, &shared.blobs).await;
         // Before the end is told: whoever hears of it finds nothing behind.
@@ -141,9 +170,17 @@ async fn on_guest_thread<E: std::error::Error + Send + 'static>(
     }
 }
 
+/// Where the job's tenant has its rooms: those of the host, or its own.
+async fn area(shared: &Shared, job: &AdmittedJob) -> io::Result<Area> {
+    let Places { area, workers, .. } = &shared.places;
+    let Some(workers) = workers.clone() else { return Ok(area.clone()) };
+    let (area, tenant) = (area.clone(), job.context().tenant.clone());
+    tokio::task::spawn_blocking(move || workers.area(&area, &tenant)).await.map_err(io::Error::other)?
+}
+
 /// A new scratch directory with a place for artifacts.
-async fn scratch(shared: &Shared, job: &AdmittedJob) -> io::Result<Room> {
-    let (rooms, name) = (shared.places.scratch.clone(), job.id().to_string());
+async fn scratch(area: &Area, job: &AdmittedJob) -> io::Result<Room> {
+    let (rooms, name) = (area.scratch.clone(), job.id().to_string());
     let made = tokio::task::spawn_blocking(move || {
         let room = rooms.room(&name)?;
         room.make(ARTIFACTS)?;
@@ -152,11 +189,11 @@ async fn scratch(shared: &Shared, job: &AdmittedJob) -> io::Result<Room> {
     made.await.map_err(io::Error::other)?
 }
 
-async fn secrets(shared: &Shared, job: &AdmittedJob) -> Result<Given, Fault> {
+async fn secrets(shared: &Shared, area: &Area, job: &AdmittedJob) -> Result<Given, Fault> {
     if job.task().capabilities.secrets.is_empty() {
         return Ok(Given::default());
     }
-    let Places { vault, memory, .. } = shared.places.clone();
+    let (vault, memory) = (shared.places.vault.clone(), area.memory.clone());
     let (job, asked) = (job.id(), job.task().capabilities.secrets.clone());
     let given = tokio::task::spawn_blocking(move || Given::prepare(&vault, &memory, job, &asked));
     Ok(given.await.map_err(io::Error::other)??)
@@ -183,23 +220,14 @@ async fn leave(finished: &mut Finished, room: &Room, blobs: &Blobs) -> io::Resul
     Ok(())
 }
 
-fn ended(report: sandbox::Report, stdout: Kept, stderr: Kept, salt: OutputSalt) -> Ended {
-    let sandbox::Report { outcome, usage, reached, result, .. } = report;
+fn ended(ran: Ran, stdout: Kept, stderr: Kept, salt: OutputSalt) -> Ended {
+    let Ran { outcome, usage, denied, result } = ran;
     let finished = Finished {
-        outcome: translate(outcome),
-        usage: Usage {
-            wall_us: micros(usage.wall),
-            cpu_us: micros(usage.cpu),
-            fuel: usage.fuel.map(|Fuel(units)| units),
-            peak_memory_bytes: usage.peak_memory.as_u64(),
-            stdin_bytes: usage.stdin.as_u64(),
-            disk_bytes: usage.disk.as_u64(),
-            files: usage.files,
-            http_bytes: usage.http_body.as_u64(),
-        },
+        outcome,
+        usage,
         stdout: stdout.summary,
         stderr: stderr.summary,
-        denied: denials(&reached),
+        denied,
         artifacts: Vec::new(),
         result: result.as_deref().map(summary),
         salt: Some(salt),
@@ -212,91 +240,14 @@ fn summary(bytes: &[u8]) -> OutputSummary {
     OutputSummary { length: bytes.len() as u64, digest: Digest::of(bytes) }
 }
 
-/// What the guest was denied, most often first when there are too many to tell.
-fn denials(reached: &[sandbox::Reached]) -> Vec<Denial> {
-    let mut denied: Vec<_> = reached.iter().filter(|reached| !reached.granted).collect();
-    if denied.len() > MAX_DENIALS {
-        denied.sort_by_key(|reached| std::cmp::Reverse(reached.count));
-        denied.truncate(MAX_DENIALS);
-    }
-    denied.iter().map(|reached| Denial { what: reached.what.to_string(), count: reached.count }).collect()
-}
-
-async fn input(shared: &Shared, job: &AdmittedJob) -> Result<Stdio, Fault> {
+async fn input(shared: &Shared, job: &AdmittedJob) -> Result<Source, Fault> {
     Ok(match &job.task().input {
-        Input::Empty => Stdio::null(),
+        Input::Empty => Source::Empty,
         Input::Outputs { artifact } => {
             let left = inputs::outputs(&shared.store, &shared.blobs, &job.id(), artifact.as_ref())?;
-            Stdio::null().stdin(left)
+            Source::Stream(left)
         }
-        Input::Inline(bytes) => Stdio::null().stdin_bytes(bytes.0.clone()),
-        Input::Blob { digest, .. } => Stdio::null().stdin(shared.blobs.read(digest).await?),
-    })
-}
-
-/// The sandbox's limits for what a job asks for.
-pub(crate) fn limits(asked: &strongroom_job::Limits) -> sandbox::Limits {
-    sandbox::Limits {
-        memory: ByteSize::bytes(asked.memory_bytes),
-        fuel: asked.fuel.map(Fuel),
-        wall: Duration::from_millis(asked.wall_ms),
-        stdout: ByteSize::bytes(asked.stdout_bytes),
-        stderr: ByteSize::bytes(asked.stderr_bytes),
-        cpu: asked.cpu_ms.map(Duration::from_millis),
-        disk: ByteSize::bytes(asked.disk_bytes),
-        file_size: ByteSize::bytes(asked.file_bytes),
-        files: asked.files,
-        handles: asked.handles,
-        sockets: asked.sockets,
-        http_body: ByteSize::bytes(asked.http_bytes),
-        instances: asked.instances,
-        host_buffer: ByteSize::bytes(asked.host_buffer_bytes),
-        ..sandbox::Limits::default()
-    }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// The sandbox's outcome in the contract's words.
-pub(crate) fn translate(outcome: sandbox::Outcome) -> Outcome {
-    match outcome {
-        sandbox::Outcome::Exited(code) => Outcome::Exited { code },
-        sandbox::Outcome::Trapped { message, .. } => Outcome::Trapped { reason: message },
-        sandbox::Outcome::Exceeded { limit, allowed, used } => match translate_limit(limit) {
-            Some(limit) => Outcome::Exceeded { limit, allowed, used },
-            None => Outcome::Faulted {
-                reason: format!("the sandbox has a limit {limit} that this host does not know"),
-            },
-        },
-        sandbox::Outcome::Cancelled => Outcome::Cancelled,
-        // Admission has held the limits against the host's maxima, so this is the host's own mistake.
-        sandbox::Outcome::Denied { what } => Outcome::Faulted { reason: what },
-        other => Outcome::Faulted {
-            reason: format!("the sandbox ended in a way that this host does not know: {other}"),
-        },
-    }
-}
-
-fn translate_limit(limit: LimitKind) -> Option<Limit> {
-    Some(match limit {
-        LimitKind::Memory => Limit::Memory,
-        LimitKind::Fuel => Limit::Fuel,
-        LimitKind::Wall => Limit::WallTime,
-        LimitKind::Stdout => Limit::Stdout,
-        LimitKind::Stderr => Limit::Stderr,
-        LimitKind::Instances => Limit::Instances,
-        LimitKind::Tables => Limit::Tables,
-        LimitKind::Memories => Limit::Memories,
-        LimitKind::Handles => Limit::Handles,
-        LimitKind::HostBuffer => Limit::HostBuffers,
-        LimitKind::Cpu => Limit::CpuTime,
-        LimitKind::Disk => Limit::Disk,
-        LimitKind::FileSize => Limit::FileSize,
-        LimitKind::Files => Limit::Files,
-        LimitKind::Sockets => Limit::Sockets,
-        LimitKind::HttpBody => Limit::HttpBodies,
-        _ => return None,
+        Input::Inline(bytes) => Source::Bytes(bytes.0.clone().into()),
+        Input::Blob { digest, .. } => Source::File(shared.blobs.read(digest).await?),
     })
 }

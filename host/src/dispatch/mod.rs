@@ -12,6 +12,7 @@ mod inputs;
 mod modules;
 mod output;
 mod policy;
+mod ran;
 mod watchers;
 
 use std::collections::HashMap;
@@ -27,11 +28,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tracing::Instrument as _;
 
-pub(crate) use attempt::{limits, translate};
 pub use board::Board;
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
 pub use policy::{InForce, OwnPolicy};
+pub(crate) use ran::{Ran, limits, translate};
 
 use crate::blobs::Blobs;
 use crate::clock::Stopwatch;
@@ -43,13 +44,16 @@ use crate::secrets::{Memory, Vault};
 use crate::spans;
 use crate::store::{CommitError, Committed, JobRow, ReadError, Store, Transition};
 use crate::telemetry::{Part, Steps};
+use crate::worker::{Area, Workers};
 
 /// What attempts have for themselves while they run.
 #[derive(Clone, Debug)]
 pub struct Places {
-    scratch: Rooms,
+    /// In-process; each tenant that has workers has a part of it.
+    area: Area,
     vault: Vault,
-    memory: Memory,
+    /// Where guests run, if not in this process.
+    workers: Option<Workers>,
 }
 
 impl Places {
@@ -61,7 +65,13 @@ impl Places {
         let scratch = home.scratch();
         let rooms = Rooms::open(&scratch)?;
         let memory = Memory::open(home.dir(), &scratch.join("secrets"))?;
-        Ok(Self { scratch: rooms, vault: Vault::of(home), memory })
+        let area = Area { scratch: rooms, memory };
+        Ok(Self { area, vault: Vault::of(home), workers: None })
+    }
+
+    /// Guests run in these processes.
+    pub(crate) fn working_in(self, workers: Option<Workers>) -> Self {
+        Self { workers, ..self }
     }
 }
 

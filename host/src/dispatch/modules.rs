@@ -3,6 +3,7 @@
 //! *Owns:* who waits for whom: a module is loaded once for all who ask at the same time. *Never:* compiles; that is `compile`'s.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,12 +13,21 @@ use tokio::sync::OnceCell;
 
 use crate::blobs::Blobs;
 use crate::compile::{LoadError, Loader};
+use crate::worker::seal;
 
 /// Compiled modules that are kept. A large one takes some 45 MiB, an ordinary one less than 1 MiB.
 const MAX_KEPT: usize = 32;
 
 type Key = (Digest, Metering);
-type Slot = Arc<OnceCell<Module>>;
+type Slot = Arc<Loaded>;
+
+/// One module, as far as somebody has asked for it.
+#[derive(Debug, Default)]
+struct Loaded {
+    module: OnceCell<Module>,
+    /// Its compiled code in a file in memory that nobody can change, for workers.
+    code: OnceCell<Arc<OwnedFd>>,
+}
 
 /// The cache.
 #[derive(Debug)]
@@ -44,7 +54,20 @@ impl Modules {
     pub(super) async fn get(&self, digest: &Digest, metering: Metering) -> Result<Module, LoadError> {
         // A failure leaves the cell empty: the next who asks tries again.
         let load = || self.loader.load(digest, metering, self.blobs.load(digest, self.max_bytes));
-        self.slot(digest, metering).get_or_try_init(load).await.cloned()
+        self.slot(digest, metering).module.get_or_try_init(load).await.cloned()
+    }
+
+    /// The module's compiled code, for a process that loads it; compiles it if need be.
+    pub(super) async fn code(&self, digest: &Digest, metering: Metering) -> Result<Arc<OwnedFd>, LoadError> {
+        let module = self.get(digest, metering).await?;
+        let seal = || async move {
+            let sealed = tokio::task::spawn_blocking(move || {
+                seal(&module.artifact()?).map_err(|error| LoadError::Host(error.to_string()))
+            });
+            let sealed = sealed.await.map_err(|error| LoadError::Host(error.to_string()))??;
+            Ok(Arc::new(sealed))
+        };
+        self.slot(digest, metering).code.get_or_try_init(seal).await.cloned()
     }
 
     pub(super) fn pool_use(&self) -> PoolUse {
@@ -54,7 +77,7 @@ impl Modules {
     /// Compiles a module whose file is not kept yet, and remembers it if it is good.
     pub(super) async fn register(&self, digest: &Digest, file: &Path) -> Result<(), LoadError> {
         let load = || self.loader.load(digest, Metering::None, tokio::fs::read(file));
-        self.slot(digest, Metering::None).get_or_try_init(load).await.map(drop)
+        self.slot(digest, Metering::None).module.get_or_try_init(load).await.map(drop)
     }
 
     fn slot(&self, digest: &Digest, metering: Metering) -> Slot {

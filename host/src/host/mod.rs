@@ -54,6 +54,7 @@ use crate::store::{
     ActiveJobs, Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition,
 };
 use crate::trust::{self, TrustFault};
+use crate::worker::Workers;
 
 use faces::Faces;
 use keeper::Keeper;
@@ -237,6 +238,7 @@ impl Host {
             .map_err(|error| StartError::Cache { path: home.cache(), error })?;
         let places =
             Places::open(&home).map_err(|error| StartError::Blobs { path: home.scratch(), error })?;
+        let places = places.working_in(Workers::of(&config, engine.config(), &compiler));
         let name: KeyName =
             config.log_origin.parse().map_err(|_| StartError::LogName(config.log_origin.clone()))?;
         let verifier = VerifierKey::new(name.clone(), log_public);

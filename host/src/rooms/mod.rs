@@ -58,6 +58,19 @@ impl Rooms {
         Ok(Self { root: Arc::new(Root { path: path.into(), gone: AtomicU64::new(0) }) })
     }
 
+    /// Rooms below these, in a directory of this name.
+    ///
+    /// # Errors
+    /// As [`Rooms::open`].
+    pub(crate) fn within(&self, name: &str) -> io::Result<Self> {
+        Self::open(&self.root.path.join(name))
+    }
+
+    /// Where they are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.root.path
+    }
+
     /// A new empty room. `name` is one part of a path, and no other room of this kind has it now.
     ///
     /// # Errors

@@ -48,6 +48,19 @@ impl Memory {
         let path = in_shared_memory(dir);
         Ok(Self { rooms: Rooms::open(path.as_deref().unwrap_or(fallback))? })
     }
+
+    /// A part of the place, in a directory of this name.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn within(&self, name: &str) -> io::Result<Self> {
+        Ok(Self { rooms: self.rooms.within(name)? })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.rooms.path()
+    }
 }
 
 impl Given {

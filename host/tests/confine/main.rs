@@ -16,6 +16,7 @@ mod serve;
 mod told;
 mod unit;
 mod user;
+mod workers;
 
 use std::fs;
 use std::io::Write as _;

@@ -12,7 +12,7 @@ use super::{filters, landlock_version};
 const WORDCOUNT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/prebuilt/wordcount.wasm");
 
 /// A place whose principal has a volume, and no right to any directory; its log goes to a file.
-fn service(more: &str) -> Place {
+pub(super) fn service(more: &str) -> Place {
     let place = Place::new();
     for directory in ["docs", "forwarded"] {
         fs::create_dir(place.path().join(directory)).unwrap();
@@ -31,7 +31,7 @@ fn service(more: &str) -> Place {
     place
 }
 
-fn counts(place: &Place) -> String {
+pub(super) fn counts(place: &Place) -> String {
     let said = place.run(&["submit", "--wait", WORDCOUNT, "--read", "docs:/docs", "--", "/docs"]).exits(0);
     said.out().split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }

@@ -200,6 +200,28 @@ const WALLS: &[Wall] = &[
     },
     Wall {
         inside: &["host/src"],
+        // A worker is sent the terms that admission made, and makes the grant of them: it trusts its host, not the other way.
+        except: &["host/src/admission", "host/src/worker"],
+        banned: &["crate::admission::Terms", "crate::admission::terms"],
+        why: "only admission says what a job is given; a worker is told",
+    },
+    Wall {
+        inside: &["host/src/worker"],
+        except: &[],
+        banned: &[
+            "crate::store",
+            "crate::intake",
+            "crate::blobs",
+            "crate::audit",
+            "crate::evidence",
+            "crate::home",
+            "crate::host",
+            "crate::cli",
+        ],
+        why: "a worker knows neither keys nor state nor log",
+    },
+    Wall {
+        inside: &["host/src"],
         except: &["host/src/admission", "host/src/store/rebuild"],
         banned: &["::readmit"],
         why: "only a rebuild of the store takes back what was admitted before, and holds it against its record",
@@ -268,6 +290,8 @@ const WALLS: &[Wall] = &[
             "host/src/cli/status.rs",
             "host/src/compile",
             "host/src/forward/collector.rs",
+            // What host and worker say to one another. A worker trusts its host; the host has this read nothing but `Ran`.
+            "host/src/worker/message.rs",
         ],
         banned: &[
             "serde_json::from_slice",
@@ -441,6 +465,10 @@ pub(crate) const PLANTED: &[(&str, &str, &str)] = &[
     ("host/src/dispatch/planted.rs", "fn f() { sandbox::Grant::none(); }", "grant"),
     ("host/src/cli/planted.rs", "use strongroom_runtime::{Engine, Grant};", "grant"),
     ("host/src/host/planted.rs", "use crate::admission::{admit, readmit};", "rebuild"),
+    ("host/src/store/planted.rs", "use crate::admission::Terms;", "a worker is told"),
+    ("host/src/worker/planted.rs", "use crate::store::Store;", "neither keys nor state"),
+    ("host/src/worker/planted.rs", "use strongroom_runtime::Grant;", "grant"),
+    ("host/src/worker/planted.rs", "fn f() { serde_json::from_slice(b).unwrap() }", "AdmittedJob"),
     ("host/src/dispatch/planted.rs", "use wasmtime::Engine;", "strongroom-runtime"),
     ("host/src/store/planted.rs", "use std::time::{Duration, SystemTime};", "clock.rs"),
     ("host/src/cli/planted.rs", "fn f() { jiff::Timestamp::now(); }", "clock.rs"),

@@ -104,6 +104,8 @@ pub(crate) fn bounds() -> Bounds {
         compile_time: Duration::from_secs(60),
         compile_cache_bytes: 1 << 30,
         disk_reserve_bytes: 0,
+        max_workers: 1,
+        worker_idle: Duration::from_secs(60),
     }
 }
 
