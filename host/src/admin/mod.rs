@@ -17,8 +17,8 @@
 
 mod export;
 mod health;
-mod log_level;
 mod kept;
+mod log_level;
 mod metrics;
 mod shares;
 mod status;

@@ -22,7 +22,7 @@ pub(crate) struct Ran {
 impl Ran {
     /// What the sandbox reports.
     pub(crate) fn of(report: sandbox::Report) -> Self {
-        let sandbox::Report { outcome, usage, reached, result } = report;
+        let sandbox::Report { outcome, usage, reached, result, .. } = report;
         let usage = Usage {
             wall_us: micros(usage.wall),
             cpu_us: micros(usage.cpu),
