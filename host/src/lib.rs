@@ -21,9 +21,10 @@
 //! [`backup`] copies all that a host cannot make again, beside a host that serves.
 //! [`trust`] says who may operate the host, as its operators signed it.
 //! `admin` is the other face: what `meters` counted, health and status, over a socket in the data directory.
+//! `handed` has the sockets that a service manager made.
 //! `disk` says how much room there is. [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
-// One file has an exception, with the reason beside it.
+// Two files have an exception, with the reason beside it.
 #![deny(unsafe_code)]
 
 mod admin;
@@ -43,6 +44,7 @@ pub mod dispatch;
 pub mod evidence;
 pub mod forward;
 pub mod fsck;
+mod handed;
 pub mod home;
 pub mod host;
 mod http;

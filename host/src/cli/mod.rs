@@ -39,6 +39,7 @@ mod progress;
 mod queue;
 mod reach;
 mod receipt;
+mod reload;
 mod remote;
 mod repeat;
 mod run;
@@ -102,6 +103,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Say how the host of a directory is, where it listens, and who may use it
     Status,
+    /// Have the host of a directory read its configuration again, and say what changed
+    Reload,
     /// Run a module here and now, with no set-up
     Run(Box<run::RunArgs>),
     /// Submit a job to a host that is running
@@ -181,6 +184,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Init => init::init(&common, console),
         Command::Serve(args) => serve::serve(&common, &args, console),
         Command::Status => status::status(&common, console),
+        Command::Reload => reload::reload(&common, console),
         Command::Run(args) => run::run(&common, *args, arguments, console),
         Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Flow(command) => flow::flow(&common, command, console),

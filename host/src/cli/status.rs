@@ -22,14 +22,7 @@ pub(super) fn status(common: &Common, console: &Console) -> Result<Exit, Failure
     let dir = common.directory()?;
     // Asking makes no directory.
     let home = Home::open(&dir)?;
-    let dir = home.dir();
-    if !Home::is_held(dir) {
-        return Err(Failure::fault(format_args!(
-            "no host serves {}: start one with `strongroom serve --dir {}`, or name the directory of another with --dir",
-            dir.display(),
-            dir.display()
-        )));
-    }
+    serves(&home)?;
     let text = with_runtime(ask(&home))?;
     let status: Value = serde_json::from_slice(&text)
         .map_err(|error| Failure::fault(format_args!("the host answers with something else: {error}")))?;
@@ -39,6 +32,19 @@ pub(super) fn status(common: &Common, console: &Console) -> Result<Exit, Failure
         console.print(words(&status))?;
     }
     Ok(if status["ready"] == true { Exit::Status(0) } else { Exit::No })
+}
+
+/// Whether there is a host to ask.
+pub(super) fn serves(home: &Home) -> Result<(), Failure> {
+    let dir = home.dir();
+    if Home::is_held(dir) {
+        return Ok(());
+    }
+    Err(Failure::fault(format_args!(
+        "no host serves {}: start one with `strongroom serve --dir {}`, or name the directory of another with --dir",
+        dir.display(),
+        dir.display()
+    )))
 }
 
 async fn ask(home: &Home) -> Result<Vec<u8>, Failure> {
@@ -57,7 +63,7 @@ async fn ask(home: &Home) -> Result<Vec<u8>, Failure> {
 }
 
 /// Somebody holds the directory, and is no host that can be asked.
-fn silent(home: &Home, socket: &Path, problem: &str) -> Failure {
+pub(super) fn silent(home: &Home, socket: &Path, problem: &str) -> Failure {
     let holder = match home.live() {
         Ok(Some(live)) => format!("process {} serves", live.pid),
         Ok(None) | Err(_) => "a process holds".to_owned(),

@@ -87,6 +87,13 @@ pub(crate) async fn get_local(socket: &Path, path: &str, max: usize) -> Result<A
     exchange(stream, request.header(USER_AGENT, AGENT).body(Full::default())?, max).await
 }
 
+/// Posts nothing to `path` at the socket at `socket`. As [`post`].
+pub(crate) async fn post_local(socket: &Path, path: &str, max: usize) -> Result<Answered, PostError> {
+    let stream = local::connect(socket).await.map_err(PostError::Connect)?;
+    let request = Request::post(path).header(HOST, "localhost");
+    exchange(stream, request.header(USER_AGENT, AGENT).body(Full::default())?, max).await
+}
+
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, max: usize) -> Result<Answered, PostError>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -15,5 +15,5 @@ mod server;
 mod stream;
 
 pub use address::{ParsePrefixError, Prefix};
-pub(crate) use client::{Answered, Post, PostError, get_local, get_text, post, post_text};
+pub(crate) use client::{Answered, Post, PostError, get_local, get_text, post, post_local, post_text};
 pub(crate) use server::{Answer, Asked, Body, Door, Listening, Method, Reply, Serving};
