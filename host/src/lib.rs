@@ -23,9 +23,10 @@
 //! [`trust`] says who may operate the host, as its operators signed it.
 //! `admin` is the other face: what `meters` counted, health and status, over a socket in the data directory;
 //! [`telemetry`] sends the same, and what becomes of jobs, to a collector.
+//! `handed` has the sockets that a service manager made.
 //! `disk` says how much room there is. [`config`] and [`home`] say what a host is made of, [`blobs`] keeps modules, inputs and long outputs, [`clock`] is the
 //! one place that knows the time, [`cli`] is the command.
-// One file has an exception, with the reason beside it.
+// Two files have an exception, with the reason beside it.
 #![deny(unsafe_code)]
 
 #[macro_use]
@@ -48,6 +49,7 @@ pub mod dispatch;
 pub mod evidence;
 pub mod forward;
 pub mod fsck;
+mod handed;
 pub mod home;
 pub mod host;
 mod http;

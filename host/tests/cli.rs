@@ -126,6 +126,7 @@ fn help_names_what_there_is() {
         "init",
         "serve",
         "status",
+        "reload",
         "run",
         "submit",
         "flow",

@@ -101,3 +101,56 @@ fn a_hangup_lets_a_new_key_in_and_an_old_one_out_and_a_bad_file_changes_nothing(
         assert!(log.out().contains(words), "{words}: {}", log.out());
     }
 }
+
+// Red without `"/reload"` in host/src/admin/mod.rs, and, for each line below, without what it is about in `reload_when_asked`.
+#[test]
+fn a_reload_over_the_socket_says_what_changed_or_why_nothing_did() {
+    let (house, ann) = (House::new(), Place::new());
+    ann.run(&["init"]).exits(0);
+    let before = std::fs::read_to_string(house.place.data().join("strongroom.toml")).unwrap();
+    let nobody = ann.run(&["reload"]).exits(125);
+    assert!(nobody.stderr.contains("no host serves "), "{nobody:?}");
+    house.tells("serving");
+    let write = |text: &str| std::fs::write(house.place.data().join("strongroom.toml"), text).unwrap();
+    let said = house.place.run(&["reload"]).exits(0);
+    assert_eq!(said.out(), "in force: no principal differs\n0 connections closed, 0 jobs stopped\n");
+
+    let key = std::fs::read_to_string(ann.data().join("keys/client.pub")).unwrap();
+    let with_ann =
+        format!("{before}\n[[principals]]\nname = \"ann\"\nkey = \"{}\"\ntenant = \"ann\"\n", key.trim());
+    let lock = house.place.data().join("config.lock");
+    std::fs::write(&lock, "").unwrap();
+    write(&with_ann);
+    let refused = |words: &str| {
+        let said = house.place.run(&["reload"]).exits(1);
+        assert!(said.out().is_empty() && said.stderr.contains("nothing was changed: "), "{said:?}");
+        assert!(said.stderr.contains(words), "{words}: {said:?}");
+        let said = house.place.run(&["reload", "--json"]).exits(1);
+        let error: serde_json::Value = serde_json::from_str(&said.stderr).unwrap();
+        assert_eq!(error["error"]["code"], "not-reloaded", "{error}");
+    };
+    refused("config.lock lies there");
+    std::fs::remove_file(lock).unwrap();
+    assert!(house.place.run(&["reload"]).exits(0).out().starts_with("in force: added: ann\n"));
+    write(&format!("{with_ann}\n[bonds]\nmax_running = 3\n"));
+    refused("bonds");
+    write(&with_ann.replace("[bounds]\n", "[bounds]\nmax_running = 3\n"));
+    refused("[bounds] cannot change while the host runs");
+    write(&before);
+    let read = house.place.run(&["reload", "--json"]).exits(0).json();
+    assert_eq!(read["removed"], serde_json::json!(["ann"]));
+    assert_eq!([&read["added"], &read["changed"]], [&serde_json::json!([]); 2]);
+    assert_eq!([&read["closed"], &read["stopped"]], [0, 0]);
+    // Each is in the audit log once, as after a signal.
+    let changes = || {
+        house
+            .place
+            .run(&["audit", "show"])
+            .exits(0)
+            .out()
+            .matches("configuration changed: principals")
+            .count()
+    };
+    wait_for("both records", || (changes() >= 2).then_some(()));
+    assert_eq!(changes(), 2);
+}

@@ -17,9 +17,11 @@ binary=$1
 destination=$2
 here=$(cd "$(dirname "$0")" && pwd)
 unit=$here/../strongroom.service
+sockets=$here/../strongroom.socket
 
 [ -x "$binary" ] || fail "$binary: there is no such program; build it with: cargo build --release"
 [ -f "$unit" ] || fail "$unit: the systemd unit is missing; without it the package would install no service"
+[ -f "$sockets" ] || fail "$sockets: the unit of the sockets is missing"
 [ -d "$destination" ] || fail "$destination: there is no such directory"
 command -v dpkg-deb > /dev/null || fail "dpkg-deb is missing: it is in the package dpkg"
 
@@ -31,6 +33,7 @@ root=$room/root
 
 install -D -m 755 "$binary" "$root/usr/bin/strongroom"
 install -D -m 644 "$unit" "$root/lib/systemd/system/strongroom.service"
+install -D -m 644 "$sockets" "$root/lib/systemd/system/strongroom.socket"
 "$binary" man "$root/usr/share/man/man1" > /dev/null
 gzip -9 -n "$root"/usr/share/man/man1/*.1
 for shell in bash zsh fish; do

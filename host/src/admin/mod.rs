@@ -1,4 +1,5 @@
 //! The other face of a host: who runs it asks here how it is. Jobs go another way, and nothing here changes one.
+//! One request changes the host: to what its own file says.
 //!
 //! ```text
 //! GET /metrics        Prometheus text (`metrics`, written by `text`)      both listeners
@@ -6,6 +7,7 @@
 //! GET /health/ready   200 or 503, and why (`health`)                      both
 //! GET /status         JSON (`status`)                                     the socket only
 //! GET, POST /log-level  what the host says of itself, and that it say more or less     the socket only
+//! POST /reload        the configuration is read again (`reload`)          the socket only
 //! ```
 //!
 //! The same numbers go to a collector from here, if there is one (`export`).
@@ -20,6 +22,7 @@ mod health;
 mod kept;
 mod log_level;
 mod metrics;
+mod reload;
 mod shares;
 mod status;
 mod text;
@@ -33,10 +36,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use strongroom_job::note::VerifierKey;
 use strongroom_job::{PublicKey, Timestamp};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::dispatch::{Dispatcher, InForce, OwnPolicy};
+use crate::handed::Sockets;
 use crate::http::{Answer, Asked, Body, Door, Listening, Method, Reply, Serving};
 use crate::intake::Strangers;
 use crate::store::Store;
@@ -44,6 +48,8 @@ use crate::telemetry::Telemetry;
 
 /// What the socket is called in a data directory.
 pub(crate) const SOCKET: &str = "admin.sock";
+
+pub(crate) use reload::{Ask, Read, way};
 
 /// The parts of a host that are looked at.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub(crate) struct Watched {
     pub(crate) strangers: Strangers,
     pub(crate) published: watch::Receiver<u64>,
     pub(crate) publishing_failed: watch::Receiver<Option<String>>,
+    /// To who reads the configuration.
+    pub(crate) reload: mpsc::Sender<Ask>,
 }
 
 /// Both listeners, while they listen.
@@ -116,11 +124,11 @@ struct Inside(Arc<Shared>);
 struct Outside(Arc<watch::Sender<Option<Arc<Shared>>>>);
 
 impl Admin {
-    /// Opens the socket in the directory, and the TCP listener if the configuration has one.
+    /// Opens the socket in the directory, and the TCP listener if the configuration has one; or takes those of `sockets`.
     ///
     /// # Errors
     /// When one of them cannot be had.
-    pub(crate) async fn start(watched: Watched) -> Result<Self, AdminError> {
+    pub(crate) async fn start(watched: Watched, sockets: &mut Sockets) -> Result<Self, AdminError> {
         let in_force = watched.policy.in_force();
         let config = &in_force.config;
         let stopping = Arc::new(AtomicBool::new(false));
@@ -132,7 +140,10 @@ impl Admin {
                 let turned_away = Arc::clone(&watched.store.meters().outside_admin);
                 let door = Door { allow_from: Some(admin.allow_from.clone()), turned_away };
                 let outside = Arc::new(Outside(Arc::clone(&later)));
-                let listening = Listening::start(admin.listen, door, outside).await;
+                let listening = match sockets.shown.take() {
+                    Some(socket) => Listening::handed(socket, door, outside),
+                    None => Listening::start(admin.listen, door, outside).await,
+                };
                 let address = admin.listen;
                 Some(listening.map_err(|error| AdminError::Listen { address, error })?)
             }
@@ -145,7 +156,11 @@ impl Admin {
             memory: File::open("/proc/self/status").ok(),
         });
         later.send_replace(Some(Arc::clone(&shared)));
-        let local = Serving::local(&path, &private, Arc::new(Inside(Arc::clone(&shared))));
+        let inside = Arc::new(Inside(Arc::clone(&shared)));
+        let local = match sockets.admin.take() {
+            Some(socket) => Serving::handed(socket, inside),
+            None => Serving::local(&path, &private, inside),
+        };
         let local = local.map_err(|error| AdminError::Socket { path, error })?;
         let telemetry = export::start(&shared).map_err(AdminError::Telemetry)?;
         Ok(Self { local, tcp, telemetry, stopping })
@@ -184,6 +199,8 @@ impl Answer for Inside {
                 made.map_or_else(|_| stops(), |json| reply(200, "application/json", json))
             }
             "/log-level" => log_level::answer(&self.0, &asked),
+            "/reload" if asked.method == Method::Post => reload::ask(&self.0.watched.reload).await,
+            "/reload" => Reply::words(405, "the configuration is read again when this is posted to"),
             _ => either(&self.0, &asked).await,
         }
     }

@@ -10,6 +10,7 @@ use strongroom_job::{Limit, Outcome, Refusal, RefusalCode};
 use crate::config::ConfigError;
 use crate::confine::{ConfineError, UserError};
 use crate::forward::TrustError;
+use crate::handed::{SocketError, TakeError};
 use crate::home::HomeError;
 use crate::host::StartError;
 
@@ -156,6 +157,18 @@ impl From<UserError> for Failure {
 impl From<ConfineError> for Failure {
     fn from(error: ConfineError) -> Self {
         Self::new(Exit::Fault, "not-confined", error)
+    }
+}
+
+impl From<TakeError> for Failure {
+    fn from(error: TakeError) -> Self {
+        Self::new(Exit::Fault, "wrong-socket", error)
+    }
+}
+
+impl From<SocketError> for Failure {
+    fn from(error: SocketError) -> Self {
+        Self::new(Exit::Fault, "wrong-socket", error)
     }
 }
 

@@ -42,6 +42,7 @@ mod progress;
 mod queue;
 mod reach;
 mod receipt;
+mod reload;
 mod remote;
 mod repeat;
 mod run;
@@ -111,6 +112,8 @@ enum Command {
     Top(top::TopArgs),
     /// Set how much the host of a directory says in its log, while it runs
     LogLevel(log_level::LogLevelArgs),
+    /// Have the host of a directory read its configuration again, and say what changed
+    Reload,
     /// Run a module here and now, with no set-up
     Run(Box<run::RunArgs>),
     /// Submit a job to a host that is running
@@ -199,6 +202,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Status => status::status(&common, console),
         Command::Top(args) => top::top(&common, &args, console),
         Command::LogLevel(args) => log_level::log_level(&common, &args, console),
+        Command::Reload => reload::reload(&common, console),
         Command::Run(args) => run::run(&common, *args, arguments, console),
         Command::Submit(args) => submit::submit(&common, *args, console),
         Command::Flow(command) => flow::flow(&common, command, console),

@@ -9,6 +9,7 @@ use strongroom_job::PublicKey;
 use crate::compile::Compiler;
 use crate::config::Config;
 use crate::confine::{Confinement, Enforced, Plan, become_user, confine};
+use crate::handed::{Sockets, handed_over};
 use crate::home::{Home, LockedHome};
 use crate::host::{Ended, Host, Reloaded, Stop as Ending};
 use crate::secrets::in_shared_memory;
@@ -56,6 +57,8 @@ struct Listening {
 }
 
 pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Result<Exit, Failure> {
+    // First: nothing of this process may have taken one of their numbers.
+    let handed = handed_over()?;
     log::start(args.log.at_least(console.verbose()), args.log_format, console.stderr_is_terminal());
     let dir = common.directory()?;
     let path = dir.join("strongroom.toml");
@@ -68,6 +71,7 @@ pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Res
     if let Some(listen) = args.listen {
         config.listen = listen;
     }
+    let sockets = Sockets::sort(handed, &config, home.dir())?;
     let locked = home.lock()?;
     open_many_files();
     strongroom_runtime::open_kernel_files();
@@ -76,7 +80,7 @@ pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Res
     // There is one thread until here.
     let confined = confine(plan, config.confine)?;
     let told = Told { confinement: confined.confinement(), manager: &manager, listen: args.listen };
-    with_runtime(until_stopped(locked, config, told, console))
+    with_runtime(until_stopped(locked, config, sockets, told, console))
 }
 
 /// What is known of a host before it is one.
@@ -124,6 +128,7 @@ pub(super) fn open_many_files() {
 async fn until_stopped(
     home: LockedHome,
     config: Config,
+    sockets: Sockets,
     Told { confinement, manager, listen }: Told<'_>,
     console: &Console,
 ) -> Result<Exit, Failure> {
@@ -131,7 +136,10 @@ async fn until_stopped(
     let unlocked = Home::clone(&home);
     let drain = config.bounds.drain;
     let dir = home.dir().to_owned();
-    let mut host = Box::pin(Host::start(home, config, compiler()?)).await?;
+    if let Some(listeners) = sockets.names() {
+        tracing::info!(%listeners, "these sockets were made by the service manager");
+    }
+    let mut host = Box::pin(Host::start_on(home, config, compiler()?, sockets)).await?;
     if let Err(error) = host.administer().await {
         drop(end(host, Ending::Running(drain), &mut stop).await);
         return Err(Failure::fault(format_args!("the host cannot start: {error}")));
@@ -167,10 +175,14 @@ async fn until_stopped(
     Ok(Exit::Status(0))
 }
 
-/// Reads the configuration again at each SIGHUP. What is wrong with it changes nothing, and is an error in the host's log.
+/// Reads the configuration again at each SIGHUP, and whenever somebody asks for it at the socket. What is wrong with it changes nothing, and is an
+/// error in the host's log and for who asked.
 async fn reload_when_asked(host: &Host, home: &Home, listen: Option<SocketAddr>, reload: &mut Reload) {
     loop {
-        reload.asked().await;
+        let asks = tokio::select! {
+            () = reload.asked() => None,
+            ask = host.asked_to_reload() => Some(ask),
+        };
         let reloaded = match unlocked(home).and_then(|()| config(home)) {
             Ok(mut config) => {
                 if let Some(listen) = listen {
@@ -180,11 +192,14 @@ async fn reload_when_asked(host: &Host, home: &Home, listen: Option<SocketAddr>,
             }
             Err(failure) => Err(failure.message),
         };
-        match reloaded {
+        match &reloaded {
             Ok(Reloaded { diff, closed, stopped }) => {
                 tracing::info!(%diff, closed, stopped, "the configuration was read again and is in force");
             }
             Err(error) => tracing::error!(%error, "the configuration is not in force: nothing was changed"),
+        }
+        if let Some(ask) = asks {
+            ask.answer(reloaded.map(Reloaded::told));
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn served(common: &Common) -> Result<Home, Failure> {
 /// Fetches a page.
 pub(super) async fn ask(home: &Home, page: &str) -> Result<Vec<u8>, Failure> {
     let socket = home.dir().join(SOCKET);
-    let (status, body) = answered(home, &socket, get_local(&socket, page, MAX_ANSWER_BYTES)).await?;
+    let (status, body) = answered(home, &socket, PATIENCE, get_local(&socket, page, MAX_ANSWER_BYTES)).await?;
     if status != 200 {
         return Err(silent(home, &socket, String::from_utf8_lossy(&body).trim()));
     }
@@ -41,22 +41,38 @@ pub(super) async fn ask(home: &Home, page: &str) -> Result<Vec<u8>, Failure> {
 
 /// Has the host do something, and gives the status of its answer with it.
 pub(super) async fn tell(home: &Home, page: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>), Failure> {
+    tell_and_wait(home, page, body, PATIENCE).await
+}
+
+/// The same, of something that may take so long.
+pub(super) async fn tell_and_wait(
+    home: &Home,
+    page: &str,
+    body: Vec<u8>,
+    patience: Duration,
+) -> Result<(u16, Vec<u8>), Failure> {
     let socket = home.dir().join(SOCKET);
-    answered(home, &socket, post_local(&socket, page, body, MAX_ANSWER_BYTES)).await
+    answered(home, &socket, patience, post_local(&socket, page, body, MAX_ANSWER_BYTES)).await
 }
 
 async fn answered(
     home: &Home,
     socket: &Path,
+    patience: Duration,
     asking: impl Future<Output = Result<Answered, PostError>>,
 ) -> Result<(u16, Vec<u8>), Failure> {
-    let Answered { status, body } = match tokio::time::timeout(PATIENCE, asking).await {
+    let Answered { status, body } = match tokio::time::timeout(patience, asking).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(error)) => return Err(silent(home, socket, &error.to_string())),
-        Err(_) => return Err(silent(home, socket, "does not answer in time")),
+        Err(_) => return Err(silent(home, socket, "does not answer in time; its log may say more")),
     };
     let body = body.map_err(|error| silent(home, socket, &error.to_string()))?;
     Ok((status, body))
+}
+
+/// It answers with something that nobody asked for.
+pub(super) fn strange(home: &Home, text: &str) -> Failure {
+    silent(home, &home.dir().join(SOCKET), text.trim())
 }
 
 /// Somebody holds the directory, and is no host that can be asked.

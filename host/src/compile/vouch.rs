@@ -1,4 +1,4 @@
-//! By what right compiled code is run: the only unsafe code of the host.
+//! By what right compiled code is run: unsafe, since nobody can check it.
 //!
 //! *Owns:* the three ways to a [`Vouched`]. *Never:* takes bytes; only types that say where the bytes have been, and that only the
 //! file that saw to it can make.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use strongroom_job::Timestamp;
 use strongroom_job::note::VerifierKey;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{Host, StartError};
-use crate::admin::{Admin, AdminError, Watched};
+use crate::admin::{self, Admin, AdminError, Ask, Watched};
 use crate::config::Config;
+use crate::handed::Sockets;
 use crate::home::LockedHome;
 use crate::http::{Door, Listening};
 use crate::intake::Strangers;
@@ -22,6 +24,16 @@ pub(super) struct Faces {
     pub(super) started: Timestamp,
     pub(super) strangers: Strangers,
     pub(super) admin: Option<Admin>,
+    /// Handed over, and not yet listened at.
+    sockets: Sockets,
+    /// Who wants the configuration to be read again.
+    reloads: Mutex<Option<mpsc::Receiver<Ask>>>,
+}
+
+impl Faces {
+    pub(super) fn new(log: VerifierKey, started: Timestamp, strangers: Strangers, sockets: Sockets) -> Self {
+        Self { log, started, strangers, admin: None, sockets, reloads: Mutex::new(None) }
+    }
 }
 
 /// Shows the log where the configuration says, if it says so.
@@ -45,6 +57,7 @@ impl Host {
     /// # Errors
     /// When one of them cannot be had. The host serves jobs all the same, until it is stopped.
     pub async fn administer(&mut self) -> Result<(), AdminError> {
+        let (reload, asked) = admin::way();
         let watched = Watched {
             dir: self.home.dir().to_owned(),
             key: self.key,
@@ -59,9 +72,24 @@ impl Host {
             strangers: self.faces.strangers.clone(),
             published: self.publisher.sizes(),
             publishing_failed: self.publisher.failed(),
+            reload,
         };
-        self.faces.admin = Some(Admin::start(watched).await?);
+        self.faces.admin = Some(Admin::start(watched, &mut self.faces.sockets).await?);
+        *self.faces.reloads.lock().await = Some(asked);
         Ok(())
+    }
+
+    /// Waits until somebody asks over the socket that the configuration be read again. For one at a time; never, where nobody can ask.
+    pub(crate) async fn asked_to_reload(&self) -> Ask {
+        let mut reloads = self.faces.reloads.lock().await;
+        let asked = match reloads.as_mut() {
+            Some(reloads) => reloads.recv().await,
+            None => None,
+        };
+        match asked {
+            Some(ask) => ask,
+            None => std::future::pending().await,
+        }
     }
 
     /// Where administration listens besides the socket, if it does.

@@ -18,6 +18,7 @@ mod refuse;
 mod reload;
 mod reserve;
 mod service;
+mod starts;
 mod threads;
 mod upload;
 mod view;
@@ -37,7 +38,7 @@ use tokio::task::JoinHandle;
 pub use crate::admin::AdminError;
 use crate::blobs::Blobs;
 use crate::checkup::{self, Checkup};
-use crate::clock::{Clock, Hands, Steps};
+use crate::clock::{Clock, Steps};
 use crate::compile::{Cache, Compiler, Loader};
 use crate::config::{Config, OverlapError};
 use crate::cosigning::Cosigning;
@@ -50,9 +51,7 @@ use crate::intake::{BindError, Doors, Intake};
 use crate::lifecycle;
 use crate::mend::{self, MendError};
 use crate::publisher::{JoinError, Publisher};
-use crate::store::{
-    ActiveJobs, Closing, CommitError, Effect, Fault, NoFault, OpenError, ReadError, Store, Transition,
-};
+use crate::store::{ActiveJobs, Closing, CommitError, Effect, OpenError, ReadError, Store, Transition};
 use crate::trust::{self, TrustFault};
 use crate::worker::Workers;
 
@@ -61,6 +60,7 @@ use keeper::Keeper;
 use receipts::Receipts;
 pub use reload::{ReloadError, Reloaded};
 use service::HostService;
+use starts::Given;
 use threads::Threads;
 
 /// How long the last answers may take after the last attempt is over.
@@ -196,38 +196,14 @@ pub enum StartError {
 }
 
 impl Host {
-    /// Opens everything and begins to serve on the configured address.
-    ///
-    /// # Errors
-    /// When a part cannot be opened, or the parts do not fit together. Nothing is served then.
-    pub async fn start(home: LockedHome, config: Config, compiler: Compiler) -> Result<Self, StartError> {
-        Self::start_with(home, config, compiler, Box::new(NoFault)).await
-    }
-
-    /// [`Host::start`] with a disk that may fail, for tests.
-    ///
-    /// # Errors
-    /// As [`Host::start`].
-    pub async fn start_with(
+    /// What `starts` has the names for.
+    async fn open(
         home: LockedHome,
         config: Config,
         compiler: Compiler,
-        fault: Box<dyn Fault>,
+        given: Given,
     ) -> Result<Self, StartError> {
-        Self::start_at(home, config, compiler, fault, None).await
-    }
-
-    /// [`Host::start_with`] with a clock that is not the system's, for tests.
-    ///
-    /// # Errors
-    /// As [`Host::start`].
-    pub async fn start_at(
-        home: LockedHome,
-        config: Config,
-        compiler: Compiler,
-        fault: Box<dyn Fault>,
-        hands: Option<Arc<dyn Hands>>,
-    ) -> Result<Self, StartError> {
+        let Given { fault, hands, mut sockets } = given;
         config.apart_from(home.dir())?;
         let host_key = home.host_key()?;
         let (key, log_public) = (host_key.public(), home.log_key()?.public());
@@ -302,7 +278,7 @@ impl Host {
             HostService::new(Arc::clone(&policy), log_public, store, blobs, dispatcher, clock, receipts);
         let service = Arc::new(service.told_of(damage).trusting(trusted));
         let (allow_from, meters) = (config.allow_from.clone(), Arc::clone(service.store().meters()));
-        let (listen, serves) = (config.listen, Arc::clone(&service));
+        let (listen, serves) = ((config.listen, sockets.jobs.take()), Arc::clone(&service));
         let intake = Intake::bind_for(listen, allow_from, &host_key, serves, &config.bounds, meters)?;
         let (address, doors, strangers) = (intake.local_addr(), intake.doors(), intake.strangers());
         let (drain, draining) = oneshot::channel::<()>();
@@ -322,7 +298,7 @@ impl Host {
         Ok(Self {
             address,
             key,
-            faces: Box::new(Faces { log: verifier, started: service.now(), strangers, admin: None }),
+            faces: Box::new(Faces::new(verifier, service.now(), strangers, sockets)),
             service,
             threads,
             publisher,

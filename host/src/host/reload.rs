@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::Host;
 use super::service::HostService;
+use crate::admin::Read;
 use crate::config::{Config, Diff, LockOut, Principal};
 use crate::intake::Service as _;
 use crate::store::{CommitError, ReadError, Transition};
@@ -33,6 +34,16 @@ pub struct Reloaded {
     pub closed: usize,
     /// Jobs that were stopped, because who signed them is gone.
     pub stopped: usize,
+}
+
+impl Reloaded {
+    /// For who asked over the socket.
+    pub(crate) fn told(self) -> Read {
+        let Self { diff, closed, stopped } = self;
+        let words = diff.to_string();
+        let Diff { added, removed, changed } = diff;
+        Read { added, removed, changed, diff: words, closed, stopped }
+    }
 }
 
 /// Why nothing was changed.

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,14 +18,20 @@ const MODE: u32 = 0o600;
 /// What the kernel has room for, with the byte that ends it: 108 on Linux, 104 elsewhere.
 const MAX_PATH_BYTES: usize = 103;
 
-/// A socket that is listened to. Its name goes with it.
+/// A socket that is listened to. Its name goes with it, if it was made here.
 #[derive(Debug)]
 pub(super) struct Local {
     listener: UnixListener,
+    name: Option<OwnName>,
+    owner: u32,
+}
+
+/// What a socket that was made here is called.
+#[derive(Debug)]
+struct OwnName {
     path: PathBuf,
     /// The socket that the name stood for when it was made: another one of that name is not ours to remove.
     inode: u64,
-    owner: u32,
 }
 
 impl Local {
@@ -45,7 +51,16 @@ impl Local {
         }
         std::fs::rename(&made, path)?;
         let owner = rustix::process::geteuid().as_raw();
-        Ok(Self { listener, path: path.to_owned(), inode: metadata.ino(), owner })
+        let name = Some(OwnName { path: path.to_owned(), inode: metadata.ino() });
+        Ok(Self { listener, name, owner })
+    }
+
+    /// Listens at a socket that was handed over.
+    pub(super) fn handed(socket: OwnedFd) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        listener.set_nonblocking(true)?;
+        let owner = rustix::process::geteuid().as_raw();
+        Ok(Self { listener: UnixListener::from_std(listener)?, name: None, owner })
     }
 
     /// The next connection of somebody who may connect. Others are closed before a byte of theirs is read.
@@ -62,9 +77,11 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if let Some(OwnName { path, inode }) = &self.name
+            && std::fs::symlink_metadata(path).is_ok_and(|found| found.ino() == *inode)
+        {
             // A leftover does no harm: nobody answers, and the next host replaces it.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -142,7 +143,20 @@ impl Listening {
         door: Door,
         answer: Arc<A>,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::at(TcpListener::bind(address).await?, door, answer)
+    }
+
+    /// [`start`](Self::start) at a socket that was handed over, which listens.
+    ///
+    /// # Errors
+    /// When it is no such socket.
+    pub(crate) fn handed<A: Answer>(socket: OwnedFd, door: Door, answer: Arc<A>) -> io::Result<Self> {
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        Self::at(TcpListener::from_std(listener)?, door, answer)
+    }
+
+    fn at<A: Answer>(listener: TcpListener, door: Door, answer: Arc<A>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         Ok(Self { address, serving: Serving::start(Ear::Tcp(listener, door), answer) })
     }
@@ -167,6 +181,14 @@ impl Serving {
     /// When the socket cannot be made.
     pub(crate) fn local<A: Answer>(path: &Path, private: &Path, answer: Arc<A>) -> io::Result<Self> {
         Ok(Self::start(Ear::Local(Local::bind(path, private)?), answer))
+    }
+
+    /// [`local`](Self::local) at a socket that was handed over, which listens. Its name is its maker's.
+    ///
+    /// # Errors
+    /// When it is no such socket.
+    pub(crate) fn handed<A: Answer>(socket: OwnedFd, answer: Arc<A>) -> io::Result<Self> {
+        Ok(Self::start(Ear::Local(Local::handed(socket)?), answer))
     }
 
     fn start<A: Answer>(ear: Ear, answer: Arc<A>) -> Self {

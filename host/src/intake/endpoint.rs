@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,13 +54,14 @@ pub(super) fn server_config(
     Ok(config)
 }
 
-/// Binds the socket.
+/// Binds the socket, or takes the one that was handed over.
 pub(super) fn open(
     listen: SocketAddr,
+    handed: Option<OwnedFd>,
     config: ServerConfig,
     gate: Option<(AllowList, Arc<Meters>)>,
 ) -> io::Result<Endpoint> {
-    let socket = UdpSocket::bind(listen)?;
+    let socket = handed.map_or_else(|| UdpSocket::bind(listen), |handed| Ok(handed.into()))?;
     let (runtime, defaults) = (Arc::new(quinn::TokioRuntime), EndpointConfig::default());
     let Some((allow_from, meters)) = gate else {
         return Endpoint::new(defaults, Some(config), socket, runtime);

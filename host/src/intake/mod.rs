@@ -29,6 +29,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -138,12 +139,12 @@ impl<S: Service> Intake<S> {
         service: Arc<S>,
         bounds: &Bounds,
     ) -> Result<Self, BindError> {
-        Self::bind_for(listen, None, key, service, bounds, Arc::default())
+        Self::bind_for((listen, None), None, key, service, bounds, Arc::default())
     }
 
-    /// [`bind`](Self::bind) for those networks, if any are named, and with what is counted.
+    /// [`bind`](Self::bind) for those networks, if any are named, and with what is counted; at the socket that was handed over, if one was.
     pub(crate) fn bind_for(
-        listen: SocketAddr,
+        (listen, handed): (SocketAddr, Option<OwnedFd>),
         allow_from: Option<AllowList>,
         key: &SecretKey,
         service: Arc<S>,
@@ -160,7 +161,7 @@ impl<S: Service> Intake<S> {
             _ => BindError::Address { address: listen, error },
         };
         let gate = allow_from.map(|allow_from| (allow_from, Arc::clone(&meters)));
-        let endpoint = endpoint::open(listen, server, gate).map_err(unbound)?;
+        let endpoint = endpoint::open(listen, handed, server, gate).map_err(unbound)?;
         let local = endpoint.local_addr().map_err(unbound)?;
         let shared = Shared {
             service,

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 
 use crate::cli_support::{Place, wait_for};
-use crate::support::{Host, configure, get, get_tcp, socket, value};
+use crate::support::{Host, ask, configure, get, get_tcp, socket, value};
 
 fn outside(place: &Place, listener: &str) -> f64 {
     let scrape = get(&socket(place), "/metrics").body;
@@ -78,5 +78,12 @@ fn over_tcp_there_is_less_to_see() {
     let status = |page: &str| get_tcp(address, page).unwrap().status;
     assert_eq!(["/metrics", "/health/live", "/health/ready"].map(status), [200; 3]);
     assert_eq!(status("/status"), 404, "who reads it must be on this machine, and be who runs it");
+    // Red with the line for `/reload` of `Inside` in `either`.
+    let post = |page: &str| ask(std::net::TcpStream::connect(address).unwrap(), "POST", page).unwrap().status;
+    assert_eq!(
+        (status("/reload"), post("/reload")),
+        (404, 405),
+        "likewise who has it read its configuration"
+    );
     host.stop();
 }

@@ -12,6 +12,7 @@ mod live;
 
 mod broken_sandbox;
 mod given_up;
+mod handed;
 mod serve;
 mod told;
 mod unit;

@@ -11,7 +11,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn hears(manager: &UnixDatagram) -> String {
     let mut words = [0; 4096];
-    let length = manager.recv(&mut words).expect("the host says something");
+    let length = loop {
+        match manager.recv(&mut words) {
+            // A machine that was stopped and goes on wakes whoever waits so.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            heard => break heard.expect("the host says something"),
+        }
+    };
     String::from_utf8(words[..length].to_vec()).unwrap()
 }
 
