@@ -6,7 +6,7 @@ use strongroom_job::{Capabilities, Destination, HttpRule, Mount, MountSource, Re
 use strongroom_runtime::Grant;
 
 use super::replay::seed;
-use super::terms::{Directory, Terms};
+use super::terms::{Directory, GrantTerms};
 use super::{AdmittedJob, Policy};
 use crate::config::{Config, Principal};
 
@@ -88,7 +88,7 @@ impl AdmittedJob {
     ///
     /// # Errors
     /// As [`AdmittedJob::grant`].
-    pub(crate) fn terms(&self, policy: &Policy<'_>) -> Result<Terms, Refusal> {
+    pub(crate) fn terms(&self, policy: &Policy<'_>) -> Result<GrantTerms, Refusal> {
         let who = policy.config.principals.iter().find(|principal| principal.key == self.signer).ok_or_else(
             || {
                 Refusal::new(
@@ -108,6 +108,6 @@ impl AdmittedJob {
         let args = std::iter::once(PROGRAM_NAME.to_owned()).chain(self.task.args.iter().cloned()).collect();
         let env = self.task.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let seed = seed(&self.envelope, self.id);
-        Ok(Terms { args, env, directories, seed, asked: asked.clone() })
+        Ok(GrantTerms { args, env, directories, seed, asked: asked.clone() })
     }
 }

@@ -28,7 +28,7 @@ use strongroom_job::{
 
 pub use replay::replay;
 pub use steps::{Answer, explain};
-pub(crate) use terms::Terms;
+pub(crate) use terms::GrantTerms;
 pub use trial::trial;
 
 use crate::config::{Bounds, Config, Principal};

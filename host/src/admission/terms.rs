@@ -16,7 +16,7 @@ use super::network;
 /// What an attempt is given. Made by [`AdmittedJob::terms`](super::AdmittedJob::terms), and read back by workers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Terms {
+pub(crate) struct GrantTerms {
     pub(super) args: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) directories: Vec<Directory>,
@@ -43,7 +43,7 @@ impl Directory {
     }
 }
 
-impl Terms {
+impl GrantTerms {
     /// Adds a variable.
     pub(crate) fn env(&mut self, name: &str, value: &str) {
         self.env.push((name.into(), value.into()));

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use zeroize::Zeroizing;
 
 use super::walls::Walls;
-use crate::admission::Terms;
+use crate::admission::GrantTerms;
 use crate::confine::Enforced;
 use crate::dispatch::Ran;
 
@@ -98,7 +98,7 @@ pub(super) enum Input {
 pub(crate) struct Order {
     pub(super) module: Digest,
     pub(super) metering: Metering,
-    pub(super) terms: Terms,
+    pub(super) terms: GrantTerms,
     pub(super) limits: Limits,
     pub(super) input: Input,
     /// Bytes of inline input.
@@ -106,7 +106,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    pub(crate) fn new(module: Digest, metering: Metering, terms: Terms, limits: Limits) -> Self {
+    pub(crate) fn new(module: Digest, metering: Metering, terms: GrantTerms, limits: Limits) -> Self {
         Self { module, metering, terms, limits, input: Input::Empty, inline: 0 }
     }
 }

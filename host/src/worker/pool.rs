@@ -23,7 +23,7 @@ use super::message::{Hello, Order};
 use super::process::Process;
 use super::source::Source;
 use super::walls::Walls;
-use crate::admission::Terms;
+use crate::admission::GrantTerms;
 use crate::compile::Compiler;
 use crate::config::{Config, Confine, Isolation};
 use crate::confine::Enforced;
@@ -180,7 +180,7 @@ impl Workers {
     }
 
     /// What the worker of such a job may touch.
-    pub(crate) fn walls(&self, tenant: &Name, config: &Config, area: &Area, terms: &Terms) -> Walls {
+    pub(crate) fn walls(&self, tenant: &Name, config: &Config, area: &Area, terms: &GrantTerms) -> Walls {
         Walls::of(tenant, config, area.scratch.path(), area.memory.path()).holding(terms)
     }
 

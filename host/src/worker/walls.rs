@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use strongroom_job::{Access, Name};
 
-use crate::admission::Terms;
+use crate::admission::GrantTerms;
 use crate::config::{Config, Principal};
 use crate::confine::{Open, Right};
 
@@ -40,7 +40,7 @@ impl Walls {
     }
 
     /// The same, and what these terms need beyond: of principals that may name any directory.
-    pub(super) fn holding(mut self, terms: &Terms) -> Self {
+    pub(super) fn holding(mut self, terms: &GrantTerms) -> Self {
         for (path, access) in terms.directories().map(|directory| directory.place()) {
             let right = right(access);
             let held = |open: &Open| path.starts_with(&open.path) && open.right >= right;

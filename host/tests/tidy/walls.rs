@@ -202,7 +202,7 @@ const WALLS: &[Wall] = &[
         inside: &["host/src"],
         // A worker is sent the terms that admission made, and makes the grant of them: it trusts its host, not the other way.
         except: &["host/src/admission", "host/src/worker"],
-        banned: &["crate::admission::Terms", "crate::admission::terms"],
+        banned: &["::GrantTerms"],
         why: "only admission says what a job is given; a worker is told",
     },
     Wall {
@@ -471,7 +471,7 @@ pub(crate) const PLANTED: &[(&str, &str, &str)] = &[
     ("host/src/dispatch/planted.rs", "fn f() { sandbox::Grant::none(); }", "grant"),
     ("host/src/cli/planted.rs", "use strongroom_runtime::{Engine, Grant};", "grant"),
     ("host/src/host/planted.rs", "use crate::admission::{admit, readmit};", "rebuild"),
-    ("host/src/store/planted.rs", "use crate::admission::Terms;", "a worker is told"),
+    ("host/src/store/planted.rs", "use crate::admission::GrantTerms;", "a worker is told"),
     ("host/src/worker/planted.rs", "use crate::store::Store;", "neither keys nor state"),
     ("host/src/worker/planted.rs", "use strongroom_runtime::Grant;", "grant"),
     ("host/src/worker/planted.rs", "fn f() { serde_json::from_slice(b).unwrap() }", "AdmittedJob"),

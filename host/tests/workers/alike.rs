@@ -121,7 +121,7 @@ async fn a_job_ends_says_and_leaves_the_same_in_a_worker() {
                 config.principals[0].secrets.insert("token".parse().unwrap());
             };
             let live = site(isolation, secrets).await;
-            let seen = everything(&live).await;
+            let seen = Box::pin(everything(&live)).await;
             assert_eq!(std::fs::read(live.dir.path().join("ours/made")).unwrap(), b"by a guest");
             live.stop().await;
             both.push(seen);

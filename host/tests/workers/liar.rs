@@ -19,8 +19,8 @@ use super::common::live::{push_wat, says};
 use super::common::patience::bounded;
 use super::{fault, site_with};
 
-/// Says which lie is to be told. Without it, the test that lies does nothing.
-const LIE: &str = "WORKER_LIE";
+/// Lies in the directory of a liar, and says which lie is to be told. Without it, the test that lies does nothing.
+const LIE: &str = "the-lie";
 
 /// Everything that a lie may do once the job is there.
 fn tell(lie: &str, job: &mut UnixStream) {
@@ -57,7 +57,7 @@ fn tell(lie: &str, job: &mut UnixStream) {
 
 #[test]
 fn the_liar() {
-    let Ok(lie) = std::env::var(LIE) else { return };
+    let Ok(lie) = fs::read_to_string(LIE) else { return };
     let mut control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
     let mut length = [0; 4];
     control.read_exact(&mut length).unwrap();
@@ -136,12 +136,14 @@ async fn a_worker_that_lies_is_killed_and_nothing_of_it_is_believed() {
 fn liar(dir: &std::path::Path, lie: &str) -> Compiler {
     let (real, here) = (env!("CARGO_BIN_EXE_strongroom"), std::env::current_exe().unwrap());
     let script = format!(
-        "#!/bin/sh\nif [ \"$1\" = {command} ]; then\n  {LIE}='{lie}' exec '{here}' liar::the_liar --exact --nocapture --test-threads 1\nfi\nexec '{real}' \"$@\"\n",
+        "#!/bin/sh\nif [ \"$1\" = {command} ]; then\n  cd '{dir}' && exec '{here}' liar::the_liar --exact --nocapture --test-threads 1\nfi\nexec '{real}' \"$@\"\n",
         command = strongroom::worker::COMMAND,
         here = here.display(),
+        dir = dir.display(),
     );
     let path = dir.join("strongroom");
     fs::write(&path, script).unwrap();
+    fs::write(dir.join(LIE), lie).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     Compiler::Child(path)
 }
