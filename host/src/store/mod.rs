@@ -25,6 +25,7 @@ mod fresh;
 mod garbage;
 mod given;
 mod group;
+mod journal;
 mod keys;
 mod leftovers;
 mod migrate;

@@ -93,6 +93,11 @@ impl Batch {
         self.changes.insert(key.into(), None);
     }
 
+    /// Every change, in the order of the keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
+    }
+
     /// Whether it gives this key a value.
     pub(super) fn sets(&self, key: &[u8]) -> bool {
         self.changes.get(key).is_some_and(Option::is_some)

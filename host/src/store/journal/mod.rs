@@ -1,0 +1,215 @@
+//! The journal: what was committed and is not in sled yet.
+//!
+//! A commit is one entry in a file that was made beforehand, and one sync. sled gets the rows later, many groups at once, from a thread
+//! of its own ([`base`](super::base)): what came and went meanwhile it never sees. Until sled has them durably, the files here are where they are.
+//!
+//! *Owns:* `journal/`. *Never:* removes a file before whoever gave sled its rows says so. *Crash:* the next start reads what is whole, and sled's own
+//! row says up to which entry it has everything (`m/journal`); entries that it has are put once more where they are, which changes nothing.
+//! *Bound:* [`FILE_BYTES`], or as long as the longest entry; two files, and two that wait to be used again.
+
+mod entry;
+mod file;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub(super) use entry::Change;
+pub(super) use file::StateId;
+use file::{Found, Open, Wrong};
+
+use super::rows::Batch;
+
+/// A file's usual length: what is in it is at most as much as is kept in memory until sled has it.
+const FILE_BYTES: u64 = 16 << 20;
+/// Files that wait to be used again.
+const MAX_SPARE: usize = 2;
+
+/// The files, and where the next entry goes.
+#[derive(Debug)]
+pub(super) struct Journal {
+    dir: PathBuf,
+    state: StateId,
+    open: Option<Open>,
+    /// Files with entries, by the number of the first.
+    used: BTreeMap<u64, PathBuf>,
+    /// Files that can be used again.
+    spare: Vec<PathBuf>,
+    /// Of the next file.
+    next_name: u64,
+    /// Of the next entry.
+    next: u64,
+    /// The entry that is being written.
+    bytes: Vec<u8>,
+}
+
+/// What a journal had at the start.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) journal: Journal,
+    /// The changes of each group that sled may not have, in order.
+    pub(super) groups: Vec<Vec<Change>>,
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JournalError {
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{path}: {problem}")]
+    Damaged { path: PathBuf, problem: String },
+}
+
+impl Journal {
+    /// Reads the journal in `dir`, or begins one: sled has everything before entry `from`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what was written.
+    pub(super) fn open(dir: &Path, state: StateId, from: u64) -> Result<Recovered, JournalError> {
+        let failed = |error| JournalError::Io { path: dir.into(), error };
+        let names = names(dir).map_err(failed)?;
+        let last = names.last_key_value().map(|(name, _)| *name);
+        let (mut used, mut spare, mut groups) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut found = Vec::new();
+        for (name, path) in names {
+            match file::read(&path, &state) {
+                Ok(file) => found.push((path, file)),
+                Err(Wrong::Unfinished) if Some(name) == last => remove(&path).map_err(failed)?,
+                Err(Wrong::Io(error)) => return Err(JournalError::Io { path, error }),
+                Err(wrong) => return Err(JournalError::Damaged { path, problem: wrong.to_string() }),
+            }
+        }
+        found.sort_by_key(|(_, file)| file.first);
+        let mut next = from;
+        for (path, Found { first, entries }) in found {
+            let end = first + entries.len() as u64;
+            if end <= from || entries.is_empty() {
+                // All of it is in sled; or it was begun and nothing in it acknowledged.
+                spare.push(path);
+                continue;
+            }
+            if first > next {
+                let problem = format!("it begins with entry {first}, and entry {next} is in no file");
+                return Err(JournalError::Damaged { path, problem });
+            }
+            groups.extend(entries.into_iter().skip((next - first) as usize));
+            next = end;
+            used.insert(first, path);
+        }
+        let next_name = last.map_or(0, |last| last + 1);
+        let journal =
+            Self { dir: dir.into(), state, open: None, used, spare, next_name, next, bytes: Vec::new() };
+        Ok(Recovered { journal, groups })
+    }
+
+    /// The number of the next entry.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Writes what a group changed. It is durable after [`Journal::sync`].
+    ///
+    /// # Errors
+    /// What the disk says. Nothing may be written any more then.
+    pub(super) fn append(&mut self, batch: &Batch) -> io::Result<()> {
+        self.bytes.clear();
+        entry::encode(self.next, batch, &mut self.bytes)
+            .ok_or_else(|| io::Error::other("a group is longer than an entry of the journal can be"))?;
+        if !self.open.as_ref().is_some_and(|open| open.has_room(self.bytes.len())) {
+            self.begin(file::length_for(self.bytes.len(), FILE_BYTES))?;
+        }
+        let Some(open) = &mut self.open else {
+            return Err(io::Error::other("no file of the journal is open"));
+        };
+        open.append(&self.bytes)?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Makes everything durable that was written.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.open.as_ref().map_or(Ok(()), Open::sync)
+    }
+
+    /// What comes next goes to another file. So what is in the ones so far can be let go of as a whole.
+    pub(super) fn roll(&mut self) {
+        self.open = None;
+    }
+
+    /// Begins a file, durably.
+    fn begin(&mut self, length: u64) -> io::Result<()> {
+        let (path, mut open) = loop {
+            match self.spare.pop() {
+                Some(path) => {
+                    let open = Open::reuse(&path)?;
+                    if open.length() >= length {
+                        break (path, open);
+                    }
+                    remove(&path)?;
+                }
+                None => {
+                    let path = self.dir.join(format!("{:016x}", self.next_name));
+                    self.next_name += 1;
+                    let open = Open::make(&path, length)?;
+                    File::open(&self.dir)?.sync_all()?;
+                    break (path, open);
+                }
+            }
+        };
+        open.begin(&self.state, self.next)?;
+        self.used.insert(self.next, path);
+        self.open = Some(open);
+        Ok(())
+    }
+
+    /// sled has every entry before this one, durably. Files that have no others can be used again; or go, when somebody erased what is in them.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub(super) fn forget_below(&mut self, below: u64, erased: bool) -> io::Result<()> {
+        // A file ends where the next begins.
+        while let Some((&first, _)) = self.used.first_key_value() {
+            let end = self.used.range(first + 1..).next().map_or(self.next, |(next, _)| *next);
+            let is_open = self.open.is_some() && self.used.len() == 1;
+            if end > below || is_open {
+                break;
+            }
+            let Some((_, path)) = self.used.pop_first() else { break };
+            if erased || self.spare.len() >= MAX_SPARE {
+                remove(&path)?;
+            } else {
+                self.spare.push(path);
+            }
+        }
+        if erased {
+            for path in std::mem::take(&mut self.spare) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files by their names. Anything else in there is nobody's, and stays.
+fn names(dir: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let mut names = BTreeMap::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.len() == 16);
+        if let Some(name) = name.and_then(|name| u64::from_str_radix(name, 16).ok()) {
+            names.insert(name, path);
+        }
+    }
+    Ok(names)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
