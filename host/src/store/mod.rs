@@ -31,6 +31,7 @@ mod leftovers;
 mod migrate;
 mod nudge;
 mod opened;
+mod overlay;
 mod pack;
 mod past;
 mod published;
