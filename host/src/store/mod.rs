@@ -9,6 +9,7 @@
 //! *Spec:* `docs/formats/state.md`.
 
 mod active;
+mod base;
 mod bytes;
 mod closing;
 mod compact;

@@ -5,7 +5,7 @@
 //! | bytes | what |
 //! | --- | --- |
 //! | 4 | length of the changes |
-//! | 4 | CRC-32 (ISO-HDLC) of all that follows it |
+//! | 4 | CRC-32 (ISO-HDLC) of the file's salt and all that follows here |
 //! | 8 | the entry's number, one more than that of the entry before |
 //! | … | for each change: 2 bytes, length of the key; 4, one more than the length of the value, 0 when the key is removed; key; value |
 
@@ -16,12 +16,16 @@ use super::super::rows::Batch;
 /// Bytes in front of the changes.
 pub(super) const HEAD_BYTES: usize = 16;
 
+/// Drawn anew for each use of a file: what an earlier use left, and what a client put into a row, is no entry of this one.
+pub(super) type Salt = [u8; 8];
+
 /// A key, and its value if it is not removed.
 pub(in crate::store) type Change = (IVec, Option<IVec>);
 
-/// Appends the entry of a batch with this number to `bytes`. None when the batch is longer than an entry can be, 4 GiB.
+/// Writes the entry of a batch with this number into `bytes`, but for its checksum ([`seal`]). None when the batch is longer than an entry
+/// can be, 4 GiB.
 pub(super) fn encode(number: u64, batch: &Batch, bytes: &mut Vec<u8>) -> Option<()> {
-    let start = bytes.len();
+    bytes.clear();
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&number.to_le_bytes());
     for (key, value) in batch.iter() {
@@ -31,11 +35,23 @@ pub(super) fn encode(number: u64, batch: &Batch, bytes: &mut Vec<u8>) -> Option<
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(value.unwrap_or_default());
     }
-    let length = u32::try_from(bytes.len() - start - HEAD_BYTES).ok()?;
-    let sum = crc32fast::hash(&bytes[start + 8..]);
-    bytes[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    bytes[start + 4..start + 8].copy_from_slice(&sum.to_le_bytes());
+    let length = u32::try_from(bytes.len() - HEAD_BYTES).ok()?;
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
     Some(())
+}
+
+/// Gives an entry its checksum, for a file with this salt.
+pub(super) fn seal(entry: &mut [u8], salt: Salt) {
+    let sum = sum(entry, salt);
+    entry[4..8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// The length is covered, too: it says how much.
+fn sum(entry: &[u8], salt: Salt) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&salt);
+    sum.update(&entry[8..]);
+    sum.finalize()
 }
 
 /// What stands in front of an entry.
@@ -62,11 +78,11 @@ impl Head {
 }
 
 /// The whole entry that `bytes` begin with, as its head and its changes; none when there is none, or its checksum says that it is not what
-/// was written.
-pub(super) fn whole(bytes: &[u8]) -> Option<(Head, &[u8])> {
+/// was written in a file with this salt.
+pub(super) fn whole(bytes: &[u8], salt: Salt) -> Option<(Head, &[u8])> {
     let head = Head::of(bytes)?;
     let entry = bytes.get(..HEAD_BYTES.checked_add(head.length)?)?;
-    (crc32fast::hash(&entry[8..]) == head.sum).then_some((head, &entry[HEAD_BYTES..]))
+    (sum(entry, salt) == head.sum).then_some((head, &entry[HEAD_BYTES..]))
 }
 
 /// The changes of an entry that is whole. None when they do not end where they should, which no entry of ours does.
@@ -103,31 +119,39 @@ mod tests {
         batch
     }
 
+    const SALT: Salt = *b"pepper!!";
+
+    fn sealed(number: u64, batch: &Batch) -> Vec<u8> {
+        let mut bytes = b"before".to_vec();
+        encode(number, batch, &mut bytes).unwrap();
+        seal(&mut bytes, SALT);
+        bytes
+    }
+
     #[test]
     fn what_was_encoded_comes_back() {
-        let mut bytes = b"before".to_vec();
-        encode(42, &batch(), &mut bytes).unwrap();
-        let (head, body) = whole(&bytes[6..]).unwrap();
-        assert_eq!((head.number, head.length), (42, bytes.len() - 6 - HEAD_BYTES));
+        let bytes = sealed(42, &batch());
+        let (head, body) = whole(&bytes, SALT).unwrap();
+        assert_eq!((head.number, head.length), (42, bytes.len() - HEAD_BYTES));
         let same: Vec<Change> =
             batch().iter().map(|(key, value)| (key.into(), value.map(IVec::from))).collect();
         assert_eq!(changes(body).unwrap(), same);
     }
 
-    // Red without the checksum's comparison in `whole`.
+    // Red without the checksum's comparison in `whole`, and without the salt in `sum`.
     #[test]
-    fn an_entry_with_any_byte_changed_or_missing_is_none() {
+    fn an_entry_with_any_byte_changed_or_missing_or_of_another_use_is_none() {
         let mut small = Batch::default();
         small.insert(*b"key", *b"value");
         small.remove(*b"gone");
-        let mut bytes = Vec::new();
-        encode(7, &small, &mut bytes).unwrap();
-        assert!(whole(&bytes).is_some());
+        let mut bytes = sealed(7, &small);
+        assert!(whole(&bytes, SALT).is_some());
+        assert!(whole(&bytes, *b"another.").is_none());
         for place in 0..bytes.len() {
-            assert!(whole(&bytes[..place]).is_none(), "cut at {place}");
+            assert!(whole(&bytes[..place], SALT).is_none(), "cut at {place}");
             for bit in 0..8 {
                 bytes[place] ^= 1 << bit;
-                assert!(whole(&bytes).is_none(), "bit {bit} of byte {place}");
+                assert!(whole(&bytes, SALT).is_none(), "bit {bit} of byte {place}");
                 bytes[place] ^= 1 << bit;
             }
         }
