@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sled::IVec;
 
-use super::ReadError;
+use super::{ReadError, keys};
 use super::overlay::{CHUNK, Overlay};
 use super::rows::{Row, Rows};
 
@@ -39,7 +39,7 @@ impl Current {
     }
 
     /// sled, as it is now.
-    fn base(&self) -> sled::Db {
+    pub(super) fn base(&self) -> sled::Db {
         self.handles.read().unwrap_or_else(PoisonError::into_inner).now.clone()
     }
 
@@ -63,6 +63,11 @@ impl Current {
     /// [`Rows::under`], for as long as the caller likes.
     pub(super) fn all_under(&self, prefix: &[u8]) -> impl Iterator<Item = Row> + use<> {
         self.range(prefix, behind(prefix).as_deref(), false)
+    }
+
+    /// Whether the files may hold what was erased.
+    pub(super) fn is_stale(&self) -> Result<bool, ReadError> {
+        Ok(self.value(keys::STALE)?.is_some())
     }
 
     /// Another sled is being made; or no longer.

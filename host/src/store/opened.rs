@@ -3,16 +3,14 @@
 //! *Owns:* the order in which it is opened: what a crash left, the files, the rows. *Crash:* see each of the parts that it calls.
 
 use std::fmt;
-use std::fs::{DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use strongroom_job::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-use super::base::{self, Base};
+use super::base::Base;
 use super::current::Current;
 use super::fault::Fault;
 use super::journal::{self, Journal, JournalError, Recovered};
@@ -29,7 +27,6 @@ use crate::meters::Meters;
 ///
 /// Between the two the host compares it with the published log and tells it what time it is.
 pub struct Opened {
-    db: sled::Db,
     pub(super) current: Current,
     journal: Journal,
     path: PathBuf,
@@ -59,66 +56,56 @@ impl Store {
             .and_then(|()| leftovers::remove(path))
             .map_err(|error| OpenError::Io { path: path.into(), error })?;
         fresh::make(path, settings::of).map_err(|error| OpenError::Sled { path: path.into(), error })?;
-        let damaged = |problem: String| OpenError::Damaged { path: path.into(), problem };
-        let laid_out = |db: &sled::Db| {
-            writer::lay_out(db, path).map_err(|error| match error {
-                writer::LayoutError::Version => {
-                    OpenError::Version { path: path.into(), problem: error.to_string() }
-                }
-                error => damaged(error.to_string()),
-            })
-        };
-        let mut db = settings::open(&settings::of(path))
-            .map_err(|error| OpenError::Sled { path: path.into(), error })?;
-        laid_out(&db)?;
-        let (mut journal, overlay) = recover(&db, path)?;
-        if anew && is_stale(&db, &overlay).map_err(|error| OpenError::Sled { path: path.into(), error })? {
-            empty(&db, path, &overlay, &mut journal)
-                .map_err(|error| OpenError::Io { path: path.into(), error })?;
-            drop(db);
-            db = compact::open(path)?;
-            (journal, _) = recover(&db, path)?;
+        let mut parts = Parts::open(path)?;
+        if anew && parts.current.is_stale().map_err(|error| damaged(path, &error))? {
+            let Parts { current, journal } = parts;
+            parts = match compact::anew(path, current, journal.next())? {
+                Some(current) => Parts { current, journal },
+                None => Parts::open(path)?,
+            };
         }
-        let current = Current::new(overlay, db.clone());
-        let start = writer::Start::read(&current).map_err(|error| damaged(error.to_string()))?;
-        Ok(Opened { db, current, journal, path: path.into(), start, renewed_above: renew::FLOOR_BYTES })
+        let Parts { current, journal } = parts;
+        let start = writer::Start::read(&current).map_err(|error| damaged(path, &error))?;
+        Ok(Opened { current, journal, path: path.into(), start, renewed_above: renew::FLOOR_BYTES })
     }
 }
 
-/// What sled may not have yet, and the journal that has it, of the state in `path`.
-fn recover(db: &sled::Db, path: &Path) -> Result<(Journal, Overlay), OpenError> {
-    let failed = |error| OpenError::Io { path: path.into(), error };
-    let damaged = |problem: String| OpenError::Damaged { path: path.into(), problem };
-    let from = db.get(keys::JOURNAL).map_err(|error| OpenError::Sled { path: path.into(), error })?;
-    let from = from.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes)).unwrap_or(Ok(0));
-    let from = from.map_err(|_| damaged("a counter has the wrong number of bytes".into()))?;
-    let dir = journal::of(path);
-    if !dir.exists() {
-        DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
-        File::open(path).and_then(|dir| dir.sync_all()).map_err(failed)?;
-    }
-    let Recovered { journal, groups } = Journal::open(&dir, from).map_err(|error| match error {
-        JournalError::Io { path, error } => OpenError::Io { path, error },
-        JournalError::Damaged { .. } => damaged(error.to_string()),
-    })?;
-    let overlay = Overlay::default();
-    for group in groups {
-        overlay.take(group);
-    }
-    Ok((journal, overlay))
+fn damaged(path: &Path, problem: &dyn fmt::Display) -> OpenError {
+    OpenError::Damaged { path: path.into(), problem: problem.to_string() }
 }
 
-/// Whether the files may hold what was erased.
-fn is_stale(db: &sled::Db, overlay: &Overlay) -> sled::Result<bool> {
-    Ok(overlay.sets(keys::STALE) || db.contains_key(keys::STALE)?)
+/// What a state is made of: the rows of sled and of the journal, and where the journal goes on.
+struct Parts {
+    current: Current,
+    journal: Journal,
 }
 
-/// Gives sled everything that is in the journal, whose files go.
-fn empty(db: &sled::Db, path: &Path, overlay: &Overlay, journal: &mut Journal) -> io::Result<()> {
-    let sync = File::open(path.join("db"))?;
-    base::take(&overlay.lower(), journal.next(), |piece| base::give(db, &sync, piece))?;
-    overlay.clear_lower();
-    journal.forget_below(journal.next(), true)
+impl Parts {
+    /// Opens them, in the layout of this version.
+    fn open(path: &Path) -> Result<Self, OpenError> {
+        let refused = |error| OpenError::Sled { path: path.into(), error };
+        let db = settings::open(&settings::of(path)).map_err(refused)?;
+        writer::lay_out(&db, path).map_err(|error| match error {
+            writer::LayoutError::Version => {
+                OpenError::Version { path: path.into(), problem: error.to_string() }
+            }
+            writer::LayoutError::Read(ReadError::Io(error)) => OpenError::Io { path: path.into(), error },
+            error => damaged(path, &error),
+        })?;
+        let from = db.get(keys::JOURNAL).map_err(refused)?.map(|bytes| bytes.as_ref().try_into());
+        let from = from.transpose().map_err(|_| damaged(path, &writer::LayoutError::Number))?;
+        let from = from.map_or(0, u64::from_be_bytes);
+        let recovered = Journal::open(&journal::of(path), from, journal::FILE_BYTES);
+        let Recovered { journal, groups } = recovered.map_err(|error| match error {
+            JournalError::Io { path, error } => OpenError::Io { path, error },
+            error @ JournalError::Damaged { .. } => damaged(path, &error),
+        })?;
+        let overlay = Overlay::default();
+        for group in groups {
+            overlay.take(group);
+        }
+        Ok(Self { current: Current::new(overlay, db), journal })
+    }
 }
 
 impl Opened {
@@ -162,6 +149,14 @@ impl Opened {
         self
     }
 
+    /// Has the journal's files made with this length from now on, and rows given to sled when they would fill two of them: for who wants to
+    /// see that happen.
+    #[must_use]
+    pub fn journal_files(mut self, bytes: u64) -> Self {
+        self.journal.set_file_bytes(bytes);
+        self
+    }
+
     /// Starts the writer.
     ///
     /// # Errors
@@ -197,10 +192,10 @@ impl Opened {
         let store =
             Store { current: current.clone(), pending, durable, failed, counts, meters: Arc::clone(&meters) };
         let told = writer::Told { durable: made_durable, listener, meters };
-        let renewer = Renewer::new(&self.path, &self.db, self.renewed_above);
+        let renewer = Renewer::new(&self.path, &current.base(), self.renewed_above);
         let renewer = renewer.map_err(|error| OpenError::Sled { path: self.path.clone(), error })?;
         let journal = Arc::new(Mutex::new(self.journal));
-        let opened = renew::Renewed { db: self.db, sync };
+        let opened = renew::Renewed { db: current.base(), sync };
         let base = Base::start(opened, current.clone(), Arc::clone(&journal), renewer, failing.clone());
         let thread = base.and_then(|base| {
             let writer = writer::Writer::new(current, journal, base, clock, fault, told, self.start);

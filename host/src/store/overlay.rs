@@ -15,6 +15,9 @@ use sled::IVec;
 /// Rows that a reader takes out at once.
 pub(super) const CHUNK: usize = 64;
 
+/// What a row takes besides its bytes: its place in the map and those of its key and value, about.
+const ROW_BYTES: usize = 96;
+
 /// What became of some keys.
 pub(super) type Layer = BTreeMap<IVec, Option<IVec>>;
 
@@ -34,9 +37,10 @@ impl Overlay {
     pub(super) fn take(&self, changes: impl IntoIterator<Item = (IVec, Option<IVec>)>) -> usize {
         let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in changes {
-            layers.upper_bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
-            if let Some(Some(before)) = layers.upper.insert(key, value) {
-                layers.upper_bytes -= before.len();
+            let key_bytes = key.len() + ROW_BYTES;
+            layers.upper_bytes += key_bytes + value.as_ref().map_or(0, |value| value.len());
+            if let Some(before) = layers.upper.insert(key, value) {
+                layers.upper_bytes -= key_bytes + before.map_or(0, |before| before.len());
             }
         }
         layers.upper_bytes

@@ -5,6 +5,7 @@
 //!
 //! *Crash:* see `store`. Any error of the disk ends the writer: what is on disk is then unknown until the next start.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::counts::Counts;
 use super::current::Current;
 use super::fault::{Fault, Step};
 use super::rows::{Batch, Rows};
-use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, keys, migrate};
+use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, journal, keys, migrate};
 use crate::clock::{Clock, Stopwatch};
 use crate::meters::Meters;
 
@@ -29,8 +30,9 @@ const MAX_GROUP: usize = 512;
 /// No transition joins a group whose transitions may bring so many new jobs: each is up to 64 KiB of the batch, which so is 128 MiB
 /// and what the last of them brings.
 const MAX_GROUP_JOBS: usize = 2048;
-/// Bytes of changed rows that are enough to be given to sled. Twice as many, and the writer waits until it has taken those before.
-const LAYER_BYTES: usize = 8 << 20;
+/// Changed rows that fill so many files of the journal are enough to be given to sled. Twice as many, and the writer waits until it has taken
+/// those before.
+const LAYER_FILES: u64 = 2;
 /// The layout that this version reads and writes.
 const LAYOUT_VERSION: u8 = 4;
 
@@ -85,9 +87,13 @@ impl Start {
     }
 }
 
-/// Brings sled to the layout of this version, from none or an earlier one. A layout that has a journal has it from its first entry on.
+/// Brings sled to the layout of this version, from none or an earlier one. A state that has this layout has a journal: without one it is damaged.
 pub(super) fn lay_out(db: &sled::Db, state: &Path) -> Result<(), LayoutError> {
-    match db.get(keys::LAYOUT)?.as_deref() {
+    let before = db.get(keys::LAYOUT)?;
+    if before.as_deref() != Some(&[LAYOUT_VERSION]) {
+        journal::make(state).and_then(|()| File::open(state)?.sync_all()).map_err(ReadError::Io)?;
+    }
+    match before.as_deref() {
         None if db.is_empty() => drop(db.insert(keys::LAYOUT, &[LAYOUT_VERSION])?),
         Some([LAYOUT_VERSION]) => {}
         // An earlier host would not read the journal: it must not open what is behind it.
@@ -134,6 +140,8 @@ pub(super) struct Writer {
     told: Told,
     log_size: u64,
     counts: Counts,
+    /// So many bytes of rows are enough to be given to sled.
+    layer_bytes: usize,
 }
 
 impl Writer {
@@ -147,11 +155,14 @@ impl Writer {
         start: Start,
     ) -> Self {
         let Start { log_size, counts, .. } = start;
-        Self { current, journal, base, clock, fault, told, log_size, counts }
+        let layer_bytes = LAYER_FILES.saturating_mul(base::lock(&journal).file_bytes());
+        let layer_bytes = usize::try_from(layer_bytes).unwrap_or(usize::MAX);
+        Self { current, journal, base, clock, fault, told, log_size, counts, layer_bytes }
     }
 
     pub(super) fn run(mut self, requests: mpsc::Receiver<Request>, failed: &watch::Sender<Option<String>>) {
         let mut requests = Requests(requests);
+        let mut is_whole = true;
         // What an earlier process left in the journal.
         let mut bytes = self.current.overlay().bytes();
         while let Some(first) = requests.0.blocking_recv() {
@@ -166,10 +177,15 @@ impl Writer {
                     // Whoever asked may be gone.
                     let _ = answer.send(Err(CommitError::Failed(reason.clone())));
                 }
+                is_whole = false;
                 break;
             }
         }
         drop(requests);
+        // A stop in order leaves nothing in the journal. When that fails it is all there, and the thread has said why.
+        if is_whole && bytes > 0 && self.base.wait() {
+            self.hand_over();
+        }
         self.base.stop();
     }
 
@@ -177,21 +193,25 @@ impl Writer {
     fn lower(&mut self, bytes: &mut usize) -> Result<(), Broken> {
         // What was erased leaves the journal, and then sled's file, without waiting for more.
         let erased = self.current.overlay().sets(keys::STALE);
-        let must_wait = *bytes >= 2 * LAYER_BYTES || erased;
-        if !must_wait && (*bytes < LAYER_BYTES || !self.base.is_idle()) {
+        let must_wait = *bytes >= 2 * self.layer_bytes || erased;
+        if !must_wait && (*bytes < self.layer_bytes || !self.base.is_idle()) {
             return Ok(());
         }
-        if !self.base.wait() {
+        if !self.base.wait() || !self.hand_over() {
             return Err(broken(BASE_FAILED));
         }
+        *bytes = 0;
+        Ok(())
+    }
+
+    /// Hands it over, to who waits for it. False when he has failed.
+    fn hand_over(&mut self) -> bool {
         let upto = {
             let mut journal = base::lock(&self.journal);
             journal.roll();
             journal.next()
         };
-        *bytes = 0;
-        let given = self.base.give(self.current.overlay().lower(), upto);
-        if given { Ok(()) } else { Err(broken(BASE_FAILED)) }
+        self.base.give(self.current.overlay().lower(), upto)
     }
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.

@@ -18,7 +18,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 pub(super) use entry::Change;
-use file::{Found, Open, Wrong};
+use file::{Open, Wrong};
 
 use super::rows::Batch;
 
@@ -122,6 +122,11 @@ impl Journal {
     /// Files that are made from now on have this length.
     pub(super) const fn set_file_bytes(&mut self, bytes: u64) {
         self.file_bytes = bytes;
+    }
+
+    /// The usual length of a file.
+    pub(super) const fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     /// The number of the next entry.
@@ -238,6 +243,14 @@ impl Journal {
 /// The journal of the state in `path`.
 pub(super) fn of(path: &Path) -> PathBuf {
     path.join("journal")
+}
+
+/// Makes an empty one for the state in `path`, if there is none. It is durable with the names of that state.
+pub(super) fn make(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(of(path)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The files by their names. Anything else in there is nobody's, and stays.

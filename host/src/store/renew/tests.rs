@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::super::Store;
 use super::super::rows::{Batch, Memory};
+use super::super::{Store, journal};
 use super::*;
 
 /// A state, and the same rows in a map.
@@ -36,7 +36,7 @@ impl Both {
         }
         memory.apply(batch);
         let renewer = Renewer::new(&path, &db, 0).unwrap();
-        let journal = Journal::open(&super::super::journal::of(&path), 0).unwrap().journal;
+        let journal = Journal::open(&journal::of(&path), 0, 16 << 10).unwrap().journal;
         let journal = SharedJournal::new(journal.into());
         let mut both = Self { dir, db, sync, memory, renewer, journal, group: 0 };
         for _ in 0..ROWS / 100 {
