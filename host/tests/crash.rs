@@ -7,6 +7,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,7 @@ use common::trees::copy;
 use common::{admitted, body, client_key, id};
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{Event, Finished};
-use strongroom::store::{Closing, CommitError, Committed, NoFault, Outputs, Step, Store, Transition};
+use strongroom::store::{Closing, CommitError, Committed, NoFault, OpenError, Outputs, Step, Store, Transition};
 use strongroom_job::{Event as Said, JobId, JobState, Outcome, Record};
 
 const STEPS: [Step; 3] = [Step::BeforeApply, Step::Flushed, Step::Synced];
@@ -156,6 +157,64 @@ fn at_every_step_of_every_commit_the_acknowledged_is_there() {
             }
         }
     }
+}
+
+/// The journal's file of a state, and where its last entry begins and ends (`docs/formats/state.md`, "The journal").
+fn journal(state: &Path) -> (PathBuf, Vec<u8>, std::ops::Range<usize>) {
+    let path = state.join("journal").join("0".repeat(16));
+    let bytes = fs::read(&path).unwrap();
+    let length = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let (mut last, mut end) = (1024, 1024);
+    while length(end) > 0 {
+        (last, end) = (end, end + 16 + length(end));
+    }
+    (path, bytes, last..end)
+}
+
+// Red when `read` takes an entry whose checksum is wrong.
+#[test]
+fn an_entry_that_the_power_cut_in_two_never_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let cut = history().len() - 1;
+    let (snapshot, _) = run_until(dir.path(), cut, Step::Synced);
+    let (before, with) = (after(cut), after(cut + 1));
+    assert_eq!(inspect_copy(&snapshot), with);
+    let (file, bytes, last) = journal(&snapshot);
+    for at in (last.start..last.end).step_by(89) {
+        let mut torn = bytes.clone();
+        torn[at..last.end].fill(0);
+        fs::write(&file, torn).unwrap();
+        assert_eq!(inspect_copy(&snapshot), before, "cut at {at}");
+    }
+}
+
+// Red without `has_later` in `read`, and when a layout that has a journal does without.
+#[test]
+fn what_is_damaged_elsewhere_in_the_journal_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (snapshot, _) = run_until(dir.path(), history().len() - 1, Step::Synced);
+    let (file, bytes, last) = journal(&snapshot);
+    let is_found = |what: &str| {
+        let opened = Store::open(&snapshot).map(drop);
+        assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{what}: {opened:?}");
+    };
+    for at in (1024..last.start).step_by(997) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 4;
+        fs::write(&file, flipped).unwrap();
+        is_found(&format!("byte {at}"));
+    }
+    fs::write(&file, "").unwrap();
+    is_found("cut short");
+    fs::remove_dir_all(snapshot.join("journal")).unwrap();
+    is_found("no journal");
+}
+
+/// [`inspect`], and the state is as before.
+fn inspect_copy(state: &Path) -> BTreeMap<JobId, JobState> {
+    let dir = tempfile::tempdir().unwrap();
+    copy(state, &dir.path().join("state"));
+    inspect(&dir.path().join("state"))
 }
 
 #[test]

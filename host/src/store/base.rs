@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -80,19 +81,22 @@ impl Base {
         let Renewed { db, sync } = opened;
         let mut worker = Worker { db, sync, current, journal, renewer };
         let thread = std::thread::Builder::new().name("store-base".into()).spawn(move || {
-            if let Err(error) = worker.run(&ordered, &finished, &nudge) {
-                tracing::error!(%error, "the state's file cannot be written; the host stops");
+            // sled panics where it finds what it cannot have written. A writer that has nothing to write would not see that.
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                let ran = worker.run(&ordered, &finished, &nudge);
+                if let Err(error) = &ran {
+                    tracing::error!(%error, "the state's file cannot be written; the host stops");
+                    fail(&failed, format!("the state's file cannot be written: {error}"));
+                }
+                ran.and(worker.end(&nudge).map_err(io::Error::from))
+            }));
+            let ended = ended.unwrap_or_else(|_| Err(io::Error::other("sled panicked")));
+            if let Err(error) = ended {
                 fail(&failed, format!("the state's file cannot be written: {error}"));
             }
-            worker.end(&nudge);
             nudge.stop();
         })?;
         Ok(Self { orders, done, is_busy: false, thread })
-    }
-
-    /// Whether it has failed.
-    pub(super) fn has_failed(&self) -> bool {
-        self.thread.is_finished()
     }
 
     /// Whether it would take a layer at once.
@@ -182,11 +186,12 @@ impl Worker {
         Ok(())
     }
 
-    fn end(&mut self, nudge: &Nudge) {
+    fn end(&mut self, nudge: &Nudge) -> sled::Result<()> {
         nudge.during(|| self.renewer.stop());
         self.current.make(None);
         // What sled would write when it is dropped, while somebody still watches.
-        let _ = nudge.during(|| self.db.flush());
+        nudge.during(|| self.db.flush())?;
+        Ok(())
     }
 }
 

@@ -199,6 +199,25 @@ mod tests {
         is_whole(&path);
     }
 
+    // Red without the layers in `copy`, and with a journal that is taken along.
+    #[test]
+    fn what_is_in_the_journal_is_in_the_new_state_and_in_no_file_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        marked(&path);
+        fs::write(journal::of(&path).join("0".repeat(16)), PRIVATE).unwrap();
+        let rows = rows(&path);
+        let layer = [("z/new", Some("value")), ("z/other", None), ("z/private", None), ("m/stale", Some("1"))];
+        rows.overlay().take(layer.map(|(key, value)| (key.into(), value.map(sled::IVec::from))));
+        assert!(anew(&path, rows, 7).unwrap().is_none());
+        assert!(!is_in_a_file(&path) && fresh::is_empty(&journal::of(&path)).unwrap());
+        drop(Store::open(&path).unwrap());
+        let db = settings::open(&settings::of(&path)).unwrap();
+        let value = |key: &str| db.get(key).unwrap().map(|value| value.to_vec());
+        assert_eq!((value("z/new").as_deref(), value("z/other")), (Some(b"value".as_slice()), None));
+        assert_eq!((value("m/journal"), value("m/stale")), (Some(7u64.to_be_bytes().to_vec()), None));
+    }
+
     // Red without `mend`: an empty state would be begun in the place of the one that waits.
     #[test]
     fn a_crash_between_the_two_renames_loses_nothing() {

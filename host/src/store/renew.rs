@@ -3,9 +3,9 @@
 //! sled writes a log in segments, and uses a segment again when nothing in it is in force. Under steady load a few notes of pages that
 //! are gone stay in force in nearly every segment, for as long as sled's own flusher does not move them. That one is off: what it moves
 //! between two syncs has no bound, and sled would write to segments whose rows are nowhere else on the disk yet. So the file grows by
-//! half a KB with each job, for ever. When it has become long, the writer copies the rows to a new state, a slice behind each group and
-//! slice after slice while nobody waits, and puts it in the place of the old one. Meanwhile each group goes to the old one, as ever, and
-//! behind its acknowledgement also to the new one, as far as its rows were copied.
+//! half a KB with each job, for ever. When it has become long, the thread that gives sled its rows ([`base`](super::base)) copies them to a new state,
+//! slice after slice, and puts it in the place of the old one. Meanwhile each layer goes to the old one, as ever, and then also to the new one, as
+//! far as its rows were copied. The files of the journal get second names in the new one, while nobody commits.
 //!
 //! The same is due at once when something was erased, however short the file is: sled has the bytes of what was removed for as long as it likes.
 //!
@@ -30,11 +30,10 @@ use crate::disk;
 pub(super) const FLOOR_BYTES: u64 = 256 << 20;
 /// One that was written anew may grow to so many times what it was then.
 const FACTOR: u64 = 2;
-/// A slice ends behind so many rows, or bytes of rows: a group waits for the slice that is under way, some milliseconds.
+/// A slice ends behind so many rows, or bytes of rows: a layer waits for the slice that is under way, some milliseconds.
 const SLICE_ROWS: usize = 128;
 const SLICE_BYTES: usize = 64 << 10;
-/// Behind a longer group it has so many times its rows: or a host that takes thousands of rows at once would write faster than it copies,
-/// and everything twice for as long.
+/// Behind a layer come so many times its rows: or a busy host would write faster than it copies, and everything twice for as long.
 const PACE: usize = 2;
 /// What is copied is synced in pieces of this size, so that the last sync has little to do.
 const SYNC_BYTES: usize = 1 << 20;
@@ -143,10 +142,10 @@ impl Renewer {
         }
     }
 
-    /// Copies a slice of the rows, behind a group of so many. After the last one the new state takes its place, and is given back.
+    /// Copies a slice of the rows, or as many as are due behind a layer of so many. After the last one the new state takes its place, and is given back.
     ///
     /// # Errors
-    /// When nobody can know which state has the name: the writer must not go on.
+    /// When nobody can know which state has the name: the host must not go on.
     pub(super) fn go_on(
         &mut self,
         from: &sled::Db,

@@ -167,7 +167,16 @@ impl Writer {
         let mut bytes = self.current.overlay().bytes();
         while let Some(first) = requests.0.blocking_recv() {
             let waiting = gather(first, &mut requests.0);
-            let done = self.commit(waiting).map(|now| bytes = now.unwrap_or(bytes));
+            let told = failed.borrow().clone();
+            let done = match told {
+                None => self.commit(waiting),
+                // What stands behind the writer has ended.
+                Some(reason) => {
+                    let waiting = waiting.into_iter().map(|request| request.answer).collect();
+                    Err(Broken { reason, waiting })
+                }
+            };
+            let done = done.map(|now| bytes = now.unwrap_or(bytes));
             let done = done.and_then(|()| self.lower(&mut bytes));
             if let Err(Broken { reason, waiting }) = done {
                 tracing::error!(%reason, "the store failed; the host stops");
@@ -219,9 +228,6 @@ impl Writer {
     fn commit(&mut self, requests: Vec<Request>) -> Result<Option<usize>, Broken> {
         let (transitions, waiting): (Vec<_>, Vec<_>) =
             requests.into_iter().map(|Request { transition, answer }| (transition, answer)).unzip();
-        if self.base.has_failed() {
-            return Err(Broken { waiting, ..broken(BASE_FAILED) });
-        }
         let (size, whole) = (transitions.len(), Stopwatch::start());
         let judged = core::judge(&self.current, &self.counts, self.log_size, self.clock.now(), transitions);
         let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
@@ -229,12 +235,12 @@ impl Writer {
             if let Some(batch) = judged.batch.take() {
                 let fsync = make_durable(&self.journal, self.fault.as_mut(), &batch)
                     .map_err(|error| error.to_string())?;
-                // Nobody sees it before it is durable.
-                bytes = Some(self.current.overlay().take(batch.into_changes()));
                 let meters = &self.told.meters;
                 meters.group.record(size as u64);
                 meters.fsync.record_time(fsync);
                 meters.commit.record_time(whole.passed());
+                // Nobody sees it before it is durable.
+                bytes = Some(self.current.overlay().take(batch.into_changes()));
             }
             Ok((judged, bytes))
         });
