@@ -16,7 +16,9 @@ use common::trees::copy;
 use common::{admitted, body, client_key, id};
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{Event, Finished};
-use strongroom::store::{Closing, CommitError, Committed, NoFault, OpenError, Outputs, Step, Store, Transition};
+use strongroom::store::{
+    Closing, CommitError, Committed, NoFault, OpenError, Outputs, Step, Store, Transition,
+};
 use strongroom_job::{Event as Said, JobId, JobState, Outcome, Record};
 
 const STEPS: [Step; 3] = [Step::BeforeApply, Step::Flushed, Step::Synced];

@@ -142,7 +142,11 @@ fn a_state_of_layout_3_opens_with_every_job_where_it_was() {
     write(&state, &rows_of(LAYOUT_3));
     opens_with_every_job_where_it_was(&state);
     let db = sled::Config::new().path(&state).segment_size(8 << 20).open().unwrap();
-    assert_eq!(db.get("m/layout").unwrap().unwrap().as_ref(), [4], "an earlier host would not read the journal");
+    assert_eq!(
+        db.get("m/layout").unwrap().unwrap().as_ref(),
+        [4],
+        "an earlier host would not read the journal"
+    );
 }
 
 // Red without the arm for earlier layouts in `lay_out`, and without any of the rows that `Migration` writes.

@@ -128,12 +128,7 @@ impl Base {
 }
 
 impl Worker {
-    fn run(
-        &mut self,
-        orders: &Receiver<Order>,
-        finished: &SyncSender<()>,
-        nudge: &Nudge,
-    ) -> io::Result<()> {
+    fn run(&mut self, orders: &Receiver<Order>, finished: &SyncSender<()>, nudge: &Nudge) -> io::Result<()> {
         loop {
             let order = if self.renewer.is_copying() {
                 match orders.try_recv() {
@@ -167,7 +162,8 @@ impl Worker {
         }
         self.renewer.begin_if_due(&self.sync);
         self.current.make(self.renewer.making());
-        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, given, &self.journal)? else {
+        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, given, &self.journal)?
+        else {
             // One that was given up takes room while anybody has it.
             self.current.make(self.renewer.making());
             return Ok(());

@@ -207,7 +207,8 @@ mod tests {
         marked(&path);
         fs::write(journal::of(&path).join("0".repeat(16)), PRIVATE).unwrap();
         let rows = rows(&path);
-        let layer = [("z/new", Some("value")), ("z/other", None), ("z/private", None), ("m/stale", Some("1"))];
+        let layer =
+            [("z/new", Some("value")), ("z/other", None), ("z/private", None), ("m/stale", Some("1"))];
         rows.overlay().take(layer.map(|(key, value)| (key.into(), value.map(sled::IVec::from))));
         assert!(anew(&path, rows, 7).unwrap().is_none());
         assert!(!is_in_a_file(&path) && fresh::is_empty(&journal::of(&path)).unwrap());

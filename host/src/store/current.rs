@@ -12,9 +12,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sled::IVec;
 
-use super::{ReadError, keys};
 use super::overlay::{CHUNK, Overlay};
 use super::rows::{Row, Rows};
+use super::{ReadError, keys};
 
 /// The rows as they are now. Clones are handles to the same.
 #[derive(Clone)]

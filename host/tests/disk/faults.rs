@@ -223,7 +223,9 @@ fn whatever_fails_under_the_host_nothing_acknowledged_is_lost() {
             let writes = ["write", "sync", "rename", "create"].contains(&what);
             writes && ["audit/", "evidence/", "state/journal"].iter().any(|part| path.starts_with(part))
         },
-        loud: |call| call.ends_with("home/state/db") && (call.starts_with("write") || call.starts_with("sync")),
+        loud: |call| {
+            call.ends_with("home/state/db") && (call.starts_with("write") || call.starts_with("sync"))
+        },
         check: |disk, trace| check::host(disk, &told(trace), &[]),
     };
     let most = if is_long() { (usize::MAX, usize::MAX) } else { (8, 6) };

@@ -227,6 +227,43 @@ mod tests {
         (found.first, found.entries.iter().map(key).collect())
     }
 
+    /// What a file begins with, and two entries, as the format says, written by something else: `docs/formats/state.md`, "The journal".
+    const GOLDEN: &str = include_str!("../../../tests/golden/journal_1.txt");
+
+    #[test]
+    fn a_file_is_as_its_format_says() {
+        let golden: Vec<Vec<u8>> = GOLDEN.lines().map(|line| hex::decode(line).unwrap()).collect();
+        let (header, entries) = (&golden[0], &golden[1..]);
+        let mut bytes = vec![0; LENGTH as usize];
+        for at in [0, HEADER_BYTES] {
+            bytes[at..at + header.len()].copy_from_slice(header);
+        }
+        let both = entries.concat();
+        bytes[START..START + both.len()].copy_from_slice(&both);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, bytes).unwrap();
+        let found = read(&path, 0).unwrap().unwrap();
+        assert_eq!((found.first, found.salt), (41, [0, 1, 2, 3, 4, 5, 0xf6, 0xf7]));
+        let leaf = [b"l/".as_slice(), &6u64.to_be_bytes()].concat();
+        let mut one = Batch::default();
+        one.insert(leaf.clone(), *b"a record");
+        one.insert(*b"m/log-size", 7u64.to_be_bytes());
+        one.insert(*b"q/default", []);
+        let mut two = Batch::default();
+        two.remove(leaf);
+        let output: Vec<u8> = (0..=255).collect();
+        two.insert([b"z/".as_slice(), &3u64.to_be_bytes(), &[1]].concat(), output);
+        for (number, (batch, golden)) in (41..).zip([one, two].into_iter().zip(entries)) {
+            let mut bytes = Vec::new();
+            entry::encode(number, &batch, &mut bytes).unwrap();
+            entry::seal(&mut bytes, found.salt);
+            assert_eq!(&bytes, golden);
+            let changes: Vec<Change> = batch.into_changes().collect();
+            assert_eq!(found.entries[number as usize - 41], changes);
+        }
+    }
+
     #[test]
     fn entries_come_back_in_order() {
         let dir = tempfile::tempdir().unwrap();

@@ -76,7 +76,12 @@ impl Journal {
     pub(super) fn open(dir: &Path, from: u64, file_bytes: u64) -> Result<Recovered, JournalError> {
         let failed = |error| JournalError::Io { path: dir.into(), error };
         remove(&dir.join(MAKING)).map_err(failed)?;
-        let names = names(dir).map_err(failed)?;
+        let names = names(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                JournalError::Damaged { path: dir.into(), problem: "it is missing".into() }
+            }
+            _ => failed(error),
+        })?;
         let next_name = names.last_key_value().map_or(0, |(last, _)| last + 1);
         let (mut found, mut spare) = (Vec::new(), Vec::new());
         for path in names.into_values() {
