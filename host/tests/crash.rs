@@ -266,7 +266,7 @@ fn the_same_envelope_gets_the_first_answer_and_another_one_a_conflict() {
     close((store, closing));
 }
 
-// Red with `take` before `make_durable` in `Writer::commit`, and a `Store::row` that does not wait for the record.
+// Red with `take` before `make_durable` in `Writer::commit`.
 #[test]
 fn nobody_is_told_of_a_state_that_is_not_durable_yet() {
     let dir = tempfile::tempdir().unwrap();
@@ -293,6 +293,7 @@ fn nobody_is_told_of_a_state_that_is_not_durable_yet() {
         // Written, and not durable.
         let early = tokio::time::timeout(std::time::Duration::from_millis(200), store.row(&job)).await;
         assert!(!matches!(early, Ok(Ok(Some(_)))), "{early:?}");
+        assert!(store.spec(&job).unwrap().is_none() && store.active().next().is_none());
         go_on.send(()).unwrap();
         commit.await.unwrap().unwrap();
         assert!(store.row(&job).await.unwrap().is_some());

@@ -184,7 +184,7 @@ async fn erased() -> (Erased, JobId) {
     (Erased { live, job, private, receipt }, stays)
 }
 
-// Red without `compact::anew` (state/db), when `forget_below` keeps a file (state/journal), without `Evidence::erase` (evidence), without the removal in `take_input` (blobs), without
+// Red without `compact::anew` (state/db), without `Evidence::erase` (evidence), without the removal in `take_input` (blobs), without
 // `take_key` (the unique key), without `drop_envelope`, and without the salt that an attempt draws.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_value_is_in_no_file_and_every_proof_still_verifies() {

@@ -64,7 +64,7 @@ fn inode(path: &Path) -> Option<u64> {
     path.join("db").metadata().ok().map(|file| file.ino())
 }
 
-// Red without `put` in `Worker::work`, and with a worker that goes on in the old file.
+// Red without `link_into` in `Copying::make_whole`, without `put` in `Worker::work`, and with a worker that goes on in the old file.
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_and_writers_go_on_while_the_state_is_written_anew() {
     let dir = tempfile::tempdir().unwrap();

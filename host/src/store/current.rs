@@ -237,7 +237,7 @@ mod tests {
             for _ in 0..200 {
                 self.round += 1;
                 let key = key(self.round);
-                if mix(self.round) % 3 == 0 {
+                if mix(self.round).is_multiple_of(3) {
                     self.expected.remove(&key);
                     self.rows.overlay.take([(key.into(), None)]);
                 } else {

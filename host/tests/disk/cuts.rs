@@ -172,7 +172,7 @@ fn a_power_cut_takes_nothing_from_the_store_that_was_acknowledged() {
     println!("{}; {checked} disks", trace.summary());
 }
 
-// Red without the syncs in `Copying::make_whole`, and without `link_into`. Without those of names in `fresh::put` it is not: whoever removes the old state syncs them
+// Red without the syncs in `Copying::make_whole`. Without those of names in `fresh::put` it is not: whoever removes the old state syncs them
 // a moment later.
 #[test]
 fn a_power_cut_while_the_state_is_written_anew_takes_nothing_that_was_acknowledged() {

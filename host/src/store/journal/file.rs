@@ -21,7 +21,7 @@ const SAID_BYTES: usize = 28;
 /// Where entries begin: behind the header and its second copy.
 const START: usize = 2 * HEADER_BYTES;
 /// What is written at once when a file is made.
-const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// A file that takes entries.
 #[derive(Debug)]
