@@ -7,6 +7,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,10 +16,12 @@ use common::trees::copy;
 use common::{admitted, body, client_key, id};
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{Event, Finished};
-use strongroom::store::{Closing, CommitError, Committed, NoFault, Outputs, Step, Store, Transition};
+use strongroom::store::{
+    Closing, CommitError, Committed, NoFault, OpenError, Outputs, Step, Store, Transition,
+};
 use strongroom_job::{Event as Said, JobId, JobState, Outcome, Record};
 
-const STEPS: [Step; 4] = [Step::BeforeApply, Step::Applied, Step::Flushed, Step::Synced];
+const STEPS: [Step; 3] = [Step::BeforeApply, Step::Flushed, Step::Synced];
 
 /// The history: two jobs live, one is cancelled in the queue, one is left running.
 fn history() -> Vec<(&'static str, Transition)> {
@@ -152,12 +155,68 @@ fn at_every_step_of_every_commit_the_acknowledged_is_there() {
             let found = inspect(&snapshot);
             match step {
                 Step::BeforeApply => assert_eq!(found, before, "commit {cut}: nothing of it was written"),
-                // In between, the group is there as a whole or not at all.
-                Step::Applied => assert!(found == before || found == with, "commit {cut}: {found:?}"),
                 Step::Flushed | Step::Synced => assert_eq!(found, with, "commit {cut} at {step:?}"),
             }
         }
     }
+}
+
+/// The journal's file of a state, and where its last entry begins and ends (`docs/formats/state.md`, "The journal").
+fn journal(state: &Path) -> (PathBuf, Vec<u8>, std::ops::Range<usize>) {
+    let path = state.join("journal").join("0".repeat(16));
+    let bytes = fs::read(&path).unwrap();
+    let length = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let (mut last, mut end) = (1024, 1024);
+    while length(end) > 0 {
+        (last, end) = (end, end + 16 + length(end));
+    }
+    (path, bytes, last..end)
+}
+
+// Red when `read` takes an entry whose checksum is wrong.
+#[test]
+fn an_entry_that_the_power_cut_in_two_never_happened() {
+    let dir = tempfile::tempdir().unwrap();
+    let cut = history().len() - 1;
+    let (snapshot, _) = run_until(dir.path(), cut, Step::Synced);
+    let (before, with) = (after(cut), after(cut + 1));
+    assert_eq!(inspect_copy(&snapshot), with);
+    let (file, bytes, last) = journal(&snapshot);
+    for at in (last.start..last.end).step_by(89) {
+        let mut torn = bytes.clone();
+        torn[at..last.end].fill(0);
+        fs::write(&file, torn).unwrap();
+        assert_eq!(inspect_copy(&snapshot), before, "cut at {at}");
+    }
+}
+
+// Red without `has_later` in `read`, and when a layout that has a journal does without.
+#[test]
+fn what_is_damaged_elsewhere_in_the_journal_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (snapshot, _) = run_until(dir.path(), history().len() - 1, Step::Synced);
+    let (file, bytes, last) = journal(&snapshot);
+    let is_found = |what: &str| {
+        let opened = Store::open(&snapshot).map(drop);
+        assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{what}: {opened:?}");
+    };
+    for at in (1024..last.start).step_by(997) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 4;
+        fs::write(&file, flipped).unwrap();
+        is_found(&format!("byte {at}"));
+    }
+    fs::write(&file, "").unwrap();
+    is_found("cut short");
+    fs::remove_dir_all(snapshot.join("journal")).unwrap();
+    is_found("no journal");
+}
+
+/// [`inspect`], and the state is as before.
+fn inspect_copy(state: &Path) -> BTreeMap<JobId, JobState> {
+    let dir = tempfile::tempdir().unwrap();
+    copy(state, &dir.path().join("state"));
+    inspect(&dir.path().join("state"))
 }
 
 #[test]
@@ -207,14 +266,14 @@ fn the_same_envelope_gets_the_first_answer_and_another_one_a_conflict() {
     close((store, closing));
 }
 
-// Red when `Store::row` does not wait for the row's record to be durable.
+// Red with `take` before `make_durable` in `Writer::commit`.
 #[test]
 fn nobody_is_told_of_a_state_that_is_not_durable_yet() {
     let dir = tempfile::tempdir().unwrap();
-    let (reached, at_applied) = std::sync::mpsc::channel();
+    let (reached, at_flushed) = std::sync::mpsc::channel();
     let (go_on, released) = std::sync::mpsc::channel::<()>();
     let fault = move |at: Step| -> io::Result<()> {
-        if at == Step::Applied {
+        if at == Step::Flushed {
             reached.send(()).unwrap();
             released.recv().unwrap();
         }
@@ -229,16 +288,15 @@ fn nobody_is_told_of_a_state_that_is_not_durable_yet() {
             let store = store.clone();
             async move { store.commit(transition).await }
         });
-        tokio::task::spawn_blocking(move || at_applied.recv().unwrap()).await.unwrap();
+        tokio::task::spawn_blocking(move || at_flushed.recv().unwrap()).await.unwrap();
         let job = id(1);
-        let row = store.row(&job);
-        tokio::pin!(row);
-        // Written, visible to sled's readers, and not durable.
-        let early = tokio::time::timeout(std::time::Duration::from_millis(200), &mut row).await;
-        assert!(early.is_err(), "{early:?}");
+        // Written, and not durable.
+        let early = tokio::time::timeout(std::time::Duration::from_millis(200), store.row(&job)).await;
+        assert!(!matches!(early, Ok(Ok(Some(_)))), "{early:?}");
+        assert!(store.spec(&job).unwrap().is_none() && store.active().next().is_none());
         go_on.send(()).unwrap();
-        assert!(row.await.unwrap().is_some());
         commit.await.unwrap().unwrap();
+        assert!(store.row(&job).await.unwrap().is_some());
     });
     close((store, closing));
 }

@@ -425,7 +425,7 @@ impl History {
 
     /// The disk fails under an event: nobody is told anything, and after a restart it happened whole or not at all.
     fn fail(&mut self, op: Op) {
-        let step = 1 + self.random.below(4);
+        let step = 1 + self.random.below(3);
         let mut after = self.model.clone();
         let transition = transition(op, &after);
         let writes = matches!(after.apply(op), Answer::Admitted(..) | Answer::Is(..) | Answer::Done);
@@ -444,7 +444,7 @@ impl History {
         self.model.heard.clear();
         after.heard.clear();
         self.told.lock().unwrap().clear();
-        // Up to the first step nothing was written; past it, closing sled in order writes the rest.
+        // Up to the first step nothing was written; past it, the group is in the journal.
         if writes && step > 1 {
             self.model = after;
         }

@@ -67,19 +67,19 @@ async fn whatever_happens_to_the_state_it_comes_back_as_it_was() {
         let told = rebuilt(dir.path());
         let expected = damage.found();
         let found: Vec<_> = told.iter().map(|(found, ..)| *found).collect();
-        // What sled makes of half a file is its own affair; that something is missing is ours.
+        // What sled makes of half a file is its own affair; that something is missing is ours. The journal may have it still.
         assert!(
-            found == expected || (damage == Damage::HalfLength && found.len() == 1),
+            found == expected || (damage == Damage::HalfLength && found.len() <= 1),
             "{damage:?}: {found:?}"
         );
         for (_, records, jobs) in told {
             assert_eq!((records, jobs), (past.size, past.seen.jobs.len() as u64), "{damage:?}");
         }
-        let kept = usize::from(!expected.is_empty() && damage.leaves_something());
+        let kept = usize::from(!found.is_empty() && damage.leaves_something());
         assert_eq!(quarantined(dir.path()), kept, "{damage:?}");
         // It is done once.
         past.holds(&look(dir.path()).await.unwrap(), &format!("{damage:?}, and a restart"));
-        assert_eq!(rebuilt(dir.path()).len(), expected.len(), "{damage:?}");
+        assert_eq!(rebuilt(dir.path()).len(), found.len(), "{damage:?}");
         past.goes_on(dir.path()).await;
     }
 }

@@ -64,13 +64,13 @@ fn inode(path: &Path) -> Option<u64> {
     path.join("db").metadata().ok().map(|file| file.ino())
 }
 
-// Red without `put` in `Writer::work`, and with a writer that goes on in the old file.
+// Red without `link_into` in `Copying::make_whole`, without `put` in `Worker::work`, and with a worker that goes on in the old file.
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_and_writers_go_on_while_the_state_is_written_anew() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
     let open = |above: u64| {
-        let opened = Store::open(&path).unwrap().renewed_above(above);
+        let opened = Store::open(&path).unwrap().renewed_above(above).journal_files(16 << 10);
         opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap()
     };
     let (store, closing) = open(u64::MAX);

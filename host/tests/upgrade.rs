@@ -17,8 +17,10 @@ use strongroom::store::{Active, Closing, JobRow, NoFault, Store, Transition};
 use strongroom_job::{Digest, JobState, Name, OutputStream};
 
 const LAYOUT_2: &str = include_str!("golden/state_2.txt");
-/// The same jobs in layout 3.
+/// The same jobs in layout 3, which had no journal.
 const LAYOUT_3: &str = include_str!("golden/state_3.txt");
+/// And in layout 4, as far as sled has them.
+const LAYOUT_4: &str = include_str!("golden/state_4.txt");
 
 fn open(path: &Path) -> (Store, Closing) {
     Store::open(path).unwrap().start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap()
@@ -30,12 +32,16 @@ fn close((store, closing): (Store, Closing)) {
 }
 
 fn rows() -> Vec<(Vec<u8>, Vec<u8>)> {
+    rows_of(LAYOUT_2)
+}
+
+fn rows_of(text: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let row = |line: &str| {
         let (key, value) = line.split_once(' ').unwrap();
         let value = if value.starts_with('{') { value.into() } else { hex::decode(value).unwrap() };
         (hex::decode(key).unwrap(), value)
     };
-    LAYOUT_2.lines().map(row).collect()
+    text.lines().map(row).collect()
 }
 
 fn write(state: &Path, rows: &[(Vec<u8>, Vec<u8>)]) {
@@ -108,10 +114,10 @@ fn check_rows(state: &Path) {
     };
     let text: String = db.iter().map(|row| line(row.unwrap())).collect();
     // Line by line, so that a difference can be read.
-    for (now, then) in text.lines().zip(LAYOUT_3.lines()) {
+    for (now, then) in text.lines().zip(LAYOUT_4.lines()) {
         assert_eq!(now, then);
     }
-    assert_eq!(text.len(), LAYOUT_3.len());
+    assert_eq!(text.len(), LAYOUT_4.len());
 }
 
 fn opens_with_every_job_where_it_was(state: &Path) {
@@ -128,7 +134,22 @@ fn opens_with_every_job_where_it_was(state: &Path) {
     close((store, closing));
 }
 
-// Red without the arm for earlier layouts in `Start::read`, and without any of the rows that `Migration` writes.
+// Red without the arm for layout 3 in `lay_out`, and without the journal that it makes.
+#[test]
+fn a_state_of_layout_3_opens_with_every_job_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    write(&state, &rows_of(LAYOUT_3));
+    opens_with_every_job_where_it_was(&state);
+    let db = sled::Config::new().path(&state).segment_size(8 << 20).open().unwrap();
+    assert_eq!(
+        db.get("m/layout").unwrap().unwrap().as_ref(),
+        [4],
+        "an earlier host would not read the journal"
+    );
+}
+
+// Red without the arm for earlier layouts in `lay_out`, and without any of the rows that `Migration` writes.
 #[test]
 fn a_state_of_layout_2_opens_with_every_job_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
@@ -147,7 +168,7 @@ fn a_state_of_layout_1_opens_with_every_job_where_it_was() {
     opens_with_every_job_where_it_was(&state);
 }
 
-// Red without `clean` in `Start::read`, and when a second try makes another job stand for its envelope.
+// Red without `clean` in `lay_out`, and when a second try makes another job stand for its envelope.
 #[test]
 fn a_migration_that_was_cut_off_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,13 +179,17 @@ fn a_migration_that_was_cut_off_is_made_again() {
     let new: Vec<_> =
         db.iter().map(|row| row.unwrap()).filter(|(key, _)| b"irhwvkyz".contains(&key[0])).collect();
     drop(db);
-    for cut in 0..=new.len() {
+    for cut in 0..=new.len() + 1 {
         let state = dir.path().join(format!("cut-{cut}"));
         let mut some = rows();
         some.extend(new.iter().take(cut).map(|(key, value)| (key.to_vec(), value.to_vec())));
-        if cut == new.len() {
-            // All of it, and the version, but the old rows are still there.
-            some.push((b"m/layout".to_vec(), vec![3]));
+        if cut >= new.len() {
+            // All of it, and the version, but the old rows are still there. As layout 3 had it, and as it is now.
+            let now = cut > new.len();
+            some.push((b"m/layout".to_vec(), vec![3 + u8::from(now)]));
+            if now {
+                std::fs::create_dir_all(state.join("journal")).unwrap();
+            }
         }
         write(&state, &some);
         let (store, closing) = open(&state);

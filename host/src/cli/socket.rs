@@ -32,7 +32,8 @@ pub(super) fn served(common: &Common) -> Result<Home, Failure> {
 /// Fetches a page.
 pub(super) async fn ask(home: &Home, page: &str) -> Result<Vec<u8>, Failure> {
     let socket = home.dir().join(SOCKET);
-    let (status, body) = answered(home, &socket, PATIENCE, get_local(&socket, page, MAX_ANSWER_BYTES)).await?;
+    let (status, body) =
+        answered(home, &socket, PATIENCE, get_local(&socket, page, MAX_ANSWER_BYTES)).await?;
     if status != 200 {
         return Err(silent(home, &socket, String::from_utf8_lossy(&body).trim()));
     }

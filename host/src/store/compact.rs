@@ -16,7 +16,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::{OpenError, ReadError, fresh, garbage, keys, renew, settings};
+use super::current::Current;
+use super::{OpenError, ReadError, fresh, garbage, journal, keys, renew, settings};
 
 /// Bytes of rows that are copied at once.
 const BATCH_BYTES: usize = 1 << 20;
@@ -51,50 +52,48 @@ pub(super) fn remove(stale: &Path) {
     }
 }
 
-/// Opens the state in `path`, and writes it anew first if something was erased from it.
+/// Makes one state of what is in sled and in the journal, whose next entry is `upto`, and puts it in the place of the two. They are given back when that
+/// could not be done, and are as they were. Otherwise what is in the place now is to be opened.
 ///
 /// # Errors
-/// What sled says of the state; or, as [`OpenError::Io`], what the disk says of its names.
-pub(super) fn open(path: &Path) -> Result<sled::Db, OpenError> {
-    open_with(path, make)
+/// What the disk says of the names.
+pub(super) fn anew(path: &Path, rows: Current, upto: u64) -> Result<Option<Current>, OpenError> {
+    anew_with(path, rows, upto, make)
 }
 
-fn open_with(
+fn anew_with(
     path: &Path,
-    make: fn(&Path, &sled::Db) -> Result<u64, ReadError>,
-) -> Result<sled::Db, OpenError> {
-    let refused = |error| OpenError::Sled { path: path.into(), error };
-    let db = settings::open(&settings::of(path)).map_err(refused)?;
-    if db.get(keys::STALE).map_err(refused)?.is_none() {
-        return Ok(db);
-    }
+    rows: Current,
+    upto: u64,
+    make: fn(&Path, &Current, u64) -> Result<u64, ReadError>,
+) -> Result<Option<Current>, OpenError> {
     if path.is_symlink() {
         // The link would be moved, and not the state.
         tracing::warn!(
             ?path,
             "what was erased may still be in the state's file, which is not written anew behind a link"
         );
-        return Ok(db);
+        return Ok(Some(rows));
     }
     tracing::info!("what was erased may still be in the state's file: the file is written anew");
     // sled panics where it finds what it cannot have written; a state that has such rows is judged by who reads them.
-    let made = catch_unwind(AssertUnwindSafe(|| make(path, &db)));
-    let rows = match made.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
-        Ok(rows) => rows,
+    let made = catch_unwind(AssertUnwindSafe(|| make(path, &rows, upto)));
+    let count = match made.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
+        Ok(count) => count,
         // Of no failure here may anybody conclude that the old state is bad: sled's errors do not say which of the two they are about.
         Err(error) => {
             tracing::warn!(%error, "the state's file could not be written anew, and may still hold what was erased; the next start tries again");
             if let Err(error) = fresh::discard(path) {
                 tracing::warn!(%error, "what was begun of it cannot be removed; the next start does that");
             }
-            return Ok(db);
+            return Ok(Some(rows));
         }
     };
-    drop(db);
+    drop(rows);
     match fresh::put(path, &stale(path)) {
         Ok(()) => {
             remove(&stale(path));
-            tracing::info!(rows, "the state's file was written anew");
+            tracing::info!(rows = count, "the state's file was written anew");
         }
         Err(error) => {
             let refused = |error| OpenError::Io { path: path.into(), error };
@@ -108,26 +107,28 @@ fn open_with(
             tracing::warn!(%error, "the state's file could not be put in place of the old one; the next start tries again");
         }
     }
-    settings::open(&settings::of(path)).map_err(refused)
+    Ok(None)
 }
 
-/// Makes a state with the same rows beside the one in `path`, durably; gives their number.
-fn make(path: &Path, db: &sled::Db) -> Result<u64, ReadError> {
+/// Makes a state with the same rows beside the one in `path`, durably; gives their number. Its journal is empty: everything is in sled.
+fn make(path: &Path, rows: &Current, upto: u64) -> Result<u64, ReadError> {
     let making = fresh::begin(path).map_err(ReadError::Io)?;
     let new = settings::of(&making).open()?;
-    let rows = copy(db, &new)?;
+    let rows = copy(rows, &new)?;
+    new.insert(keys::JOURNAL, &upto.to_be_bytes())?;
+    journal::make(&making).map_err(ReadError::Io)?;
     renew::remember(&new, &fs::File::open(making.join("db")).map_err(ReadError::Io)?)?;
     drop(new);
     fresh::sync_all(&making).map_err(ReadError::Io)?;
     Ok(rows)
 }
 
-/// Every row but the mark, and what is true of the old file alone.
-fn copy(from: &sled::Db, to: &sled::Db) -> Result<u64, ReadError> {
+/// Every row but the mark, and what is true of the old files alone.
+fn copy(from: &Current, to: &sled::Db) -> Result<u64, ReadError> {
     let (mut batch, mut rows, mut bytes, mut all) = (sled::Batch::default(), 0, 0, 0);
-    for row in from.iter() {
+    for row in from.all_under(b"") {
         let (key, value) = row?;
-        if [keys::STALE, keys::RENEWED].contains(&key.as_ref()) {
+        if [keys::STALE, keys::RENEWED, keys::JOURNAL].contains(&key.as_ref()) {
             continue;
         }
         (rows, bytes, all) = (rows + 1, bytes + key.len() + value.len(), all + 1);
@@ -150,6 +151,7 @@ fn copy(from: &sled::Db, to: &sled::Db) -> Result<u64, ReadError> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::super::Store;
+    use super::super::overlay::Overlay;
     use super::*;
 
     const PRIVATE: &[u8] = b"a value that was erased";
@@ -166,6 +168,10 @@ mod tests {
         db.flush().unwrap();
         drop(db);
         assert!(is_in_a_file(path), "sled keeps what was removed");
+    }
+
+    fn rows(path: &Path) -> Current {
+        Current::new(Overlay::default(), settings::open(&settings::of(path)).unwrap())
     }
 
     fn is_in_a_file(dir: &Path) -> bool {
@@ -191,6 +197,26 @@ mod tests {
         marked(&path);
         is_whole(&path);
         is_whole(&path);
+    }
+
+    // Red without the layers in `copy`, and with a journal that is taken along.
+    #[test]
+    fn what_is_in_the_journal_is_in_the_new_state_and_in_no_file_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        marked(&path);
+        fs::write(journal::of(&path).join("0".repeat(16)), PRIVATE).unwrap();
+        let rows = rows(&path);
+        let layer =
+            [("z/new", Some("value")), ("z/other", None), ("z/private", None), ("m/stale", Some("1"))];
+        rows.overlay().take(layer.map(|(key, value)| (key.into(), value.map(sled::IVec::from))));
+        assert!(anew(&path, rows, 7).unwrap().is_none());
+        assert!(!is_in_a_file(&path) && fresh::is_empty(&journal::of(&path)).unwrap());
+        drop(Store::open(&path).unwrap());
+        let db = settings::open(&settings::of(&path)).unwrap();
+        let value = |key: &str| db.get(key).unwrap().map(|value| value.to_vec());
+        assert_eq!((value("z/new").as_deref(), value("z/other")), (Some(b"value".as_slice()), None));
+        assert_eq!((value("m/journal"), value("m/stale")), (Some(7u64.to_be_bytes().to_vec()), None));
     }
 
     // Red without `mend`: an empty state would be begun in the place of the one that waits.
@@ -219,20 +245,20 @@ mod tests {
     // a number, which nobody can tell from a damaged file.
     #[test]
     fn a_state_that_cannot_be_written_anew_is_opened_as_it_was() {
-        let full = |path: &Path, db: &sled::Db| {
+        let full = |path: &Path, rows: &Current, _| {
             let making = fresh::begin(path).map_err(ReadError::Io)?;
             let new = settings::of(&making).open()?;
-            copy(db, &new)?;
+            copy(rows, &new)?;
             let error = io::Error::new(io::ErrorKind::StorageFull, "no space left on device");
             Err(ReadError::Sled(sled::Error::Io(error)))
         };
-        let panics = |_: &Path, _: &sled::Db| panic!("what sled cannot have written");
-        let refused = |_: &Path, _: &sled::Db| Err(ReadError::Io(io::ErrorKind::NotFound.into()));
-        for make in [full as fn(&Path, &sled::Db) -> _, panics, refused] {
+        let panics = |_: &Path, _: &Current, _| panic!("what sled cannot have written");
+        let refused = |_: &Path, _: &Current, _| Err(ReadError::Io(io::ErrorKind::NotFound.into()));
+        for make in [full as fn(&Path, &Current, u64) -> _, panics, refused] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("state");
             marked(&path);
-            let db = open_with(&path, make).unwrap();
+            let db = anew_with(&path, rows(&path), 0, make).unwrap().unwrap().base();
             assert_eq!(db.get(b"z/other").unwrap().unwrap(), b"kept".as_slice());
             assert!(db.get(keys::STALE).unwrap().is_some(), "the next start tries again");
             assert!(!path.with_extension("making").exists(), "it would take room from who needs it");
@@ -248,12 +274,12 @@ mod tests {
         let path = dir.path().join("state");
         marked(&path);
         // A file: it is nobody's state, and nothing can be renamed over it.
-        let in_the_way = |path: &Path, db: &sled::Db| {
-            let rows = make(path, db)?;
+        let in_the_way = |path: &Path, rows: &Current, upto| {
+            let rows = make(path, rows, upto)?;
             fs::write(stale(path), b"").map_err(ReadError::Io)?;
             Ok(rows)
         };
-        assert!(open_with(&path, in_the_way).is_err(), "the disk does not say what it is");
+        assert!(anew_with(&path, rows(&path), 0, in_the_way).is_err(), "the disk does not say what it is");
         fs::remove_file(stale(&path)).unwrap();
         is_whole(&path);
     }

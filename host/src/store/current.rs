@@ -1,14 +1,27 @@
-//! Which sled holds the rows: another one from the moment at which the state's file was written anew ([`renew`](super::renew)).
+//! The rows as they are, for whoever reads them: the layers in memory, over the sled that is in force, which is another one from the moment at
+//! which the state's file was written anew ([`renew`](super::renew)).
 //!
-//! *Owns:* the handle that readers take. *Never:* keeps a reader waiting for more than the exchange of a handle. A reader goes on with
-//! the one that it took: nothing is written to that any more once another is in its place, so it is a moment that has passed, and
-//! what it had acknowledged by then is in both.
+//! *Owns:* the handles. *Never:* keeps a reader waiting for more than the exchange of a handle.
+//!
+//! A row moves down only, and into every sled that is or will be in force before it leaves the layers: whoever looks into the layers first, and then into
+//! the sled of that moment, misses nothing.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use sled::IVec;
+
+use super::overlay::{CHUNK, Overlay};
+use super::rows::{Row, Rows};
+use super::{ReadError, keys};
 
 /// The rows as they are now. Clones are handles to the same.
 #[derive(Clone)]
-pub(super) struct Current(Arc<RwLock<Handles>>);
+pub(super) struct Current {
+    overlay: Overlay,
+    handles: Arc<RwLock<Handles>>,
+}
 
 struct Handles {
     now: sled::Db,
@@ -17,36 +30,295 @@ struct Handles {
 }
 
 impl Current {
-    pub(super) fn new(now: sled::Db) -> Self {
-        Self(Arc::new(RwLock::new(Handles { now, making: None })))
+    pub(super) fn new(overlay: Overlay, now: sled::Db) -> Self {
+        Self { overlay, handles: Arc::new(RwLock::new(Handles { now, making: None })) }
     }
 
-    /// The rows. To be taken once by whoever reads several that belong together.
-    pub(super) fn rows(&self) -> sled::Db {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).now.clone()
+    pub(super) const fn overlay(&self) -> &Overlay {
+        &self.overlay
     }
 
-    /// Another one is being made; or no longer.
+    /// sled, as it is now.
+    pub(super) fn base(&self) -> sled::Db {
+        self.handles.read().unwrap_or_else(PoisonError::into_inner).now.clone()
+    }
+
+    /// Rows from the first key up to the second, which is not among them, in their order or backwards.
+    fn range(&self, from: &[u8], to: Option<&[u8]>, backwards: bool) -> Range {
+        Range {
+            rows: self.clone(),
+            from: Bound::Included(from.into()),
+            to: to.map_or(Bound::Unbounded, |to| Bound::Excluded(to.into())),
+            backwards,
+            ready: Vec::new(),
+            is_over: to.is_some_and(|to| to <= from),
+        }
+    }
+
+    /// [`Rows::between`], from the last to the first.
+    pub(super) fn backwards(&self, from: &[u8], to: &[u8]) -> impl Iterator<Item = Row> + use<> {
+        self.range(from, Some(to), true)
+    }
+
+    /// [`Rows::under`], for as long as the caller likes.
+    pub(super) fn all_under(&self, prefix: &[u8]) -> impl Iterator<Item = Row> + use<> {
+        self.range(prefix, behind(prefix).as_deref(), false)
+    }
+
+    /// Whether the files may hold what was erased.
+    pub(super) fn is_stale(&self) -> Result<bool, ReadError> {
+        Ok(self.value(keys::STALE)?.is_some())
+    }
+
+    /// Another sled is being made; or no longer.
     pub(super) fn make(&self, making: Option<sled::Db>) {
         let before = {
-            let mut handles = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut handles.making, making)
         };
         // The last handle may write.
         drop(before);
     }
 
-    /// From now on the rows are here. Gives back the handle to where they were.
+    /// From now on sled's rows are here. Gives back the handle to where they were.
     pub(super) fn put(&self, now: sled::Db) -> sled::Db {
-        let mut handles = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
         // A second handle to what is now in force.
         handles.making = None;
         std::mem::replace(&mut handles.now, now)
     }
 
-    /// Every one that the writer may wait for.
+    /// Every sled that somebody may wait for.
     pub(super) fn all(&self) -> Vec<sled::Db> {
-        let handles = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
         [Some(&handles.now), handles.making.as_ref()].into_iter().flatten().cloned().collect()
+    }
+}
+
+impl Rows for Current {
+    fn value(&self, key: &[u8]) -> Result<Option<IVec>, ReadError> {
+        match self.overlay.get(key) {
+            Some(value) => Ok(value),
+            None => Ok(self.base().get(key)?),
+        }
+    }
+
+    fn between(&self, from: &[u8], to: &[u8]) -> Box<dyn Iterator<Item = Row> + '_> {
+        Box::new(self.range(from, Some(to), false))
+    }
+
+    fn under(&self, prefix: &[u8]) -> Box<dyn Iterator<Item = Row> + '_> {
+        Box::new(self.all_under(prefix))
+    }
+}
+
+/// The first key behind all that begin so; none when there is none.
+fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut behind = prefix[..=last].to_vec();
+    behind[last] += 1;
+    Some(behind)
+}
+
+/// Rows of a range, taken out in chunks, so that nobody who writes waits for a reader.
+struct Range {
+    rows: Current,
+    from: Bound<IVec>,
+    to: Bound<IVec>,
+    backwards: bool,
+    /// The next ones, the very next last.
+    ready: Vec<(IVec, IVec)>,
+    is_over: bool,
+}
+
+impl Range {
+    /// Looks for more.
+    fn fill(&mut self) -> Result<(), ReadError> {
+        let bound = |bound: &Bound<IVec>| bound.clone();
+        let (layers, all) = self.rows.overlay.some(as_slice(&self.from), as_slice(&self.to), self.backwards);
+        // sled is asked for what lies between here and the last of those; behind it there may be others above it.
+        let (mut from, mut to) = (bound(&self.from), bound(&self.to));
+        if !all && let Some((last, _)) = layers.last() {
+            let edge = if self.backwards { &mut from } else { &mut to };
+            *edge = Bound::Included(last.clone());
+        }
+        let base = self.rows.base();
+        let mut below = base.range::<IVec, _>((from, to));
+        let mut rows: BTreeMap<IVec, Option<IVec>> = BTreeMap::new();
+        let mut edge = layers.last().filter(|_| !all).map(|(key, _)| key.clone());
+        for _ in 0..CHUNK {
+            let row = if self.backwards { below.next_back() } else { below.next() };
+            let Some(row) = row else { break };
+            let (key, value) = row?;
+            rows.insert(key, Some(value));
+        }
+        if rows.len() == CHUNK {
+            // There may be more in sled: so far and no further this time.
+            let last = if self.backwards { rows.first_key_value() } else { rows.last_key_value() };
+            edge = last.map(|(key, _)| key.clone());
+        }
+        let is_within = |key: &IVec| match &edge {
+            None => true,
+            Some(edge) if self.backwards => key >= edge,
+            Some(edge) => key <= edge,
+        };
+        for (key, value) in layers {
+            if is_within(&key) {
+                rows.insert(key, value);
+            }
+        }
+        match edge {
+            None => self.is_over = true,
+            Some(edge) if self.backwards => self.to = Bound::Excluded(edge),
+            Some(edge) => self.from = Bound::Excluded(edge),
+        }
+        self.ready = rows.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+        if !self.backwards {
+            self.ready.reverse();
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Range {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        loop {
+            if let Some(row) = self.ready.pop() {
+                return Some(Ok(row));
+            }
+            if self.is_over {
+                return None;
+            }
+            if let Err(error) = self.fill() {
+                self.is_over = true;
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+fn as_slice(bound: &Bound<IVec>) -> Bound<&[u8]> {
+    bound.as_ref().map(AsRef::as_ref)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    /// As good as random.
+    fn mix(number: u64) -> u64 {
+        (number ^ (number >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn key(number: u64) -> Vec<u8> {
+        [b"k/".as_slice(), &(mix(number) % 700).to_be_bytes()[6..]].concat()
+    }
+
+    /// Layers, sled, and a map with the same rows.
+    struct Case {
+        rows: Current,
+        db: sled::Db,
+        expected: BTreeMap<Vec<u8>, Vec<u8>>,
+        round: u64,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let db = sled::Config::new().temporary(true).open().unwrap();
+            let rows = Current::new(Overlay::default(), db.clone());
+            Self { rows, db, expected: BTreeMap::new(), round: 0 }
+        }
+
+        /// Some keys get a value, others go.
+        fn change(&mut self) {
+            for _ in 0..200 {
+                self.round += 1;
+                let key = key(self.round);
+                if mix(self.round).is_multiple_of(3) {
+                    self.expected.remove(&key);
+                    self.rows.overlay.take([(key.into(), None)]);
+                } else {
+                    let value = self.round.to_be_bytes();
+                    self.expected.insert(key.clone(), value.to_vec());
+                    self.rows.overlay.take([(key.into(), Some(value.as_slice().into()))]);
+                }
+            }
+        }
+
+        /// The upper layer goes down; the lower one into sled if `whole`, or a half of it.
+        fn lower(&self, whole: bool) {
+            let lower = self.rows.overlay.lower();
+            let most = if whole { usize::MAX } else { lower.len() / 2 };
+            for (key, value) in lower.iter().take(most) {
+                match value {
+                    Some(value) => drop(self.db.insert(key, value).unwrap()),
+                    None => drop(self.db.remove(key).unwrap()),
+                }
+            }
+            if whole {
+                self.rows.overlay.clear_lower();
+            }
+        }
+
+        fn check(&self) {
+            let plain = |rows: &mut dyn Iterator<Item = Row>| -> Vec<(Vec<u8>, Vec<u8>)> {
+                rows.map(|row| row.unwrap()).map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+            };
+            let (low, high) = (b"k/\x00\x50".to_vec(), b"k/\x02\x10".to_vec());
+            let all: Vec<_> = self.expected.clone().into_iter().collect();
+            let some: Vec<_> = self.expected.range(low.clone()..high.clone()).collect();
+            let some: Vec<_> = some.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+            assert!(plain(&mut self.rows.under(b"k/")) == all);
+            assert!(plain(&mut self.rows.between(&low, &high)) == some);
+            let mut back = plain(&mut self.rows.backwards(&low, &high));
+            back.reverse();
+            assert!(back == some);
+            assert!(plain(&mut self.rows.between(&high, &low)).is_empty());
+            for number in 0..700u64 {
+                let key = [b"k/".as_slice(), &number.to_be_bytes()[6..]].concat();
+                let value = self.rows.value(&key).unwrap().map(|value| value.to_vec());
+                assert_eq!(value.as_ref(), self.expected.get(&key));
+            }
+        }
+    }
+
+    // Red when a removal in a layer does not hide what is below it, when the lower layer hides the upper one, and when a chunk reaches
+    // further than what it was merged with.
+    #[test]
+    fn layers_and_sled_are_one_table() {
+        let mut case = Case::new();
+        for round in 0..12 {
+            case.change();
+            case.check();
+            // Between this and the next, sled has a half of what is in the lower layer, as it has while it is given it.
+            if round % 3 == 1 {
+                case.lower(false);
+                case.check();
+                case.change();
+                case.check();
+                // Its other half follows.
+                let lower = case.rows.overlay.lowered();
+                for (key, value) in lower.iter() {
+                    match value {
+                        Some(value) => drop(case.db.insert(key, value).unwrap()),
+                        None => drop(case.db.remove(key).unwrap()),
+                    }
+                }
+                case.rows.overlay.clear_lower();
+            } else {
+                case.lower(true);
+            }
+            case.check();
+        }
+    }
+
+    #[test]
+    fn what_is_behind_a_prefix() {
+        assert_eq!(behind(b"a/").unwrap(), b"a0");
+        assert_eq!(behind(&[1, 255, 255]).unwrap(), [2]);
+        assert_eq!(behind(&[255, 255]), None);
     }
 }

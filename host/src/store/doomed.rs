@@ -77,13 +77,13 @@ impl Store {
     }
 
     fn look_for_doomed(&self, asked: JobId, all: bool, now: Timestamp) -> Result<Doomed, Refused> {
-        let row = read::row(&self.current.rows(), &asked)?;
-        let (envelope, signer) = match (&row, read::merged(&self.current.rows(), &asked)?) {
+        let row = read::row(&self.current, &asked)?;
+        let (envelope, signer) = match (&row, read::merged(&self.current, &asked)?) {
             (Some(row), _) => (row.envelope, row.signer),
             (None, Some(merged)) => (merged.envelope, merged.signer),
             (None, None) => return Err(CommitError::UnknownJob.into()),
         };
-        let bytes = read::envelope(&self.current.rows(), &envelope)?;
+        let bytes = read::envelope(&self.current, &envelope)?;
         if bytes.is_empty() {
             // It stands for itself, or came with others that were erased.
             return Err(CommitError::UnknownJob.into());
@@ -116,13 +116,13 @@ impl Store {
     /// The runs of a series are wherever it fired. What they are is in its own envelope.
     fn add_runs(&self, tenant: &Name, envelope: &Digest, found: &mut Found) -> Result<(), Refused> {
         let known: HashSet<JobId> = found.jobs.iter().map(|one| one.job).collect();
-        let first = read::came_in(&self.current.rows(), envelope)?.map_or(0, |came| came.first);
+        let first = read::came_in(&self.current, envelope)?.map_or(0, |came| came.first);
         let (from, to) = (keys::tenant_job(tenant, first), keys::tenant_job(tenant, u64::MAX));
-        for item in self.current.rows().between(&from, &to) {
+        for item in self.current.between(&from, &to) {
             let job = <[u8; 16]>::try_from(item?.1.as_ref());
             let job = JobId::from_bytes(job.map_err(|_| ReadError::Damaged("the id of a job"))?);
             if known.contains(&job)
-                || read::row(&self.current.rows(), &job)?.is_none_or(|row| row.envelope != *envelope)
+                || read::row(&self.current, &job)?.is_none_or(|row| row.envelope != *envelope)
             {
                 continue;
             }
@@ -132,7 +132,7 @@ impl Store {
                      wait until retention has forgotten some of its runs, or shorten it (retention.keep)"
                 )));
             }
-            if let Some(spec) = read::spec(&self.current.rows(), &job)? {
+            if let Some(spec) = read::spec(&self.current, &job)? {
                 found.add(job, &spec.task().plan, &spec.task().input);
             }
         }
@@ -144,7 +144,7 @@ impl Store {
         let mut in_clear = 0;
         let mut known = Vec::with_capacity(found.jobs.len());
         for one in found.jobs.drain(..) {
-            match read::row(&self.current.rows(), &one.job)?.filter(|row| row.envelope == *envelope) {
+            match read::row(&self.current, &one.job)?.filter(|row| row.envelope == *envelope) {
                 Some(row) => match row.life.end() {
                     Some(end) => {
                         in_clear += u32::from(is_in_clear(end));
@@ -153,7 +153,7 @@ impl Store {
                     None => return Err(not_over(&one.job, row.life.state(now))),
                 },
                 None => {
-                    let merged = read::merged(&self.current.rows(), &one.job)?;
+                    let merged = read::merged(&self.current, &one.job)?;
                     known.extend(merged.filter(|merged| merged.envelope == *envelope).map(|_| one));
                 }
             }
@@ -171,7 +171,7 @@ impl Store {
     ) -> Result<Vec<GivenInput>, ReadError> {
         let mut unread = Vec::new();
         for digest in inputs {
-            if let Some(value) = self.current.rows().value(&keys::blob(BlobKind::Input, tenant, digest))? {
+            if let Some(value) = self.current.value(&keys::blob(BlobKind::Input, tenant, digest))? {
                 let (length, named_at) = read::registered_value(&value)?;
                 // One that was named in this very millisecond may have been named twice in it, which nobody could tell.
                 if named_at < now {
@@ -183,7 +183,7 @@ impl Store {
             return Ok(unread);
         }
         let mut used = HashSet::new();
-        for row in read::active_rows(&self.current.rows()) {
+        for row in read::active_rows(&self.current) {
             used.extend(row?.slot.filter(|slot| slot.tenant == *tenant).and_then(|slot| slot.input));
         }
         unread.retain(|input| !used.contains(&input.digest));
@@ -202,7 +202,7 @@ impl Store {
         if holders.is_empty() {
             return Ok(merged);
         }
-        for row in self.current.rows().under(keys::MERGED) {
+        for row in self.current.under(keys::MERGED) {
             let (key, value) = row?;
             let known: super::Merged = serde_json::from_slice(&value)?;
             let job = <[u8; 16]>::try_from(&key[keys::MERGED.len()..]);

@@ -52,7 +52,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read, or can no longer make anything durable.
     pub async fn erased(&self, job: &JobId) -> Result<Option<Erased>, ReadError> {
-        let Some(erased) = read::erased(&self.current.rows(), job)? else { return Ok(None) };
+        let Some(erased) = read::erased(&self.current, job)? else { return Ok(None) };
         let mut durable = self.durable.clone();
         durable.wait_for(|size| *size > erased.erased).await.map_err(|_| ReadError::Stopped)?;
         Ok(Some(erased))

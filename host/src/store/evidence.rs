@@ -77,8 +77,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn has_envelope(&self, digest: &Digest) -> Result<bool, ReadError> {
-        let Some(came) = read::came_in(&self.current.rows(), digest)? else { return Ok(false) };
-        Ok(self.current.rows().contains_key(keys::envelope(came.first, 0))?)
+        let Some(came) = read::came_in(&self.current, digest)? else { return Ok(false) };
+        Ok(self.current.value(&keys::envelope(came.first, 0))?.is_some())
     }
 
     /// Whether this output of a finished job is here.
@@ -86,7 +86,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn has_output(&self, job: &JobId, stream: OutputStream) -> Result<bool, ReadError> {
-        Ok(read::output(&self.current.rows(), job, stream)?.is_some())
+        Ok(read::output(&self.current, job, stream)?.is_some())
     }
 
     /// What opens the record of a job's end: what it left, and what hides that. None of a job that is not over, or not known.
@@ -94,7 +94,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn opening(&self, job: &JobId) -> Result<Option<Opening>, ReadError> {
-        Ok(read::row(&self.current.rows(), job)?.and_then(|row| row.life.end().map(End::opening)))
+        Ok(read::row(&self.current, job)?.and_then(|row| row.life.end().map(End::opening)))
     }
 
     /// The tenants that gave a module at this time, to the millisecond: as a rule one.
@@ -104,7 +104,7 @@ impl Store {
     pub fn module_tenants(&self, module: &Digest, at: Timestamp) -> Result<Vec<Name>, ReadError> {
         let mut tenants = Vec::new();
         let prefix = keys::MODULES;
-        for row in self.current.rows().under(prefix) {
+        for row in self.current.under(prefix) {
             let (key, value) = row?;
             let (tenant, digest) = read::registered(&key[prefix.len()..])?;
             if digest == *module && read::registered_value(&value)?.1 == at {

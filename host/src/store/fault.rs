@@ -7,9 +7,7 @@ use std::io;
 pub enum Step {
     /// Nothing of the group is written.
     BeforeApply,
-    /// The group is in sled's memory; some of it may be on its way to disk.
-    Applied,
-    /// The group is with the operating system: a crash of the process cannot lose it, a power cut can.
+    /// The group is in the journal, with the operating system: a crash of the process cannot lose it, a power cut can.
     Flushed,
     /// The group is durable; nobody was told yet.
     Synced,

@@ -1,8 +1,8 @@
 //! Frees what sled has replaced.
 //!
 //! sled leaves every page that it replaces to an epoch collector, and the collector frees a little of it at every 128th call into
-//! sled. A group is one call, and replaces a page for each of its rows: with groups alone, what waits to be freed grows for ever.
-//! So the writer asks the collector after each group for as much as the group may have left.
+//! sled. A batch is one call, and replaces a page for each of its rows: with batches alone, what waits to be freed grows for ever.
+//! So whoever gives sled one asks the collector for as much as it may have left.
 //!
 //! *Owns:* nothing. *Never:* decides what is garbage; a page that somebody reads stays.
 
@@ -14,7 +14,7 @@ const LEFT_BY_A_ROW: usize = 8;
 /// Two steps of the epoch pass before anything is free, and one may have to wait for a reader.
 const STEPS: usize = 4;
 
-/// Frees what a group of so many changed rows has left.
+/// Frees what a batch of so many changed rows has left.
 pub(super) fn free(rows: usize) {
     for _ in 0..STEPS + (rows * LEFT_BY_A_ROW).div_ceil(FREED_AT_ONCE) {
         crossbeam_epoch::pin().flush();

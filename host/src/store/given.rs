@@ -50,7 +50,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn unused_inputs(&self, before: Timestamp) -> Result<Vec<GivenInput>, ReadError> {
         let mut unused = Vec::new();
-        for row in self.current.rows().under(keys::INPUTS) {
+        for row in self.current.under(keys::INPUTS) {
             let (key, value) = row?;
             let (tenant, digest) = read::registered(&key[keys::INPUTS.len()..])?;
             let (length, named_at) = read::registered_value(&value)?;
@@ -62,7 +62,7 @@ impl Store {
             return Ok(unused);
         }
         let mut used = HashSet::new();
-        for row in read::active_rows(&self.current.rows()) {
+        for row in read::active_rows(&self.current) {
             used.extend(row?.slot.and_then(|slot| slot.input));
         }
         unused.retain(|input| !used.contains(&input.digest));

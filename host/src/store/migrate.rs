@@ -55,6 +55,11 @@ pub(super) fn from(db: &sled::Db, state: &Path, layout: u8, to: u8) -> Result<()
     }
     migration.write(1)?;
     sync(db, state)?;
+    name(db, state, to)
+}
+
+/// Writes the layout's version, durably.
+pub(super) fn name(db: &sled::Db, state: &Path, to: u8) -> Result<(), LayoutError> {
     db.insert(keys::LAYOUT, &[to])?;
     sync(db, state)?;
     Ok(())

@@ -1,14 +1,16 @@
 //! The store: job state, and the audit records that go with it, in one sled keyspace.
 //!
-//! *Owns:* the only sled. One writer thread takes [`Transition`]s, puts as many as are waiting into one batch, makes the
-//! batch durable and only then answers. A job's new state and its record are in the same batch, so they are never apart.
+//! *Owns:* the only sled, and the journal before it. One writer thread takes [`Transition`]s, puts as many as are waiting into one batch, makes the
+//! batch durable as one entry of the journal and only then answers; sled gets the rows later, from another thread. A job's new state and its record
+//! are in the same batch, so they are never apart.
 //! *Never:* decides what is legal (`lifecycle`) or allowed (`admission`).
 //! *Crash:* before the batch is durable nobody was told anything; after it, everything in it happened. There is no third
-//! case, since one tree's batch is atomic in sled. `flush` alone does not survive power loss on Linux (it ends in
-//! `sync_file_range`), so the writer adds `fdatasync` on sled's file through a descriptor held open since the start.
+//! case, since an entry is whole or not there. What leaves the journal is durable in sled: `flush` alone does not survive power loss on Linux (it
+//! ends in `sync_file_range`), so it is followed by `fdatasync` on sled's file through a descriptor held open since the start.
 //! *Spec:* `docs/formats/state.md`.
 
 mod active;
+mod base;
 mod bytes;
 mod closing;
 mod compact;
@@ -25,11 +27,13 @@ mod fresh;
 mod garbage;
 mod given;
 mod group;
+mod journal;
 mod keys;
 mod leftovers;
 mod migrate;
 mod nudge;
 mod opened;
+mod overlay;
 mod pack;
 mod past;
 mod published;

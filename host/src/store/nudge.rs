@@ -1,10 +1,10 @@
-//! Wakes the writer when sled forgot to.
+//! Wakes who gives sled rows when sled forgot to.
 //!
 //! sled writes on threads of its own. When such a write fails, one of its two paths keeps the error and wakes nobody
 //! (`exit_reservation` in its `logger.rs`), and the `flush` that waits for it waits for ever: the host would neither answer nor
 //! stop. A second `flush` finds the error and wakes everybody.
 //!
-//! *Owns:* a thread that looks at the writer once in [`PAUSE`]. *Never:* touches the writer's way: it counts, no more.
+//! *Owns:* a thread that looks at it once in [`PAUSE`]. *Never:* is in its way: it counts, no more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use super::current::Current;
 
-/// Between two looks. A commit that is seen at two of them is nudged: this is a disk that failed, or one that is very slow.
+/// Between two looks. A batch that is seen at two of them is nudged: this is a disk that failed, or one that is very slow.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the writer holds.
+/// What is held by who gives sled rows.
 pub(super) struct Nudge {
-    /// Goes up at both ends of a commit: odd while one is under way.
+    /// Goes up at both ends of a batch: odd while one is under way.
     ends: Arc<AtomicU64>,
-    /// Dropped: the writer is done.
+    /// Dropped: there are no more.
     stop: SyncSender<()>,
     thread: JoinHandle<()>,
 }
@@ -37,10 +37,10 @@ impl Nudge {
         Ok(Self { ends, stop, thread })
     }
 
-    /// Runs a commit under the eyes of the thread.
-    pub(super) fn during<T>(&self, commit: impl FnOnce() -> T) -> T {
+    /// Does something with sled under the eyes of the thread.
+    pub(super) fn during<T>(&self, what: impl FnOnce() -> T) -> T {
         self.ends.fetch_add(1, Ordering::Relaxed);
-        let done = commit();
+        let done = what();
         self.ends.fetch_add(1, Ordering::Relaxed);
         done
     }
@@ -48,7 +48,7 @@ impl Nudge {
     /// Ends the thread.
     pub(super) fn stop(self) {
         drop(self.stop);
-        // A panic in it is sled's; the writer has its own opinion of sled by then.
+        // A panic in it is sled's; whoever works with sled has its own opinion of it by then.
         let _ = self.thread.join();
     }
 }
@@ -58,7 +58,7 @@ fn watch(rows: &Current, ends: &AtomicU64, stopped: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PAUSE) {
         let now = ends.load(Ordering::Relaxed);
         if now % 2 == 1 && now == before {
-            // Its error is the writer's too, who waits for it and tells it.
+            // Its error is also that of who waits for it and tells it.
             for db in rows.all() {
                 let _ = db.flush();
             }

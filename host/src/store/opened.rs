@@ -3,16 +3,22 @@
 //! *Owns:* the order in which it is opened: what a crash left, the files, the rows. *Crash:* see each of the parts that it calls.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use strongroom_job::Timestamp;
 use tokio::sync::{mpsc, watch};
 
+use super::base::Base;
+use super::current::Current;
 use super::fault::Fault;
+use super::journal::{self, Journal, JournalError, Recovered};
+use super::overlay::Overlay;
+use super::renew::{self, Renewer};
 use super::{
-    ActiveJobs, Closing, Listener, MAX_PENDING, OpenError, PublishedHead, ReadError, Store, compact,
-    current::Current, fresh, leftovers, nudge, read, renew, renew::Renewer, settings, writer,
+    ActiveJobs, Closing, Listener, MAX_PENDING, OpenError, PublishedHead, ReadError, Store, compact, fresh,
+    keys, leftovers, read, settings, writer,
 };
 use crate::clock::Clock;
 use crate::meters::Meters;
@@ -21,7 +27,8 @@ use crate::meters::Meters;
 ///
 /// Between the two the host compares it with the published log and tells it what time it is.
 pub struct Opened {
-    pub(super) db: sled::Db,
+    pub(super) current: Current,
+    journal: Journal,
     path: PathBuf,
     start: writer::Start,
     renewed_above: u64,
@@ -33,7 +40,7 @@ impl Store {
     /// # Errors
     /// When sled refuses, or a row does not fit.
     pub fn open(path: &Path) -> Result<Opened, OpenError> {
-        Self::open_with(path, compact::open)
+        Self::open_with(path, true)
     }
 
     /// [`Store::open`] for who only wants to look, at a copy: its files are not written anew.
@@ -41,29 +48,63 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_as_it_is(path: &Path) -> Result<Opened, OpenError> {
-        let open = |path: &Path| {
-            let db = settings::open(&settings::of(path));
-            db.map_err(|error| OpenError::Sled { path: path.into(), error })
-        };
-        Self::open_with(path, open)
+        Self::open_with(path, false)
     }
 
-    fn open_with(
-        path: &Path,
-        open: impl Fn(&Path) -> Result<sled::Db, OpenError>,
-    ) -> Result<Opened, OpenError> {
+    fn open_with(path: &Path, anew: bool) -> Result<Opened, OpenError> {
         compact::mend(path)
             .and_then(|()| leftovers::remove(path))
             .map_err(|error| OpenError::Io { path: path.into(), error })?;
         fresh::make(path, settings::of).map_err(|error| OpenError::Sled { path: path.into(), error })?;
-        let db = open(path)?;
-        let start = writer::Start::read(&db, path).map_err(|error| match error {
+        let mut parts = Parts::open(path)?;
+        if anew && parts.current.is_stale().map_err(|error| damaged(path, &error))? {
+            let Parts { current, journal } = parts;
+            parts = match compact::anew(path, current, journal.next())? {
+                Some(current) => Parts { current, journal },
+                None => Parts::open(path)?,
+            };
+        }
+        let Parts { current, journal } = parts;
+        let start = writer::Start::read(&current).map_err(|error| damaged(path, &error))?;
+        Ok(Opened { current, journal, path: path.into(), start, renewed_above: renew::FLOOR_BYTES })
+    }
+}
+
+fn damaged(path: &Path, problem: &dyn fmt::Display) -> OpenError {
+    OpenError::Damaged { path: path.into(), problem: problem.to_string() }
+}
+
+/// What a state is made of: the rows of sled and of the journal, and where the journal goes on.
+struct Parts {
+    current: Current,
+    journal: Journal,
+}
+
+impl Parts {
+    /// Opens them, in the layout of this version.
+    fn open(path: &Path) -> Result<Self, OpenError> {
+        let refused = |error| OpenError::Sled { path: path.into(), error };
+        let db = settings::open(&settings::of(path)).map_err(refused)?;
+        writer::lay_out(&db, path).map_err(|error| match error {
             writer::LayoutError::Version => {
                 OpenError::Version { path: path.into(), problem: error.to_string() }
             }
-            error => OpenError::Damaged { path: path.into(), problem: error.to_string() },
+            writer::LayoutError::Read(ReadError::Io(error)) => OpenError::Io { path: path.into(), error },
+            error => damaged(path, &error),
         })?;
-        Ok(Opened { db, path: path.into(), start, renewed_above: renew::FLOOR_BYTES })
+        let from = db.get(keys::JOURNAL).map_err(refused)?.map(|bytes| bytes.as_ref().try_into());
+        let from = from.transpose().map_err(|_| damaged(path, &writer::LayoutError::Number))?;
+        let from = from.map_or(0, u64::from_be_bytes);
+        let recovered = Journal::open(&journal::of(path), from, journal::FILE_BYTES);
+        let Recovered { journal, groups } = recovered.map_err(|error| match error {
+            JournalError::Io { path, error } => OpenError::Io { path, error },
+            error @ JournalError::Damaged { .. } => damaged(path, &error),
+        })?;
+        let overlay = Overlay::default();
+        for group in groups {
+            overlay.take(group);
+        }
+        Ok(Self { current: Current::new(overlay, db), journal })
     }
 }
 
@@ -97,7 +138,7 @@ impl Opened {
     /// # Errors
     /// When the store cannot be read.
     pub fn leaves(&self, from: u64, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
-        read::leaves(&self.db, from, self.start.log_size, most)
+        read::leaves(&self.current, from, self.start.log_size, most)
     }
 
     /// Has sled's file written anew when it is longer than this, and not only when it is longer than what a busy host needs: for who
@@ -105,6 +146,14 @@ impl Opened {
     #[must_use]
     pub fn renewed_above(mut self, bytes: u64) -> Self {
         self.renewed_above = bytes;
+        self
+    }
+
+    /// Has the journal's files made with this length from now on, and rows given to sled when they would fill two of them: for who wants to
+    /// see that happen.
+    #[must_use]
+    pub fn journal_files(mut self, bytes: u64) -> Self {
+        self.journal.set_file_bytes(bytes);
         self
     }
 
@@ -127,36 +176,31 @@ impl Opened {
         listener: Listener,
     ) -> Result<(Store, Closing), OpenError> {
         let file = self.path.join("db");
-        let sync = std::fs::File::open(&file).map_err(|error| OpenError::Io { path: file.clone(), error })?;
+        let sync = File::open(&file).map_err(|error| OpenError::Io { path: file.clone(), error })?;
         // What a killed host left with the operating system is told of from now on: its name, and its last rows. sled syncs those
         // at nearly every opening, but not when they end with a segment.
         for made in [fresh::above(&self.path), &file] {
-            let synced = std::fs::File::open(made).and_then(|file| file.sync_all());
+            let synced = File::open(made).and_then(|file| file.sync_all());
             synced.map_err(|error| OpenError::Io { path: made.into(), error })?;
         }
         let (pending, requests) = mpsc::channel(MAX_PENDING);
         let (made_durable, durable) = watch::channel(self.start.log_size);
         let (failing, failed) = watch::channel(None);
         let counts = self.start.counts.clone();
-        let current = Current::new(self.db.clone());
+        let current = self.current;
         let meters = Arc::new(Meters::default());
         let store =
             Store { current: current.clone(), pending, durable, failed, counts, meters: Arc::clone(&meters) };
         let told = writer::Told { durable: made_durable, listener, meters };
-        let renewer = Renewer::new(&self.path, &self.db, self.renewed_above);
+        let renewer = Renewer::new(&self.path, &current.base(), self.renewed_above);
         let renewer = renewer.map_err(|error| OpenError::Sled { path: self.path.clone(), error })?;
-        let thread = nudge::Nudge::start(current.clone()).and_then(|nudge| {
-            let writer = writer::Writer::new(
-                current,
-                renew::Renewed { db: self.db, sync },
-                renewer,
-                clock,
-                fault,
-                told,
-                self.start,
-            );
+        let journal = Arc::new(Mutex::new(self.journal));
+        let opened = renew::Renewed { db: current.base(), sync };
+        let base = Base::start(opened, current.clone(), Arc::clone(&journal), renewer, failing.clone());
+        let thread = base.and_then(|base| {
+            let writer = writer::Writer::new(current, journal, base, clock, fault, told, self.start);
             let thread = std::thread::Builder::new().name("store-writer".into());
-            thread.spawn(move || writer.run(requests, &failing, nudge))
+            thread.spawn(move || writer.run(requests, &failing))
         });
         let thread = thread.map_err(|error| OpenError::Io { path: self.path, error })?;
         let failed = store.failed.clone();

@@ -87,7 +87,7 @@ impl Store {
     pub fn is_kept(&self, tenant: &Name, row: &JobRow) -> Result<bool, ReadError> {
         let Some(end) = row.life.end().filter(|end| left(end) > 0) else { return Ok(true) };
         let key = keys::past(tenant, end.at, &row.job);
-        let Some(value) = self.current.rows().value(&key)? else { return Ok(false) };
+        let Some(value) = self.current.value(&key)? else { return Ok(false) };
         Ok(PastJob::parse(&key[keys::PAST.len()..], &value)?.1.bytes > 0)
     }
 
@@ -107,8 +107,7 @@ impl Store {
             from.push(0);
         }
         let to = keys::past(tenant, Timestamp::from_millis(u64::MAX), &JobId::from_bytes([u8::MAX; 16]));
-        let rows = self.current.rows();
-        let rows = rows.between(&from, &to).take(most);
+        let rows = self.current.between(&from, &to).take(most);
         rows.map(|row| {
             let (key, value) = row?;
             Ok(PastJob::parse(&key[keys::PAST.len()..], &value)?.1)
@@ -121,7 +120,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn needed(&self) -> Result<HashSet<JobId>, ReadError> {
-        follow::all_sources(&self.current.rows())
+        follow::all_sources(&self.current)
     }
 
     /// Takes every blob out of the set that a registration or a job which is over names. Blocks; reads the row of every job that left
@@ -131,14 +130,14 @@ impl Store {
     /// When the store cannot be read.
     pub fn drop_named(&self, blobs: &mut HashSet<Digest>) -> Result<(), ReadError> {
         for prefix in [keys::MODULES, keys::INPUTS] {
-            for row in self.current.rows().under(prefix) {
+            for row in self.current.under(prefix) {
                 blobs.remove(&read::registered(&row?.0[prefix.len()..])?.1);
             }
         }
         if blobs.is_empty() {
             return Ok(());
         }
-        files(&self.current.rows(), |digest| {
+        files(&self.current, |digest| {
             blobs.remove(&digest);
         })
     }
@@ -154,8 +153,7 @@ impl Store {
     ) -> Result<Vec<(Timestamp, JobId)>, ReadError> {
         let damaged = || ReadError::Damaged("a job that was not run");
         let to = keys::merged_until(before, &JobId::from_bytes([0; 16]));
-        let rows = self.current.rows();
-        let rows = rows.between(keys::MERGED_UNTIL, &to).take(most);
+        let rows = self.current.between(keys::MERGED_UNTIL, &to).take(most);
         rows.map(|row| {
             let (key, _) = row?;
             let (time, job) = key[keys::MERGED_UNTIL.len()..].split_first_chunk::<8>().ok_or_else(damaged)?;

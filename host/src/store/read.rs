@@ -39,7 +39,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read, or can no longer make anything durable.
     pub async fn row(&self, job: &JobId) -> Result<Option<JobRow>, ReadError> {
-        let Some(row) = row(&self.current.rows(), job)? else { return Ok(None) };
+        let Some(row) = row(&self.current, job)? else { return Ok(None) };
         let mut durable = self.durable.clone();
         durable.wait_for(|size| *size > row.touched).await.map_err(|_| ReadError::Stopped)?;
         Ok(Some(row))
@@ -50,15 +50,15 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn spec(&self, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
-        spec(&self.current.rows(), job)
+        spec(&self.current, job)
     }
 
     /// A tenant's jobs from `from` on, newest first.
     pub fn tenant_jobs(&self, tenant: &Name, from: Cursor) -> impl Iterator<Item = Result<JobId, ReadError>> {
-        let range = self.current.rows().range(keys::tenant(tenant)..keys::tenant_job(tenant, from.0));
-        range.values().rev().filter_map(|value| match value {
-            Ok(bytes) => <[u8; 16]>::try_from(bytes.as_ref()).ok().map(|bytes| Ok(JobId::from_bytes(bytes))),
-            Err(error) => Some(Err(error.into())),
+        let jobs = self.current.backwards(&keys::tenant(tenant), &keys::tenant_job(tenant, from.0));
+        jobs.filter_map(|row| match row {
+            Ok((_, id)) => <[u8; 16]>::try_from(id.as_ref()).ok().map(|id| Ok(JobId::from_bytes(id))),
+            Err(error) => Some(Err(error)),
         })
     }
 
@@ -67,7 +67,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read, or can no longer make anything durable.
     pub async fn merged(&self, job: &JobId) -> Result<Option<Merged>, ReadError> {
-        let Some(merged) = merged(&self.current.rows(), job)? else { return Ok(None) };
+        let Some(merged) = merged(&self.current, job)? else { return Ok(None) };
         let mut durable = self.durable.clone();
         durable.wait_for(|size| *size > merged.log_index).await.map_err(|_| ReadError::Stopped)?;
         Ok(Some(merged))
@@ -75,7 +75,7 @@ impl Store {
 
     /// Every job that is not over, in the order of admission.
     pub fn active(&self) -> impl Iterator<Item = Result<Active, ReadError>> {
-        let active: Vec<_> = active(&self.current.rows()).collect();
+        let active: Vec<_> = active(&self.current).collect();
         active.into_iter()
     }
 
@@ -84,7 +84,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn sources(&self, job: &JobId) -> Result<Vec<JobId>, ReadError> {
-        follow::sources(&self.current.rows(), job)
+        follow::sources(&self.current, job)
     }
 
     /// Every queue that is not simply open.
@@ -92,7 +92,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn queue_modes(&self) -> Result<BTreeMap<Name, QueueMode>, ReadError> {
-        queue_modes(&self.current.rows())
+        queue_modes(&self.current)
     }
 
     /// Whether a tenant gave this blob.
@@ -100,7 +100,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn has_blob(&self, kind: BlobKind, tenant: &Name, digest: &Digest) -> Result<bool, ReadError> {
-        Ok(self.current.rows().contains_key(keys::blob(kind, tenant, digest))?)
+        Ok(self.current.value(&keys::blob(kind, tenant, digest))?.is_some())
     }
 
     /// The output of a finished job, when it is short enough to be kept here.
@@ -108,7 +108,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn output(&self, job: &JobId, stream: OutputStream) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(output(&self.current.rows(), job, stream)?.map(|bytes| bytes.to_vec()))
+        Ok(output(&self.current, job, stream)?.map(|bytes| bytes.to_vec()))
     }
 
     /// What a tenant has now, as quotas count it. The writer may be ahead of it by what waits, so this is a first look only.
@@ -121,9 +121,9 @@ impl Store {
     pub fn modules(&self, tenant: &Name) -> impl Iterator<Item = Result<ModuleView, ReadError>> {
         let prefix = keys::blobs(BlobKind::Module, tenant);
         let skip = prefix.len();
-        self.current.rows().scan_prefix(prefix).filter_map(move |item| match item {
+        self.current.all_under(&prefix).filter_map(move |item| match item {
             Ok((key, value)) => module_view(&key[skip..], &value).map(Ok),
-            Err(error) => Some(Err(error.into())),
+            Err(error) => Some(Err(error)),
         })
     }
 
@@ -132,7 +132,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn leaves(&self, from: u64, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
-        leaves(&self.current.rows(), from, self.log_size(), most)
+        leaves(&self.current, from, self.log_size(), most)
     }
 
     /// The log as the store last heard that it was published.
@@ -140,7 +140,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn published(&self) -> Result<Option<PublishedHead>, ReadError> {
-        let Some(bytes) = self.current.rows().get(keys::PUBLISHED)? else { return Ok(None) };
+        let Some(bytes) = self.current.value(keys::PUBLISHED)? else { return Ok(None) };
         PublishedHead::from_bytes(&bytes).map(Some).ok_or(ReadError::Damaged("what was published"))
     }
 
@@ -149,7 +149,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn envelope(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(Some(envelope(&self.current.rows(), digest)?).filter(|bytes| !bytes.is_empty()))
+        Ok(Some(envelope(&self.current, digest)?).filter(|bytes| !bytes.is_empty()))
     }
 }
 

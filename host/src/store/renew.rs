@@ -3,9 +3,9 @@
 //! sled writes a log in segments, and uses a segment again when nothing in it is in force. Under steady load a few notes of pages that
 //! are gone stay in force in nearly every segment, for as long as sled's own flusher does not move them. That one is off: what it moves
 //! between two syncs has no bound, and sled would write to segments whose rows are nowhere else on the disk yet. So the file grows by
-//! half a KB with each job, for ever. When it has become long, the writer copies the rows to a new state, a slice behind each group and
-//! slice after slice while nobody waits, and puts it in the place of the old one. Meanwhile each group goes to the old one, as ever, and
-//! behind its acknowledgement also to the new one, as far as its rows were copied.
+//! half a KB with each job, for ever. When it has become long, the thread that gives sled its rows ([`base`](super::base)) copies them to a new state,
+//! slice after slice, and puts it in the place of the old one. Meanwhile each layer goes to the old one, as ever, and then also to the new one, as
+//! far as its rows were copied. The files of the journal get second names in the new one, while nobody commits.
 //!
 //! The same is due at once when something was erased, however short the file is: sled has the bytes of what was removed for as long as it likes.
 //!
@@ -21,7 +21,8 @@ use std::thread::JoinHandle;
 
 use sled::IVec;
 
-use super::rows::Batch;
+use super::base::{self, SharedJournal};
+use super::journal::{Change, Journal};
 use super::{ReadError, compact, fresh, garbage, keys, settings};
 use crate::disk;
 
@@ -29,11 +30,10 @@ use crate::disk;
 pub(super) const FLOOR_BYTES: u64 = 256 << 20;
 /// One that was written anew may grow to so many times what it was then.
 const FACTOR: u64 = 2;
-/// A slice ends behind so many rows, or bytes of rows: a group waits for the slice that is under way, some milliseconds.
+/// A slice ends behind so many rows, or bytes of rows: a layer waits for the slice that is under way, some milliseconds.
 const SLICE_ROWS: usize = 128;
 const SLICE_BYTES: usize = 64 << 10;
-/// Behind a longer group it has so many times its rows: or a host that takes thousands of rows at once would write faster than it copies,
-/// and everything twice for as long.
+/// Behind a layer come so many times its rows: or a busy host would write faster than it copies, and everything twice for as long.
 const PACE: usize = 2;
 /// What is copied is synced in pieces of this size, so that the last sync has little to do.
 const SYNC_BYTES: usize = 1 << 20;
@@ -126,14 +126,15 @@ impl Renewer {
         fresh::is_empty(&compact::stale(&self.path)).unwrap_or(false)
     }
 
-    /// What of a group is to go to the new state as well: changes of rows that it has been given. All others it will get as they are then.
-    pub(super) fn share_of(&mut self, batch: &Batch) -> Option<sled::Batch> {
+    /// What of a piece is to go to the new state as well: changes of rows that it has been given. All others it will get as they are then.
+    pub(super) fn share_of(&mut self, piece: &[Change]) -> Option<sled::Batch> {
         // What is erased from now on may have been copied already.
-        self.is_stale |= batch.sets(keys::STALE);
-        Some(batch.up_to(&self.under_way.as_ref()?.upto))
+        self.is_stale |= piece.iter().any(|(key, value)| key == keys::STALE && value.is_some());
+        let upto = &self.under_way.as_ref()?.upto;
+        Some(base::batch(piece.iter().filter(|(key, _)| key <= upto)))
     }
 
-    /// Gives the new state its share of a group that is durable.
+    /// Gives the new state its share of a piece that is durable.
     pub(super) fn follow(&mut self, share: Option<sled::Batch>, sync: &File) {
         let (Some(copying), Some(share)) = (&self.under_way, share) else { return };
         if let Err(error) = copying.to.apply_batch(share) {
@@ -141,22 +142,23 @@ impl Renewer {
         }
     }
 
-    /// Copies a slice of the rows, behind a group of so many. After the last one the new state takes its place, and is given back.
+    /// Copies a slice of the rows, or as many as are due behind a layer of so many. After the last one the new state takes its place, and is given back.
     ///
     /// # Errors
-    /// When nobody can know which state has the name: the writer must not go on.
+    /// When nobody can know which state has the name: the host must not go on.
     pub(super) fn go_on(
         &mut self,
         from: &sled::Db,
         sync: &File,
-        group: usize,
+        layer: usize,
+        journal: &SharedJournal,
     ) -> io::Result<Option<Renewed>> {
         let Some(copying) = &mut self.under_way else { return Ok(None) };
         // sled panics where it finds what it cannot have written: whoever needs such a row finds it, too, and it is his affair.
-        let slice = catch_unwind(AssertUnwindSafe(|| copying.slice(from, &self.path, group)));
-        match slice.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
+        let slices = catch_unwind(AssertUnwindSafe(|| copying.slices(from, &self.path, layer)));
+        match slices.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
             Ok(Slice::More) => Ok(None),
-            Ok(Slice::Last) => self.replace(sync),
+            Ok(Slice::Last) => self.replace(sync, journal),
             Err(error) => {
                 self.give_up(&error, length(sync));
                 Ok(None)
@@ -165,9 +167,11 @@ impl Renewer {
     }
 
     /// The new state takes the place of the old one.
-    fn replace(&mut self, sync: &File) -> io::Result<Option<Renewed>> {
+    fn replace(&mut self, sync: &File, journal: &SharedJournal) -> io::Result<Option<Renewed>> {
         let Some(copying) = self.under_way.take() else { return Ok(None) };
-        let base = match copying.make_whole(&self.path, self.is_stale) {
+        // Nobody commits meanwhile: a file of the journal that is begun now would be in the old state alone.
+        let mut journal = base::lock(journal);
+        let base = match copying.make_whole(&self.path, self.is_stale, &mut journal) {
             Ok(base) => base,
             Err(error) => {
                 drop(copying);
@@ -178,6 +182,7 @@ impl Renewer {
         let stale = compact::stale(&self.path);
         // From here on the old state cannot be gone on with: a crash may find either of the two in the place.
         fresh::put(&self.path, &stale)?;
+        journal.has_moved();
         self.due_above = self.floor.max(base.saturating_mul(FACTOR));
         tracing::info!(
             bytes = base,
@@ -234,7 +239,17 @@ impl Copying {
         Ok(Self { to, sync, upto: IVec::default(), unsynced: 0, rows: 0 })
     }
 
-    fn slice(&mut self, from: &sled::Db, path: &Path, group: usize) -> Result<Slice, ReadError> {
+    /// As many slices as a layer of so many rows asks for.
+    fn slices(&mut self, from: &sled::Db, path: &Path, layer: usize) -> Result<Slice, ReadError> {
+        for _ in 1..(layer * PACE).div_ceil(SLICE_ROWS) {
+            if self.slice(from, path)? == Slice::Last {
+                return Ok(Slice::Last);
+            }
+        }
+        self.slice(from, path)
+    }
+
+    fn slice(&mut self, from: &sled::Db, path: &Path) -> Result<Slice, ReadError> {
         if self.unsynced >= SYNC_BYTES {
             if disk::free_bytes(fresh::above(path)).map_err(ReadError::Io)? < RESERVE_BYTES {
                 return Err(ReadError::Io(io::ErrorKind::StorageFull.into()));
@@ -247,8 +262,7 @@ impl Copying {
         // The first key behind the last; the empty key is nobody's.
         let next = [self.upto.as_ref(), &[0]].concat();
         let mut left = from.range(next..);
-        let times = (group * PACE).div_ceil(SLICE_ROWS).max(1);
-        while rows < SLICE_ROWS * times && bytes < SLICE_BYTES * times {
+        while rows < SLICE_ROWS && bytes < SLICE_BYTES {
             let Some(row) = left.next() else { break };
             let (key, value) = row?;
             (rows, bytes, self.upto) = (rows + 1, bytes + key.len() + value.len(), key.clone());
@@ -262,13 +276,15 @@ impl Copying {
     }
 
     /// Makes all of it durable; gives the length of its file.
-    fn make_whole(&self, path: &Path, is_stale: bool) -> Result<u64, ReadError> {
+    fn make_whole(&self, path: &Path, is_stale: bool, journal: &mut Journal) -> Result<u64, ReadError> {
         if !is_stale {
             self.to.remove(keys::STALE)?;
         }
         let base = remember(&self.to, &self.sync)?;
         self.sync.sync_data().map_err(ReadError::Io)?;
-        fresh::sync_all(&fresh::beside(path)).map_err(ReadError::Io)?;
+        let making = fresh::beside(path);
+        journal.link_into(&super::journal::of(&making)).map_err(ReadError::Io)?;
+        fresh::sync_all(&making).map_err(ReadError::Io)?;
         Ok(base)
     }
 }

@@ -3,7 +3,6 @@
 //! sled has them on a disk; [`Memory`] has them in a map, for simulations. Nothing that judges a transition knows which.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use sled::IVec;
 
@@ -93,21 +92,14 @@ impl Batch {
         self.changes.insert(key.into(), None);
     }
 
-    /// Whether it gives this key a value.
-    pub(super) fn sets(&self, key: &[u8]) -> bool {
-        self.changes.get(key).is_some_and(Option::is_some)
+    /// Every change, in the order of the keys.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 
-    /// The changes of keys that are not behind `last`.
-    pub(super) fn up_to(&self, last: &[u8]) -> sled::Batch {
-        let mut sled = sled::Batch::default();
-        for (key, value) in self.changes.range::<[u8], _>((Bound::Unbounded, Bound::Included(last))) {
-            match value {
-                Some(value) => sled.insert(key.as_slice(), value.as_slice()),
-                None => sled.remove(key.as_slice()),
-            }
-        }
-        sled
+    /// Every change, as the layers take it.
+    pub(super) fn into_changes(self) -> impl Iterator<Item = (IVec, Option<IVec>)> {
+        self.changes.into_iter().map(|(key, value)| (key.into(), value.map(IVec::from)))
     }
 
     /// How many keys it changes.

@@ -109,7 +109,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn governed(&self) -> Result<Option<Governed>, ReadError> {
-        governed(&self.current.rows())
+        governed(&self.current)
     }
 
     /// The version of the trust file that the log says is in force; none when it never told of one.
@@ -117,7 +117,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn trusted(&self) -> Result<Option<TrustVersion>, ReadError> {
-        trusted(&self.current.rows())
+        trusted(&self.current)
     }
 
     /// The time of the latest `checked` record; none when there is none.
@@ -125,7 +125,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn checked_at(&self) -> Result<Option<Timestamp>, ReadError> {
-        let Some(bytes) = self.current.rows().value(keys::CHECKED)? else { return Ok(None) };
+        let Some(bytes) = self.current.value(keys::CHECKED)? else { return Ok(None) };
         let at = bytes.as_ref().try_into().map_err(|_| ReadError::Damaged("the time of the latest check"))?;
         Ok(Some(Timestamp::from_millis(u64::from_be_bytes(at))))
     }
@@ -150,7 +150,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn rotated_to(&self, role: KeyRole) -> Result<Option<PublicKey>, ReadError> {
-        let Some(bytes) = self.current.rows().value(key_row(role))? else { return Ok(None) };
+        let Some(bytes) = self.current.value(key_row(role))? else { return Ok(None) };
         let key = bytes.as_ref().try_into().ok().and_then(|bytes| PublicKey::from_bytes(bytes).ok());
         key.map(Some).ok_or(ReadError::Damaged("the key of the latest rotation"))
     }
@@ -162,7 +162,7 @@ impl Opened {
     /// # Errors
     /// When the store cannot be read.
     pub fn governed(&self) -> Result<Option<Governed>, ReadError> {
-        governed(&self.db)
+        governed(&self.current)
     }
 
     /// As [`Store::trusted`].
@@ -170,6 +170,6 @@ impl Opened {
     /// # Errors
     /// When the store cannot be read.
     pub fn trusted(&self) -> Result<Option<TrustVersion>, ReadError> {
-        trusted(&self.db)
+        trusted(&self.current)
     }
 }

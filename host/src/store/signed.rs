@@ -22,7 +22,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn signed(&self, from: u64, most: usize) -> Result<Vec<Signed>, ReadError> {
-        let rows = self.current.rows();
+        let rows = &self.current;
         let rows = rows.between(&keys::active(from), &keys::active(u64::MAX));
         let signed = rows.take(most).map(|item| {
             let (key, value) = item?;

@@ -15,14 +15,13 @@ use strongroom_job::{MAX_MISSED, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::active::ActiveJobs;
+use super::base::{self, Base, SharedJournal};
 use super::core::{self, Judged};
 use super::counts::Counts;
 use super::current::Current;
 use super::fault::{Fault, Step};
-use super::nudge::Nudge;
-use super::renew::{Renewed, Renewer};
-use super::rows::Batch;
-use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, garbage, keys, migrate};
+use super::rows::{Batch, Rows};
+use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, journal, keys, migrate};
 use crate::clock::{Clock, Stopwatch};
 use crate::meters::Meters;
 
@@ -31,13 +30,24 @@ const MAX_GROUP: usize = 512;
 /// No transition joins a group whose transitions may bring so many new jobs: each is up to 64 KiB of the batch, which so is 128 MiB
 /// and what the last of them brings.
 const MAX_GROUP_JOBS: usize = 2048;
+/// Changed rows that fill so many files of the journal are enough to be given to sled. Twice as many, and the writer waits until it has taken
+/// those before.
+const LAYER_FILES: u64 = 2;
 /// The layout that this version reads and writes.
-const LAYOUT_VERSION: u8 = 3;
+const LAYOUT_VERSION: u8 = 4;
+
+/// What is said when the thread behind the writer has ended; it has said more itself.
+const BASE_FAILED: &str = "the state's file cannot be written";
 
 /// A group that could not be made durable, and who waits for it.
 struct Broken {
     reason: String,
     waiting: Vec<Answer>,
+}
+
+/// Between two groups.
+fn broken(reason: &str) -> Broken {
+    Broken { reason: reason.into(), waiting: Vec::new() }
 }
 
 type Answer = oneshot::Sender<Result<Committed, CommitError>>;
@@ -60,29 +70,39 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Of rows that are opened from this directory.
-    pub(super) fn read(db: &sled::Db, state: &Path) -> Result<Self, LayoutError> {
+    /// Of rows that are opened.
+    pub(super) fn read(rows: &dyn Rows) -> Result<Self, LayoutError> {
         let number = |key: &[u8]| -> Result<u64, LayoutError> {
-            let Some(bytes) = db.get(key)? else { return Ok(0) };
+            let Some(bytes) = rows.value(key)? else { return Ok(0) };
             Ok(u64::from_be_bytes(bytes.as_ref().try_into().map_err(|_| LayoutError::Number)?))
         };
-        match db.get(keys::LAYOUT)?.as_deref() {
-            None if db.is_empty() => drop(db.insert(keys::LAYOUT, &[LAYOUT_VERSION])?),
-            Some([LAYOUT_VERSION]) => {}
-            Some([before @ (1 | 2)]) => migrate::from(db, state, *before, LAYOUT_VERSION)?,
-            None => return Err(LayoutError::NoVersion),
-            _ => return Err(LayoutError::Version),
-        }
-        migrate::clean(db)?;
         let mut active = ActiveJobs::default();
-        let counts = Counts::read(db, |job| active.push(job))?;
+        let counts = Counts::read(rows, |job| active.push(job))?;
         let latest = Timestamp::from_millis(number(keys::LATEST)?);
-        let published = match db.get(keys::PUBLISHED)? {
+        let published = match rows.value(keys::PUBLISHED)? {
             Some(bytes) => Some(PublishedHead::from_bytes(&bytes).ok_or(LayoutError::Number)?),
             None => None,
         };
         Ok(Self { log_size: number(keys::LOG_SIZE)?, latest, published, counts, active })
     }
+}
+
+/// Brings sled to the layout of this version, from none or an earlier one. A state that has this layout has a journal: without one it is damaged.
+pub(super) fn lay_out(db: &sled::Db, state: &Path) -> Result<(), LayoutError> {
+    let before = db.get(keys::LAYOUT)?;
+    if before.as_deref() != Some(&[LAYOUT_VERSION]) {
+        journal::make(state).and_then(|()| File::open(state)?.sync_all()).map_err(ReadError::Io)?;
+    }
+    match before.as_deref() {
+        None if db.is_empty() => drop(db.insert(keys::LAYOUT, &[LAYOUT_VERSION])?),
+        Some([LAYOUT_VERSION]) => {}
+        // An earlier host would not read the journal: it must not open what is behind it.
+        Some([3]) => migrate::name(db, state, LAYOUT_VERSION)?,
+        Some([before @ (1 | 2)]) => migrate::from(db, state, *before, LAYOUT_VERSION)?,
+        None => return Err(LayoutError::NoVersion),
+        _ => return Err(LayoutError::Version),
+    }
+    migrate::clean(db)
 }
 
 /// Why the rows cannot be used.
@@ -113,117 +133,118 @@ pub(super) struct Told {
 /// The writer's own state. Nobody else changes the store.
 pub(super) struct Writer {
     current: Current,
-    /// The same, for the one thread that changes them, and another one.
-    db: sled::Db,
-    /// sled's file, for `fdatasync`.
-    sync: File,
-    renewer: Renewer,
+    journal: SharedJournal,
+    base: Base,
     clock: Arc<Clock>,
     fault: Box<dyn Fault>,
     told: Told,
     log_size: u64,
     counts: Counts,
+    /// So many bytes of rows are enough to be given to sled.
+    layer_bytes: usize,
 }
 
 impl Writer {
     pub(super) fn new(
         current: Current,
-        opened: Renewed,
-        renewer: Renewer,
+        journal: SharedJournal,
+        base: Base,
         clock: Arc<Clock>,
         fault: Box<dyn Fault>,
         told: Told,
         start: Start,
     ) -> Self {
-        let Renewed { db, sync } = opened;
         let Start { log_size, counts, .. } = start;
-        Self { current, db, sync, renewer, clock, fault, told, log_size, counts }
+        let layer_bytes = LAYER_FILES.saturating_mul(base::lock(&journal).file_bytes());
+        let layer_bytes = usize::try_from(layer_bytes).unwrap_or(usize::MAX);
+        Self { current, journal, base, clock, fault, told, log_size, counts, layer_bytes }
     }
 
-    pub(super) fn run(
-        mut self,
-        requests: mpsc::Receiver<Request>,
-        failed: &watch::Sender<Option<String>>,
-        nudge: Nudge,
-    ) {
+    pub(super) fn run(mut self, requests: mpsc::Receiver<Request>, failed: &watch::Sender<Option<String>>) {
         let mut requests = Requests(requests);
-        while let Some(waiting) = self.next(&mut requests.0) {
-            if let Err(Broken { reason, waiting }) = nudge.during(|| self.work(waiting)) {
+        let mut is_whole = true;
+        // What an earlier process left in the journal.
+        let mut bytes = self.current.overlay().bytes();
+        while let Some(first) = requests.0.blocking_recv() {
+            let waiting = gather(first, &mut requests.0);
+            let told = failed.borrow().clone();
+            let done = match told {
+                None => self.commit(waiting),
+                // What stands behind the writer has ended.
+                Some(reason) => {
+                    let waiting = waiting.into_iter().map(|request| request.answer).collect();
+                    Err(Broken { reason, waiting })
+                }
+            };
+            let done = done.map(|now| bytes = now.unwrap_or(bytes));
+            let done = done.and_then(|()| self.lower(&mut bytes));
+            if let Err(Broken { reason, waiting }) = done {
                 tracing::error!(%reason, "the store failed; the host stops");
                 // First the fact, then the answers: whoever is told can already see why.
-                failed.send_replace(Some(reason.clone()));
+                base::fail(failed, reason.clone());
                 for answer in waiting {
                     // Whoever asked may be gone.
                     let _ = answer.send(Err(CommitError::Failed(reason.clone())));
                 }
+                is_whole = false;
                 break;
             }
         }
         drop(requests);
-        nudge.during(|| self.renewer.stop());
-        self.current.make(None);
-        // What sled would write when it is dropped, while somebody still watches.
-        let _ = nudge.during(|| self.db.flush());
-        nudge.stop();
-    }
-
-    /// The next group, once there is one; or none, while there is something to copy. Nothing when nobody can come any more.
-    fn next(&self, requests: &mut mpsc::Receiver<Request>) -> Option<Vec<Request>> {
-        let first = if self.renewer.is_copying() {
-            match requests.try_recv() {
-                Ok(first) => first,
-                Err(mpsc::error::TryRecvError::Empty) => return Some(Vec::new()),
-                Err(mpsc::error::TryRecvError::Disconnected) => return None,
-            }
-        } else {
-            requests.blocking_recv()?
-        };
-        Some(gather(first, requests))
-    }
-
-    /// Commits a group if there is one, and copies a slice if there is something to copy.
-    fn work(&mut self, waiting: Vec<Request>) -> Result<(), Broken> {
-        let rows = if waiting.is_empty() { 0 } else { self.commit(waiting)? };
-        self.renewer.begin_if_due(&self.sync);
-        self.current.make(self.renewer.making());
-        match self.renewer.go_on(&self.db, &self.sync, rows) {
-            Ok(None) => {
-                // One that was given up takes room while anybody has it.
-                self.current.make(self.renewer.making());
-                Ok(())
-            }
-            Ok(Some(Renewed { db, sync })) => {
-                let before = self.current.put(db.clone());
-                let handles = (before, std::mem::replace(&mut self.db, db));
-                self.sync = sync;
-                self.renewer.retire(handles);
-                Ok(())
-            }
-            Err(error) => Err(Broken { reason: error.to_string(), waiting: Vec::new() }),
+        // A stop in order leaves nothing in the journal. When that fails it is all there, and the thread has said why.
+        if is_whole && bytes > 0 && self.base.wait() {
+            self.hand_over();
         }
+        self.base.stop();
+    }
+
+    /// Hands what was committed to whoever gives it to sled, when it is enough.
+    fn lower(&mut self, bytes: &mut usize) -> Result<(), Broken> {
+        // What was erased leaves the journal, and then sled's file, without waiting for more.
+        let erased = self.current.overlay().sets(keys::STALE);
+        let must_wait = *bytes >= 2 * self.layer_bytes || erased;
+        if !must_wait && (*bytes < self.layer_bytes || !self.base.is_idle()) {
+            return Ok(());
+        }
+        if !self.base.wait() || !self.hand_over() {
+            return Err(broken(BASE_FAILED));
+        }
+        *bytes = 0;
+        Ok(())
+    }
+
+    /// Hands it over, to who waits for it. False when he has failed.
+    fn hand_over(&mut self) -> bool {
+        let upto = {
+            let mut journal = base::lock(&self.journal);
+            journal.roll();
+            journal.next()
+        };
+        self.base.give(self.current.overlay().lower(), upto)
     }
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.
-    /// Gives the number of rows that changed.
-    fn commit(&mut self, requests: Vec<Request>) -> Result<usize, Broken> {
+    /// Gives the bytes that wait for sled then, when there are more than before.
+    fn commit(&mut self, requests: Vec<Request>) -> Result<Option<usize>, Broken> {
         let (transitions, waiting): (Vec<_>, Vec<_>) =
             requests.into_iter().map(|Request { transition, answer }| (transition, answer)).unzip();
         let (size, whole) = (transitions.len(), Stopwatch::start());
-        let judged = core::judge(&self.db, &self.counts, self.log_size, self.clock.now(), transitions);
+        let judged = core::judge(&self.current, &self.counts, self.log_size, self.clock.now(), transitions);
         let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
-            let rows = judged.batch.as_ref().map_or(0, Batch::len);
-            let share = judged.batch.as_ref().and_then(|batch| self.renewer.share_of(batch));
+            let mut bytes = None;
             if let Some(batch) = judged.batch.take() {
-                let fsync = make_durable(&self.db, &self.sync, self.fault.as_mut(), batch.into())
+                let fsync = make_durable(&self.journal, self.fault.as_mut(), &batch)
                     .map_err(|error| error.to_string())?;
                 let meters = &self.told.meters;
                 meters.group.record(size as u64);
                 meters.fsync.record_time(fsync);
                 meters.commit.record_time(whole.passed());
+                // Nobody sees it before it is durable.
+                bytes = Some(self.current.overlay().take(batch.into_changes()));
             }
-            Ok((judged, rows, share))
+            Ok((judged, bytes))
         });
-        let (Judged { answers, effects, log_size, .. }, rows, share) = match written {
+        let (Judged { answers, effects, log_size, .. }, bytes) = match written {
             Ok(written) => written,
             Err(reason) => return Err(Broken { reason, waiting }),
         };
@@ -234,10 +255,7 @@ impl Writer {
             // Whoever asked may be gone.
             let _ = answer.send(result);
         }
-        // While those who were answered go on.
-        self.renewer.follow(share, &self.sync);
-        garbage::free(rows);
-        Ok(rows)
+        Ok(bytes)
     }
 }
 
@@ -278,19 +296,13 @@ fn new_jobs(transition: &Transition) -> usize {
 }
 
 /// Promise 1: when this returns, the batch survives a power cut. Says how long the last step of it took.
-fn make_durable(
-    db: &sled::Db,
-    sync: &File,
-    fault: &mut dyn Fault,
-    batch: sled::Batch,
-) -> io::Result<Duration> {
+fn make_durable(journal: &SharedJournal, fault: &mut dyn Fault, batch: &Batch) -> io::Result<Duration> {
     fault.at(Step::BeforeApply)?;
-    db.apply_batch(batch)?;
-    fault.at(Step::Applied)?;
-    db.flush()?;
+    let mut journal = base::lock(journal);
+    journal.append(batch)?;
     fault.at(Step::Flushed)?;
     let syncing = Stopwatch::start();
-    sync.sync_data()?;
+    journal.sync()?;
     let took = syncing.passed();
     fault.at(Step::Synced)?;
     Ok(took)

@@ -33,6 +33,8 @@ pub const HOME: &str = "home";
 const WORKERS: u64 = 3;
 /// After so long, the log has been published: what comes later comes after a failure of the log, if there was one.
 const PUBLISHED: Duration = Duration::from_millis(300);
+/// Length of a file of the journal: so short that sled is given rows again and again.
+const JOURNAL: u64 = 8 << 10;
 /// Longest output that is kept in the store.
 const LONG: usize = 16 << 10;
 
@@ -99,7 +101,7 @@ pub const EARLIER: u64 = 24;
 /// The store, with several jobs under way, so that groups are shared. Does whatever an earlier process left undone.
 fn store(data: &Path, told: &Told, jobs: Range<u64>, set: fn(Opened) -> Opened) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let opened = set(Store::open(&data.join(STATE)).unwrap());
+    let opened = set(Store::open(&data.join(STATE)).unwrap().journal_files(JOURNAL));
     let clock = Arc::new(Clock::not_before(opened.latest()));
     let (store, closing) = opened.start(clock, Box::new(NoFault)).unwrap();
     let failed = runtime.block_on(async {
@@ -118,7 +120,7 @@ fn store(data: &Path, told: &Told, jobs: Range<u64>, set: fn(Opened) -> Opened) 
         workers.join_all().await.into_iter().flatten().next()
     });
     drop(store);
-    closing.wait();
+    let failed = failed.map(|error| error.to_string()).or(closing.wait());
     if let Some(error) = failed {
         panic!("the store failed: {error}");
     }

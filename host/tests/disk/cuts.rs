@@ -157,7 +157,7 @@ fn bare_sled_and_flush_lose_what_they_acknowledged() {
     }
 }
 
-// Red without `sync_data` in `make_durable`, without the sync of the name above the state in `Opened::start`, and without
+// Red without `sync` in `make_durable`, without `sync_data` in `give`, without the sync of the name above the state in `Opened::start`, and without
 // `sync_all` or with no state made aside in `fresh::make` (the last in its long version: a kill between two writes of sled).
 #[test]
 fn a_power_cut_takes_nothing_from_the_store_that_was_acknowledged() {
@@ -215,6 +215,35 @@ fn a_power_cut_after_a_kill_takes_nothing_either() {
     println!("{runs} kills, {checked} disks");
 }
 
+// Of a write whose sync failed the system says to the next process that it is there, and it may never reach the disk. Red when `Open::go_on`
+// does not write the last entry once more.
+#[test]
+fn a_power_cut_after_a_sync_that_failed_takes_nothing_either() {
+    let seed = seed("power cuts after failed syncs, store", SEED);
+    let (runs, chances) = if is_long() { (20, 3) } else { (3, 1) };
+    let scenario = "store 4";
+    let calls = Recorder::new().run(scenario, None).calls;
+    let is_sync = |call: &String| call.starts_with("sync state/journal/0");
+    let syncs: Vec<usize> = (0..).zip(&calls).filter(|(_, call)| is_sync(call)).map(|(nth, _)| nth).collect();
+    let mut random = Random::new(seed);
+    let (mut struck, mut checked) = (0, 0);
+    for run in 0..runs {
+        let mut recorder = Recorder::new();
+        // Not the last ones: another run may have fewer.
+        let nth = syncs[1 + run * (syncs.len() / 2) / runs];
+        let failed = recorder.run(scenario, Some(Fault { nth, how: How::Refused(nix::errno::Errno::EIO) }));
+        struck += usize::from(failed.struck.is_some_and(|_| is_sync(&failed.calls[nth])));
+        let from = recorder.trace.changes.len();
+        record(&mut recorder, "store 6");
+        let trace = &recorder.trace;
+        let leaves = check::leaves(left(trace).path());
+        let cuts = Cuts { from, every: 40, extremes: &BOTH, chances, seed: random.next() };
+        checked += cut(trace, cuts, |cut| check::store(cut.disk, &cut.told, &leaves));
+    }
+    println!("{struck} of {runs} syncs failed, {checked} disks");
+    assert!(struck > 0);
+}
+
 // Red without `sync_parent` in `directory`.
 #[test]
 fn a_power_cut_takes_no_key_that_was_shown() {
@@ -227,7 +256,7 @@ fn a_power_cut_takes_no_key_that_was_shown() {
     println!("{}; {checked} disks", recorder.trace.summary());
 }
 
-// Red without any one of: `sync_data` in `make_durable`; the syncs of the file, of its directory and of that directory's name in
+// Red without any one of: `sync` in `make_durable`; the syncs of the file, of its directory and of that directory's name in
 // `Draft::keep` and `Root::prepare`; the sync of the file in `DurableDir::write`; the first `sync_names` in `Log::commit`.
 // Red with the evidence written after the checkpoint, in `publish`.
 #[test]

@@ -105,19 +105,19 @@ impl Opened {
         let published = head.size;
         let size = self.log_size().max(published);
         let tail = (published..size).map(move |index| {
-            let leaf = read::leaves(&self.db, index, size, 1).map_err(io::Error::other)?.pop();
+            let leaf = read::leaves(&self.current, index, size, 1).map_err(io::Error::other)?.pop();
             leaf.ok_or_else(|| io::Error::other("it is missing from the state"))
         });
         let head = PublishedHead { size, ..head };
         let history = History { head, leaves: Box::new(leaves.chain(tail)), ended };
         let mut db = settings::of(scratch).open().map_err(ReadError::from)?;
-        let mut source = Both { evidence, rows: &self.db, published, missing: 0 };
+        let mut source = Both { evidence, rows: &self.current, published, missing: 0 };
         let (Rebuilt { forgotten, .. }, _, _) = replay(&mut db, history, &mut source, terms)?;
         let (without_evidence, unpublished) = (source.missing, size - published);
         let mut compared = Compared { forgotten, without_evidence, unpublished, ..Compared::default() };
-        jobs(&self.db, &db, &mut compared, found)?;
-        whole(&self.db, &db, found)?;
-        past(&self.db, &db, found)?;
+        jobs(&self.current, &db, &mut compared, found)?;
+        whole(&self.current, &db, found)?;
+        past(&self.current, &db, found)?;
         Ok(compared)
     }
 
@@ -126,7 +126,7 @@ impl Opened {
     /// # Errors
     /// When a row cannot be read.
     pub fn named_files(&self, each: &mut dyn FnMut(Digest, String)) -> Result<(), ReadError> {
-        named_files(&self.db, &mut |digest, what| {
+        named_files(&self.current, &mut |digest, what| {
             each(digest, what);
             true
         })
@@ -140,7 +140,7 @@ impl Store {
     /// # Errors
     /// When a row cannot be read.
     pub fn named_files(&self, each: &mut dyn FnMut(Digest, String) -> bool) -> Result<(), ReadError> {
-        named_files(&self.current.rows(), each)
+        named_files(&self.current, each)
     }
 }
 

@@ -26,7 +26,7 @@ use super::counts::Counts;
 use super::evidence::Source;
 use super::group::Group;
 use super::rows::{Batch, Rows};
-use super::writer::Start;
+use super::writer::lay_out;
 use super::{PublishedHead, ReadError, fresh, garbage, keys, read, settings};
 pub use compare::Compared;
 use records::Records;
@@ -179,7 +179,7 @@ pub fn rebuild(
     let making = fresh::begin(path).map_err(failed)?;
     let mut db = settings::of(&making).open().map_err(ReadError::from)?;
     // Writes the layout's version.
-    Start::read(&db, &making).map_err(|error| failed(io::Error::other(error.to_string())))?;
+    lay_out(&db, &making).map_err(|error| failed(io::Error::other(error.to_string())))?;
     let head = history.head;
     let (mut rebuilt, counts, size) = replay(&mut db, history, source, terms)?;
     finish(&mut db, terms, &counts, size, head, &mut rebuilt)?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::super::Store;
-use super::super::rows::Memory;
+use super::super::rows::{Batch, Memory};
+use super::super::{Store, journal};
 use super::*;
 
 /// A state, and the same rows in a map.
@@ -14,6 +14,7 @@ struct Both {
     sync: File,
     memory: Memory,
     renewer: Renewer,
+    journal: SharedJournal,
     group: u64,
 }
 
@@ -35,7 +36,9 @@ impl Both {
         }
         memory.apply(batch);
         let renewer = Renewer::new(&path, &db, 0).unwrap();
-        let mut both = Self { dir, db, sync, memory, renewer, group: 0 };
+        let journal = Journal::open(&journal::of(&path), 0, 16 << 10).unwrap().journal;
+        let journal = SharedJournal::new(journal.into());
+        let mut both = Self { dir, db, sync, memory, renewer, journal, group: 0 };
         for _ in 0..ROWS / 100 {
             both.commit(100);
         }
@@ -63,15 +66,17 @@ impl Both {
         });
         self.group += 1;
         let [batch, same] = groups;
-        let share = self.renewer.share_of(&batch);
-        self.db.apply_batch(batch.into()).unwrap();
+        let piece: Vec<Change> = batch.into_changes().collect();
+        let share = self.renewer.share_of(&piece);
+        self.db.apply_batch(base::batch(&piece)).unwrap();
         self.renewer.follow(share, &self.sync);
         self.memory.apply(same);
     }
 
     fn go_on(&mut self) -> bool {
         self.renewer.begin_if_due(&self.sync);
-        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, 0).unwrap() else {
+        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, 0, &self.journal).unwrap()
+        else {
             return false;
         };
         let before = std::mem::replace(&mut self.db, db);
@@ -131,8 +136,9 @@ fn the_last_row_of_a_slice_changes_right_behind_it() {
         });
         if last.starts_with(b"z/") {
             let [batch, same] = groups;
-            let share = both.renewer.share_of(&batch);
-            both.db.apply_batch(batch.into()).unwrap();
+            let piece: Vec<Change> = batch.into_changes().collect();
+            let share = both.renewer.share_of(&piece);
+            both.db.apply_batch(base::batch(&piece)).unwrap();
             both.renewer.follow(share, &both.sync);
             both.memory.apply(same);
         }
@@ -211,8 +217,9 @@ fn change(both: &mut Both, key: &[u8], value: Option<&[u8]>, is_erasure: bool) {
         batch
     });
     let [batch, same] = groups;
-    let share = both.renewer.share_of(&batch);
-    both.db.apply_batch(batch.into()).unwrap();
+    let piece: Vec<Change> = batch.into_changes().collect();
+    let share = both.renewer.share_of(&piece);
+    both.db.apply_batch(base::batch(&piece)).unwrap();
     both.renewer.follow(share, &both.sync);
     both.memory.apply(same);
 }

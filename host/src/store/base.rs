@@ -1,0 +1,243 @@
+//! sled behind the journal: the one thread that gives it rows, and writes its file anew when that has grown long.
+//!
+//! It gets what the writer has gathered, some MiB at once and sorted: rows that came and went meanwhile, such as most leaves, it never sees. Nobody
+//! waits for it, unless it is a whole layer behind.
+//!
+//! *Owns:* every write into sled while the host works. *Never:* what a row means. *Crash:* a layer is in the journal until sled has it durably;
+//! `m/journal` says up to which entry that is, in the last batch of the layer.
+//! *Bound:* what sled is given between two syncs ([`PIECE_BYTES`]): a segment is free for other bytes once sled has written, not synced, elsewhere what
+//! was in it, and this is a small part of one.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use sled::IVec;
+use tokio::sync::watch;
+
+use super::current::Current;
+use super::journal::{Change, Journal};
+use super::nudge::Nudge;
+use super::overlay::Layer;
+use super::renew::{Renewed, Renewer};
+use super::{garbage, keys};
+
+/// Bytes of rows that sled is given between two syncs.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The journal, of which the writer writes entries, and this thread lets go.
+pub(super) type SharedJournal = Arc<Mutex<Journal>>;
+
+/// Locks it. A panic under the lock ended the writer.
+pub(super) fn lock(journal: &SharedJournal) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A layer for sled.
+struct Order {
+    rows: Arc<Layer>,
+    /// sled then has every entry of the journal before this one.
+    upto: u64,
+}
+
+/// The writer's end.
+pub(super) struct Base {
+    orders: SyncSender<Order>,
+    /// Has one word for each order.
+    done: Receiver<()>,
+    /// An order was given whose word was not heard yet.
+    is_busy: bool,
+    thread: JoinHandle<()>,
+}
+
+/// The thread's.
+struct Worker {
+    db: sled::Db,
+    /// sled's file, for `fdatasync`.
+    sync: File,
+    current: Current,
+    journal: SharedJournal,
+    renewer: Renewer,
+}
+
+impl Base {
+    /// Starts the thread. It tells `failed` what it fails of, and ends.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub(super) fn start(
+        opened: Renewed,
+        current: Current,
+        journal: SharedJournal,
+        renewer: Renewer,
+        failed: watch::Sender<Option<String>>,
+    ) -> io::Result<Self> {
+        let nudge = Nudge::start(current.clone())?;
+        let (orders, ordered) = sync_channel(1);
+        let (finished, done) = sync_channel(1);
+        let Renewed { db, sync } = opened;
+        let mut worker = Worker { db, sync, current, journal, renewer };
+        let thread = std::thread::Builder::new().name("store-base".into()).spawn(move || {
+            // sled panics where it finds what it cannot have written. A writer that has nothing to write would not see that.
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                let ran = worker.run(&ordered, &finished, &nudge);
+                if let Err(error) = &ran {
+                    tracing::error!(%error, "the state's file cannot be written; the host stops");
+                    fail(&failed, format!("the state's file cannot be written: {error}"));
+                }
+                ran.and(worker.end(&nudge).map_err(io::Error::from))
+            }));
+            let ended = ended.unwrap_or_else(|_| Err(io::Error::other("sled panicked")));
+            if let Err(error) = ended {
+                fail(&failed, format!("the state's file cannot be written: {error}"));
+            }
+            nudge.stop();
+        })?;
+        Ok(Self { orders, done, is_busy: false, thread })
+    }
+
+    /// Whether it would take a layer at once.
+    pub(super) fn is_idle(&mut self) -> bool {
+        self.is_busy = self.is_busy && self.done.try_recv().is_err();
+        !self.is_busy
+    }
+
+    /// Waits until it would. False when it has failed.
+    pub(super) fn wait(&mut self) -> bool {
+        self.is_busy = self.is_busy && self.done.recv().is_err();
+        !self.is_busy
+    }
+
+    /// Gives it a layer. Only when it is idle. False when it has failed.
+    pub(super) fn give(&mut self, rows: Arc<Layer>, upto: u64) -> bool {
+        debug_assert!(!self.is_busy, "it has one layer at a time");
+        self.is_busy = true;
+        self.orders.send(Order { rows, upto }).is_ok()
+    }
+
+    /// Ends it, once it has done what it was given.
+    pub(super) fn stop(self) {
+        let Self { orders, thread, .. } = self;
+        drop(orders);
+        // A panic in it is sled's, and was told of by what it dropped.
+        let _ = thread.join();
+    }
+}
+
+impl Worker {
+    fn run(&mut self, orders: &Receiver<Order>, finished: &SyncSender<()>, nudge: &Nudge) -> io::Result<()> {
+        loop {
+            let order = if self.renewer.is_copying() {
+                match orders.try_recv() {
+                    Ok(order) => Some(order),
+                    Err(TryRecvError::Empty) => None,
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                }
+            } else {
+                match orders.recv() {
+                    Ok(order) => Some(order),
+                    Err(_) => return Ok(()),
+                }
+            };
+            let was_given = order.is_some();
+            nudge.during(|| self.work(order))?;
+            if was_given {
+                // There is room: the word before was heard before this order was given. A writer that is gone hears none.
+                let _ = finished.send(());
+            }
+        }
+    }
+
+    /// Gives sled a layer if there is one, and copies a slice if there is something to copy.
+    fn work(&mut self, order: Option<Order>) -> io::Result<()> {
+        let given = order.as_ref().map_or(0, |order| order.rows.len());
+        if let Some(Order { rows, upto }) = order {
+            let erased = rows.get(keys::STALE).is_some_and(Option::is_some);
+            take(&rows, upto, |piece| self.apply(piece))?;
+            self.current.overlay().clear_lower();
+            lock(&self.journal).forget_below(upto, erased)?;
+        }
+        self.renewer.begin_if_due(&self.sync);
+        self.current.make(self.renewer.making());
+        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, given, &self.journal)?
+        else {
+            // One that was given up takes room while anybody has it.
+            self.current.make(self.renewer.making());
+            return Ok(());
+        };
+        let before = self.current.put(db.clone());
+        let handles = (before, std::mem::replace(&mut self.db, db));
+        self.sync = sync;
+        self.renewer.retire(handles);
+        Ok(())
+    }
+
+    fn apply(&mut self, piece: &[Change]) -> io::Result<()> {
+        let share = self.renewer.share_of(piece);
+        give(&self.db, &self.sync, piece)?;
+        self.renewer.follow(share, &self.sync);
+        Ok(())
+    }
+
+    fn end(&mut self, nudge: &Nudge) -> sled::Result<()> {
+        nudge.during(|| self.renewer.stop());
+        self.current.make(None);
+        // What sled would write when it is dropped, while somebody still watches.
+        nudge.during(|| self.db.flush())?;
+        Ok(())
+    }
+}
+
+/// Says why the store has failed, unless somebody has already said it.
+pub(super) fn fail(failed: &watch::Sender<Option<String>>, reason: String) {
+    failed.send_if_modified(|said| {
+        let is_first = said.is_none();
+        if is_first {
+            *said = Some(reason);
+        }
+        is_first
+    });
+}
+
+/// Hands a layer on in pieces, the last of which says up to which entry of the journal that is.
+pub(super) fn take(
+    rows: &Layer,
+    upto: u64,
+    mut apply: impl FnMut(&[Change]) -> io::Result<()>,
+) -> io::Result<()> {
+    let (mut piece, mut bytes) = (Vec::new(), 0);
+    for (key, value) in rows {
+        bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+        piece.push((key.clone(), value.clone()));
+        if bytes >= PIECE_BYTES {
+            apply(&std::mem::take(&mut piece))?;
+            bytes = 0;
+        }
+    }
+    piece.push((keys::JOURNAL.into(), Some(IVec::from(&upto.to_be_bytes()))));
+    apply(&piece)
+}
+
+/// Gives sled some rows, durably.
+pub(super) fn give(db: &sled::Db, sync: &File, piece: &[Change]) -> io::Result<()> {
+    db.apply_batch(batch(piece))?;
+    db.flush()?;
+    sync.sync_data()?;
+    garbage::free(piece.len());
+    Ok(())
+}
+
+/// Rows as sled takes them.
+pub(super) fn batch<'a>(changes: impl IntoIterator<Item = &'a Change>) -> sled::Batch {
+    let mut batch = sled::Batch::default();
+    for (key, value) in changes {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+    }
+    batch
+}

@@ -1,0 +1,129 @@
+//! The rows as they are: what was committed and is not in sled yet, over what is in sled.
+//!
+//! *Owns:* two layers in memory. The upper one takes what is committed. When it is long enough it becomes the lower one, which does not
+//! change any more, and goes when sled has it durably. *Never:* a disk. *Bound:* the layers' lengths are the writer's affair.
+//!
+//! A row moves down only: whoever looks into the layers first and into sled afterwards misses nothing.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sled::IVec;
+
+/// Rows that a reader takes out at once.
+pub(super) const CHUNK: usize = 64;
+
+/// What a row takes besides its bytes: its place in the map and those of its key and value, about.
+const ROW_BYTES: usize = 96;
+
+/// What became of some keys.
+pub(super) type Layer = BTreeMap<IVec, Option<IVec>>;
+
+#[derive(Debug, Default)]
+struct Layers {
+    upper: Layer,
+    upper_bytes: usize,
+    lower: Arc<Layer>,
+}
+
+/// The layers over one sled. Clones are handles to the same.
+#[derive(Clone, Default)]
+pub(super) struct Overlay(Arc<RwLock<Layers>>);
+
+impl Overlay {
+    /// Takes what was committed; gives the bytes that the upper layer has now.
+    pub(super) fn take(&self, changes: impl IntoIterator<Item = (IVec, Option<IVec>)>) -> usize {
+        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in changes {
+            let key_bytes = key.len() + ROW_BYTES;
+            layers.upper_bytes += key_bytes + value.as_ref().map_or(0, |value| value.len());
+            if let Some(before) = layers.upper.insert(key, value) {
+                layers.upper_bytes -= key_bytes + before.map_or(0, |before| before.len());
+            }
+        }
+        layers.upper_bytes
+    }
+
+    /// The bytes of the upper layer.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).upper_bytes
+    }
+
+    /// Whether the upper layer gives this key a value.
+    pub(super) fn sets(&self, key: &[u8]) -> bool {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        layers.upper.get(key).is_some_and(Option::is_some)
+    }
+
+    /// Makes the upper layer the lower one, and gives it. The one before must be in sled, durably.
+    pub(super) fn lower(&self) -> Arc<Layer> {
+        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        layers.lower = Arc::new(std::mem::take(&mut layers.upper));
+        layers.upper_bytes = 0;
+        Arc::clone(&layers.lower)
+    }
+
+    /// The lower layer.
+    #[cfg(test)]
+    pub(super) fn lowered(&self) -> Arc<Layer> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).lower)
+    }
+
+    /// sled has the lower layer.
+    pub(super) fn clear_lower(&self) {
+        let before = {
+            let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut layers.lower)
+        };
+        drop(before);
+    }
+
+    /// What became of a key; none when sled has it, or nobody.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Option<IVec>> {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        layers.upper.get(key).or_else(|| layers.lower.get(key)).cloned()
+    }
+
+    /// What became of some of the keys within these bounds, the first or the last of them in their order; and whether those are all.
+    pub(super) fn some(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        backwards: bool,
+    ) -> (Vec<(IVec, Option<IVec>)>, bool) {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let (upper, lower) =
+            (layers.upper.range::<[u8], _>((from, to)), layers.lower.range::<[u8], _>((from, to)));
+        let mut merged: Vec<_> = if backwards {
+            merge(upper.rev(), lower.rev(), |a, b| b.cmp(a)).take(CHUNK + 1).collect()
+        } else {
+            merge(upper, lower, Ord::cmp).take(CHUNK + 1).collect()
+        };
+        let all = merged.len() <= CHUNK;
+        merged.truncate(CHUNK);
+        (merged, all)
+    }
+}
+
+/// Two sorted runs in one; of a key that is in both, the first run's value.
+fn merge<'a>(
+    first: impl Iterator<Item = (&'a IVec, &'a Option<IVec>)>,
+    second: impl Iterator<Item = (&'a IVec, &'a Option<IVec>)>,
+    order: impl Fn(&IVec, &IVec) -> Ordering,
+) -> impl Iterator<Item = (IVec, Option<IVec>)> {
+    let (mut first, mut second) = (first.peekable(), second.peekable());
+    std::iter::from_fn(move || {
+        let which = match (first.peek(), second.peek()) {
+            (Some((one, _)), Some((other, _))) => order(one, other),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        if which == Ordering::Equal {
+            second.next();
+        }
+        let (key, value) = if which == Ordering::Greater { second.next()? } else { first.next()? };
+        Some((key.clone(), value.clone()))
+    })
+}
