@@ -15,6 +15,7 @@ use crate::secrets::in_shared_memory;
 
 use super::console::Console;
 use super::directory::{config, unlocked};
+use super::environment::leave_behind;
 use super::exit::{Exit, Failure};
 use super::local::{end, in_order};
 use super::log::{self, Format, Level};
@@ -56,6 +57,7 @@ struct Listening {
 }
 
 pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Result<Exit, Failure> {
+    leave_behind()?;
     log::start(args.log.at_least(console.verbose()), args.log_format, console.stderr_is_terminal());
     let dir = common.directory()?;
     let path = dir.join("strongroom.toml");
