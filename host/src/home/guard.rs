@@ -33,6 +33,18 @@ impl Home {
         Self::check_guarded_for(dir, rustix::process::geteuid().as_raw())
     }
 
+    /// Refuses to keep anything in a directory that is somebody else's, or that others can write to: they could exchange what is in it. Root may
+    /// work in anybody's.
+    pub(super) fn check_place(dir: &Path) -> Result<(), HomeError> {
+        let Some(found) = look(dir)? else { return Ok(()) };
+        let user = rustix::process::geteuid().as_raw();
+        let guard = Guard { user };
+        if user != ROOT {
+            guard.owned(dir, &found, true)?;
+        }
+        guard.closed(dir, &found, OTHERS_WRITE, PRIVATE_DIRECTORY)
+    }
+
     fn check_guarded_for(dir: &Path, user: u32) -> Result<(), HomeError> {
         let Some(found) = look(dir)? else { return Ok(()) };
         let guard = Guard { user };
