@@ -125,7 +125,7 @@ impl Admin {
                 Some(listening.map_err(|error| AdminError::Listen { address, error })?)
             }
         };
-        let (path, private) = (watched.dir.join(SOCKET), watched.dir.clone());
+        let path = watched.dir.join(SOCKET);
         let shared = Arc::new(Shared {
             watched,
             tcp: tcp.as_ref().map(Listening::address),
@@ -133,7 +133,7 @@ impl Admin {
             memory: File::open("/proc/self/status").ok(),
         });
         later.send_replace(Some(Arc::clone(&shared)));
-        let local = Serving::local(&path, &private, Arc::new(Inside(shared)));
+        let local = Serving::local(&path, Arc::new(Inside(shared)));
         let local = local.map_err(|error| AdminError::Socket { path, error })?;
         Ok(Self { local, tcp, stopping })
     }

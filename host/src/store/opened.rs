@@ -25,6 +25,7 @@ pub struct Opened {
     path: PathBuf,
     start: writer::Start,
     renewed_above: u64,
+    reserve: u64,
 }
 
 impl Store {
@@ -63,7 +64,13 @@ impl Store {
             }
             error => OpenError::Damaged { path: path.into(), problem: error.to_string() },
         })?;
-        Ok(Opened { db, path: path.into(), start, renewed_above: renew::FLOOR_BYTES })
+        Ok(Opened {
+            db,
+            path: path.into(),
+            start,
+            renewed_above: renew::FLOOR_BYTES,
+            reserve: renew::RESERVE_BYTES,
+        })
     }
 }
 
@@ -108,6 +115,13 @@ impl Opened {
         self
     }
 
+    /// Leaves so many bytes of the disk free when sled's file is written anew; never less than what a host needs for its own writes.
+    #[must_use]
+    pub fn reserve(mut self, bytes: u64) -> Self {
+        self.reserve = bytes.max(renew::RESERVE_BYTES);
+        self
+    }
+
     /// Starts the writer.
     ///
     /// # Errors
@@ -143,7 +157,7 @@ impl Opened {
         let store =
             Store { current: current.clone(), pending, durable, failed, counts, meters: Arc::clone(&meters) };
         let told = writer::Told { durable: made_durable, listener, meters };
-        let renewer = Renewer::new(&self.path, &self.db, self.renewed_above);
+        let renewer = Renewer::new(&self.path, &self.db, self.renewed_above, self.reserve);
         let renewer = renewer.map_err(|error| OpenError::Sled { path: self.path.clone(), error })?;
         let thread = nudge::Nudge::start(current.clone()).and_then(|nudge| {
             let writer = writer::Writer::new(
