@@ -124,7 +124,7 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-// Red, each for itself: when `Vault::get` gives a plain `Vec`, and without `Zeroizing` around the key's text in `open_key`.
+// The control is in the middle: while the value is held, the same search finds it.
 #[test]
 fn a_secret_of_a_job_is_in_memory_as_long_as_it_is_held() {
     let _alone = alone();
@@ -143,7 +143,7 @@ fn a_secret_of_a_job_is_in_memory_as_long_as_it_is_held() {
     assert_eq!((key.found(), key.unhexed().found()), (0, 0), "the key that opens all of them");
 }
 
-// Red without `Zeroizing` around the text in `Identity::load`, and without the feature `zeroize` of ed25519-dalek.
+// The control is in the middle, as above.
 #[test]
 fn a_secret_key_is_in_memory_as_long_as_it_is_held() {
     let _alone = alone();
