@@ -335,7 +335,7 @@ fn agree(
     };
     let terms = Terms {
         now: Clock::default().now(),
-        submittable: mend::submittable(config),
+        submittable: mend::submittable(&config.bounds),
         has_blob: &|_| true,
         found: StateFault::GivenUp,
         problem: String::new(),

@@ -177,6 +177,7 @@ impl Home {
     /// Names the path that cannot be made or read, or that others can read, and what to do about it.
     pub fn create(dir: &Path) -> Result<Self, HomeError> {
         let home = Self { dir: directory(dir)? };
+        Self::check_place(&home.dir)?;
         private_directory(&home.keys())?;
         for private in [home.state(), home.blobs(), home.tmp(), home.audit(), home.cache()] {
             private_directory(&private)?;

@@ -21,7 +21,7 @@ use crate::audit::verify::{Options, Verified, VerifyError, verify_dir};
 use crate::audit::writer::Log;
 use crate::blobs;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Bounds, Config};
 use crate::evidence::Reader;
 use crate::home::{Home, HomeError, LockedHome};
 use crate::lifecycle;
@@ -77,8 +77,9 @@ pub(crate) fn open(
     config: &Config,
     name: &KeyName,
 ) -> Result<(Opened, Log), crate::host::StartError> {
+    let kept = |(opened, log): (Opened, Log)| (opened.reserve(config.bounds.disk_reserve_bytes), log);
     let trouble = match try_open(home, name)? {
-        Ok(parts) => return Ok(parts),
+        Ok(parts) => return Ok(kept(parts)),
         Err(trouble) => trouble,
     };
     let Trouble::State(found, problem) = trouble else { return Err(trouble.into()) };
@@ -97,7 +98,7 @@ pub(crate) fn open(
         aside = ?aside,
         "the state was rebuilt; what was acknowledged after its last record may be missing"
     );
-    try_open(home, name)?.map_err(Into::into)
+    try_open(home, name)?.map(kept).map_err(Into::into)
 }
 
 /// Opens state and log, and changes nothing that is there but what every opening does.
@@ -191,6 +192,16 @@ pub fn mend(
     found: StateFault,
     problem: &str,
 ) -> Result<Mended, MendError> {
+    mend_within(home, &config.bounds, found, problem)
+}
+
+/// [`mend`] for who has no whole configuration.
+pub(crate) fn mend_within(
+    home: &LockedHome,
+    bounds: &Bounds,
+    found: StateFault,
+    problem: &str,
+) -> Result<Mended, MendError> {
     let key = home.log_key()?.public();
     // A crash may have left files that were never signed: they are no part of the log.
     let options = Options { key: Some(key), live: true, ..Options::default() };
@@ -201,7 +212,7 @@ pub fn mend(
     let has_blob = |digest: &_| blobs::is_there(&blobs, digest);
     let now = Clock::default().now();
     let terms =
-        Terms { now, submittable: submittable(config), has_blob: &has_blob, found, problem: problem.into() };
+        Terms { now, submittable: submittable(bounds), has_blob: &has_blob, found, problem: problem.into() };
     let made = rebuild(&home.state(), history(&log, &verified), &mut source, &terms);
     for file in source.damaged() {
         tracing::warn!(?file, "a file of evidence is damaged; what stood behind the damage is not known");
@@ -215,8 +226,7 @@ pub fn mend(
 }
 
 /// How long after its admission a job may be submitted, at most: its signature is not older than the clocks' skew then.
-pub(crate) fn submittable(config: &Config) -> std::time::Duration {
-    let bounds = &config.bounds;
+pub(crate) fn submittable(bounds: &Bounds) -> std::time::Duration {
     bounds.max_lifetime.saturating_add(bounds.clock_skew.saturating_mul(2))
 }
 

@@ -329,3 +329,50 @@ async fn nothing_that_is_there_is_written_over() {
     fs::create_dir(&empty).unwrap();
     back(&backup, &empty, None).unwrap();
 }
+
+/// A configuration that names what another machine has: volumes, certificates.
+// Red when `restore` loads the whole configuration.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_configuration_names_need_not_be_where_a_backup_is_restored() {
+    let (dir, _) = used().await;
+    let home = Home::open(dir.path()).unwrap();
+    let text = fs::read_to_string(home.config()).unwrap();
+    let elsewhere =
+        "\n[volumes.gone]\npath = \"/nowhere/at-all\"\n[http]\nca_file = \"/nowhere/at-all.pem\"\n";
+    fs::write(home.config(), format!("{text}{elsewhere}")).unwrap();
+    let room = tempfile::tempdir().unwrap();
+    let (backup, again) = (room.path().join("backup"), room.path().join("again"));
+    take(&home, &backup, true, None).unwrap();
+    back(&backup, &again, None).unwrap();
+    // Who would serve it there is told.
+    let error = Config::load(&again.join("strongroom.toml")).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/at-all"), "{error}");
+    fs::write(again.join("strongroom.toml"), text).unwrap();
+    start(&again, |_| {}).await;
+}
+
+// Red without `room::check` in `take`, and when that does not know of the reserve.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_backup_begins_that_the_disk_has_no_room_for() {
+    let (dir, _) = used().await;
+    let home = Home::open(dir.path()).unwrap();
+    let text = fs::read_to_string(home.config()).unwrap();
+    let line = "disk_reserve_bytes = 9000000000000000000";
+    let with = match text.contains("\n[bounds]\n") {
+        true => text.replace("\n[bounds]\n", &format!("\n[bounds]\n{line}\n")),
+        false => format!("{text}\n[bounds]\n{line}\n"),
+    };
+    fs::write(home.config(), with).unwrap();
+    // On the host's own disk.
+    let room = tempfile::tempdir_in(dir.path().parent().unwrap()).unwrap();
+    let dest = room.path().join("backup");
+    let error = take(&home, &dest, false, None).unwrap_err();
+    assert!(
+        matches!(error, BackupError::Room { needed: 1.., reserve: 9_000_000_000_000_000_000, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("choose another disk"), "{error}");
+    assert_eq!(fs::read_dir(room.path()).unwrap().count(), 0);
+    fs::write(home.config(), text).unwrap();
+    take(&home, &dest, false, None).unwrap();
+}

@@ -5,6 +5,8 @@
 //! it must find nothing, and about one with a violation in it, where it must find that.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "tidy/answers.rs"]
+mod answers;
 #[path = "tidy/docs.rs"]
 mod docs;
 #[path = "tidy/files.rs"]
@@ -151,5 +153,24 @@ fn a_document_that_names_something_else_is_seen() {
         (docs::programs, "README.md", "```rust\nfn main() { gone(); }\n```", "not in examples/programs"),
     ] {
         must_see(rule, &repo.with(path, &format!("# Planted\n\n{line}\n")), path, says);
+    }
+}
+
+#[test]
+fn each_answer_to_a_security_chapter_names_a_test_that_exists() {
+    must_hold(answers::proofs);
+    let repo = Repo::load();
+    for (row, says) in [
+        (
+            "| a | b | [c](threat-model.md) | `host/tests/cli.rs`: `gone()` |",
+            "gone is no test of host/tests/cli.rs",
+        ),
+        ("| a | b | [c](threat-model.md) | `host/tests/readme.rs`: `run()` |", "run is no test"),
+        ("| a | b | [c](threat-model.md) | `run()` |", "run is no test of no file"),
+        ("| a | b | [c](threat-model.md) | not here |", "no test is named"),
+        ("| a | b | c | `host/tests/cli.rs`: `init_makes_private_keys_once()` |", "nothing to read"),
+        ("| a | b |", "four cells"),
+    ] {
+        must_see(answers::proofs, &repo.appended("docs/answers.md", row), "docs/answers.md", says);
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use crate::engine::EngineError;
 use crate::features;
@@ -134,6 +134,8 @@ impl EngineConfig {
             .wasm_features(features::engine_enabled(), true)
             .wasm_features(features::engine_disabled(), false)
             .cranelift_nan_canonicalization(true)
+            // By default a variable of the environment decides, also over the code that is compiled.
+            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .epoch_interruption(true)
             .consume_fuel(metering == Metering::Fuel)
             .max_wasm_stack(self.max_stack.as_usize())

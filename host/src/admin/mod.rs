@@ -148,7 +148,7 @@ impl Admin {
                 Some(listening.map_err(|error| AdminError::Listen { address, error })?)
             }
         };
-        let (path, private) = (watched.dir.join(SOCKET), watched.dir.clone());
+        let path = watched.dir.join(SOCKET);
         let shared = Arc::new(Shared {
             watched,
             tcp: tcp.as_ref().map(Listening::address),
@@ -159,7 +159,7 @@ impl Admin {
         let inside = Arc::new(Inside(Arc::clone(&shared)));
         let local = match sockets.admin.take() {
             Some(socket) => Serving::handed(socket, inside),
-            None => Serving::local(&path, &private, inside),
+            None => Serving::local(&path, inside),
         };
         let local = local.map_err(|error| AdminError::Socket { path, error })?;
         let telemetry = export::start(&shared).map_err(AdminError::Telemetry)?;

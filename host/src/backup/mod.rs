@@ -3,12 +3,13 @@
 //! The state is not copied. It is made anew from the log, the evidence and the files that the log's jobs need (`store::rebuild`), which is
 //! also how a backup is checked before it gets its name: what passes for one could be restored when it was made.
 //!
-//! `take` makes one, beside a host that goes on; `restore` makes a data directory of one; `sums` is the list of its files, written last.
+//! `take` makes one, beside a host that goes on, if `room` finds that the disk has room for it; `restore` makes a data directory of one; `sums` is the list of its files, written last.
 //!
 //! *Never:* writes into a directory that is there; copies secret keys unless told to. *Crash:* what is not whole has a temporary name and
 //! no list. *Spec:* `docs/formats/backup.md`.
 
 mod restore;
+mod room;
 mod sums;
 mod take;
 
@@ -46,6 +47,22 @@ pub enum BackupError {
         path: PathBuf,
         /// The reason.
         error: io::Error,
+    },
+    /// The disk has no room for it.
+    #[error(
+        "{}: a backup takes {needed} bytes or more, and the disk has {free} free, of which {reserve} are the host's (disk_reserve_bytes). Free \
+         some, or choose another disk",
+        .path.display()
+    )]
+    Room {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What there is to copy, bytes.
+        needed: u64,
+        /// What is free there, bytes.
+        free: u64,
+        /// What the host keeps of it, where it is the host's disk, too; bytes.
+        reserve: u64,
     },
     /// The backup's list of files is not there or not whole.
     #[error("{}: {problem}. This is no whole backup: take another one", .path.display())]

@@ -27,6 +27,8 @@ use crate::store::rebuild::Rebuilt;
 const NEEDED: [&str; 3] = ["host.key", "log.key", "client.key"];
 /// The key of secrets for jobs, if there are any.
 const SECRETS_KEY: &str = "secrets.key";
+/// The configuration in a backup.
+const CONFIG: &str = "strongroom.toml";
 
 /// What to restore, and with what.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +71,8 @@ pub fn restore(what: &Restore<'_>) -> Result<Restored, BackupError> {
     }
     let sums = Sums::read(what.from)?;
     sums.names_all(what.from)?;
+    // Before hours are spent on the rest.
+    Config::elsewhere(&what.from.join(CONFIG))?;
     let above = parent(what.dir);
     let room = tempfile::Builder::new()
         .prefix(UNFINISHED)
@@ -85,7 +89,8 @@ pub fn restore(what: &Restore<'_>) -> Result<Restored, BackupError> {
     keys(what.keys, &room.path().join("keys"))?;
     let home = Home::create(room.path())?;
     are_pairs(&home)?;
-    let config = Config::load(&home.config())?;
+    // What it names, such as volumes, belongs to the machine on which the directory will be served, and is looked at there.
+    let config = Config::elsewhere(&home.config())?;
     let locked = home.lock()?;
     let key_chain = locked.key_chain(KeyRole::Log)?;
     let known = match what.known {
@@ -99,7 +104,7 @@ pub fn restore(what: &Restore<'_>) -> Result<Restored, BackupError> {
     let options = Options { key: Some(*key_chain.current()), known, live: false };
     let verified = verify_dir(&locked.audit(), &options, &mut Records)?;
     let head = Head { size: verified.size().get(), root: verified.checkpoint.head().root };
-    let mended = mend::mend(&locked, &config, StateFault::Lost, "a backup was restored")?;
+    let mended = mend::mend_within(&locked, &config.bounds, StateFault::Lost, "a backup was restored")?;
     drop(locked);
     Sums::seal(room.path(), sums.time, sums.with_keys)?;
     name(room.path(), what.dir)?;

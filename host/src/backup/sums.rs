@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use strongroom_job::{Digest, Timestamp};
+use strongroom_job::{Digest, Digester, Timestamp};
 
 use super::{BackupError, io_at};
 use crate::blobs;
@@ -17,10 +17,15 @@ use crate::home::place::{PRIVATE_DIRECTORY, PRIVATE_FILE};
 /// The list's name.
 pub(super) const LIST: &str = "backup";
 const FIRST: &str = "strongroom backup 1";
-/// Longest list: some two million files.
-const MAX_LIST_BYTES: u64 = 256 << 20;
+/// Longest list: some thirty million files. Whoever reads it has each path in memory, and no line of it.
+const MAX_LIST_BYTES: u64 = 4 << 30;
+/// Longest line: a path of a backup is far shorter.
+const MAX_LINE_BYTES: u64 = 8 << 10;
 /// Nothing of a backup lies so deep.
 const MAX_DEPTH: usize = 16;
+
+/// Lines in front of the files.
+const HEAD_LINES: usize = 4;
 
 /// A backup's list.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,79 +53,72 @@ impl Sums {
         Ok(Self { time, with_keys, files })
     }
 
-    /// Writes the list, durably.
+    /// Writes the list, durably. One that nobody could read is refused.
     pub(super) fn write(&self, dir: &Path) -> Result<(), BackupError> {
         let path = dir.join(LIST);
         let write = || {
             let mut options = OpenOptions::new();
-            let mut file = options.write(true).create_new(true).mode(PRIVATE_FILE).open(&path)?;
-            file.write_all(self.text().as_bytes())?;
-            file.sync_all()
+            let file = options.write(true).create_new(true).mode(PRIVATE_FILE).open(&path)?;
+            let mut to = BufWriter::new(file);
+            self.write_to(&mut to, MAX_LIST_BYTES)?;
+            to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
         };
         write().map_err(io_at(&path))
     }
 
-    fn text(&self) -> String {
+    fn write_to(&self, to: &mut impl Write, most: u64) -> io::Result<()> {
         let keys = if self.with_keys { "with" } else { "none" };
-        let mut text = format!("{FIRST}\ntime {}\nkeys {keys}\n\n", self.time.as_millis());
-        for (path, digest) in &self.files {
-            text.push_str(&format!("{}  {}\n", digest.to_hex(), path.display()));
+        let head = format!("{FIRST}\ntime {}\nkeys {keys}\n\n", self.time.as_millis());
+        let lines =
+            self.files.iter().map(|(path, digest)| format!("{}  {}\n", digest.to_hex(), path.display()));
+        let (mut digester, mut length) = (Digester::new(), 0);
+        for piece in std::iter::once(head).chain(lines) {
+            length += piece.len() as u64;
+            if length > most.saturating_sub(MAX_LINE_BYTES) {
+                return Err(io::Error::other("these are more files than the list of a backup may have"));
+            }
+            digester.update(piece.as_bytes());
+            to.write_all(piece.as_bytes())?;
         }
-        let end = Digest::of(text.as_bytes()).to_hex();
-        text.push_str(&format!("end {end}\n"));
-        text
+        to.write_all(format!("end {}\n", digester.finish().to_hex()).as_bytes())
     }
 
     /// Reads the list of the backup in `dir`.
     pub(super) fn read(dir: &Path) -> Result<Self, BackupError> {
         let path = dir.join(LIST);
         let wrong = |problem: &str| BackupError::NoBackup { path: path.clone(), problem: problem.into() };
-        let mut text = String::new();
-        match File::open(&path).and_then(|file| file.take(MAX_LIST_BYTES + 1).read_to_string(&mut text)) {
+        let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(wrong("it is not there")),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(wrong("it is no text")),
-            read => read.map_err(io_at(&path))?,
+            opened => opened.map_err(io_at(&path))?,
         };
-        Self::parse(&text).map_err(|problem| wrong(&problem))
+        match Self::parse(BufReader::new(file.take(MAX_LIST_BYTES))) {
+            Err(Unread::Io(error)) => Err(io_at(&path)(error)),
+            Err(Unread::Wrong(problem)) => Err(wrong(&problem)),
+            Ok(sums) => Ok(sums),
+        }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let body = text.strip_suffix('\n').and_then(|text| text.rsplit_once('\n'));
-        let (before, end) = body.ok_or("it is cut off")?;
-        let before = &text[..=before.len()];
-        let end = end.strip_prefix("end ").ok_or("it is cut off: its last line is not there")?;
-        if end != Digest::of(before.as_bytes()).to_hex() {
+    /// Reads line after line, each when the next one is there: the last is the sum of all before.
+    fn parse(mut from: impl BufRead) -> Result<Self, Unread> {
+        let mut parsed = Parsed::default();
+        let mut digester = Digester::new();
+        let mut line = next(&mut from)?.ok_or("it is cut off")?;
+        while let Some(following) = next(&mut from)? {
+            digester.update(line.as_bytes());
+            digester.update(b"\n");
+            parsed.line(&line)?;
+            line = following;
+        }
+        let end = line.strip_prefix("end ").ok_or("it is cut off: its last line is not there")?;
+        if end != digester.finish().to_hex() {
             return Err("its last line is not the sum of the others".into());
         }
-        let mut lines = before.lines();
-        if lines.next() != Some(FIRST) {
-            return Err(format!("it does not begin with `{FIRST}`; another version made it"));
+        let time = parsed.time.ok_or("it is cut off")?;
+        let with_keys = parsed.with_keys.ok_or("it is cut off")?;
+        if parsed.lines < HEAD_LINES {
+            return Err("it is cut off".into());
         }
-        let time = lines.next().and_then(|line| line.strip_prefix("time ")?.parse().ok());
-        let time = Timestamp::from_millis(time.ok_or("line 2 is no time")?);
-        let with_keys = match lines.next() {
-            Some("keys with") => true,
-            Some("keys none") => false,
-            _ => return Err("line 3 does not say whether there are keys".into()),
-        };
-        if lines.next() != Some("") {
-            return Err("line 4 is not empty".into());
-        }
-        let mut files = BTreeMap::new();
-        for (number, line) in (5..).zip(lines) {
-            let parsed = line.split_once("  ").and_then(|(digest, path)| {
-                Some((format!("sha256:{digest}").parse::<Digest>().ok()?, PathBuf::from(path)))
-            });
-            let (digest, path) = parsed.ok_or_else(|| format!("line {number} is no digest and path"))?;
-            // Whoever restores writes there.
-            if path.components().any(|part| !matches!(part, Component::Normal(_))) || path.has_root() {
-                return Err(format!("line {number}: the path leads out of the backup"));
-            }
-            if files.insert(path, digest).is_some() {
-                return Err(format!("line {number}: the path stands there twice"));
-            }
-        }
-        Ok(Self { time, with_keys, files })
+        Ok(Self { time, with_keys, files: parsed.files })
     }
 
     /// Whether these files are below `dir`, and no others. Their bytes are not read.
@@ -138,6 +136,82 @@ impl Sums {
             Some(stranger) => Err(damaged(stranger, "it is not in the backup's list")),
             None => Ok(()),
         }
+    }
+}
+
+/// Why there is no list.
+#[derive(Debug)]
+enum Unread {
+    Io(io::Error),
+    Wrong(String),
+}
+
+impl<T: Into<String>> From<T> for Unread {
+    fn from(problem: T) -> Self {
+        Self::Wrong(problem.into())
+    }
+}
+
+/// The next line, without its end; none behind the last.
+fn next(from: &mut impl BufRead) -> Result<Option<String>, Unread> {
+    let mut line = Vec::new();
+    from.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(Unread::Io)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    if line.pop() != Some(b'\n') {
+        return Err("it is cut off, or a line of it is too long".into());
+    }
+    String::from_utf8(line).map(Some).map_err(|_| "it is no text".into())
+}
+
+/// What the lines said so far.
+#[derive(Default)]
+struct Parsed {
+    lines: usize,
+    time: Option<Timestamp>,
+    with_keys: Option<bool>,
+    files: BTreeMap<PathBuf, Digest>,
+}
+
+impl Parsed {
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        self.lines += 1;
+        match self.lines {
+            1 if line != FIRST => Err(format!("it does not begin with `{FIRST}`; another version made it")),
+            1 => Ok(()),
+            2 => {
+                let time = line.strip_prefix("time ").and_then(|time| time.parse().ok());
+                self.time = Some(Timestamp::from_millis(time.ok_or("line 2 is no time")?));
+                Ok(())
+            }
+            3 => {
+                self.with_keys = match line {
+                    "keys with" => Some(true),
+                    "keys none" => Some(false),
+                    _ => return Err("line 3 does not say whether there are keys".into()),
+                };
+                Ok(())
+            }
+            HEAD_LINES if line.is_empty() => Ok(()),
+            HEAD_LINES => Err("line 4 is not empty".into()),
+            number => self.file(number, line),
+        }
+    }
+
+    fn file(&mut self, number: usize, line: &str) -> Result<(), String> {
+        let parsed = line.split_once("  ").and_then(|(digest, path)| {
+            Some((format!("sha256:{digest}").parse::<Digest>().ok()?, PathBuf::from(path)))
+        });
+        let (digest, path) = parsed.ok_or_else(|| format!("line {number} is no digest and path"))?;
+        // Whoever restores writes there.
+        if path.components().any(|part| !matches!(part, Component::Normal(_))) || path.has_root() {
+            return Err(format!("line {number}: the path leads out of the backup"));
+        }
+        if self.files.insert(path, digest).is_some() {
+            return Err(format!("line {number}: the path stands there twice"));
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +286,19 @@ mod tests {
         Sums { time: Timestamp::from_millis(1_800_000_000_000), with_keys: false, files }
     }
 
+    fn text(sums: &Sums) -> String {
+        let mut bytes = Vec::new();
+        sums.write_to(&mut bytes, MAX_LIST_BYTES).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn parse(text: &str) -> Result<Sums, String> {
+        Sums::parse(text.as_bytes()).map_err(|problem| match problem {
+            Unread::Io(error) => error.to_string(),
+            Unread::Wrong(problem) => problem,
+        })
+    }
+
     /// The list of version 1, as it stays.
     const LIST_1: &str = "strongroom backup 1\ntime 1800000000000\nkeys none\n\n\
         2e7d2c03a9507ae265ecf5b5356885a53393a2029d241394997265a1a25aefc6  audit/checkpoint\n\
@@ -219,20 +306,20 @@ mod tests {
 
     #[test]
     fn the_list_has_one_form_and_comes_back() {
-        let text = sums().text();
+        let text = text(&sums());
         let end = Digest::of(LIST_1.as_bytes()).to_hex();
         assert_eq!(text, format!("{LIST_1}end {end}\n"));
-        assert_eq!(Sums::parse(&text).unwrap(), sums());
+        assert_eq!(parse(&text).unwrap(), sums());
     }
 
     #[test]
     fn no_byte_of_the_list_can_change_and_no_end_can_be_cut_off() {
-        let text = sums().text();
+        let text = text(&sums());
         for place in 0..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[place] ^= 1;
-            assert!(Sums::parse(&String::from_utf8(bytes).unwrap()).is_err(), "byte {place}");
-            assert!(Sums::parse(&text[..place]).is_err(), "cut at {place}");
+            assert!(parse(&String::from_utf8(bytes).unwrap()).is_err(), "byte {place}");
+            assert!(parse(&text[..place]).is_err(), "cut at {place}");
         }
     }
 
@@ -242,7 +329,29 @@ mod tests {
         for path in ["../x", "/x", "a/../../x"] {
             let mut sums = sums();
             sums.files.insert(path.into(), Digest::of(b"x"));
-            assert!(Sums::parse(&sums.text()).unwrap_err().contains("out of the backup"), "{path}");
+            assert!(parse(&text(&sums)).unwrap_err().contains("out of the backup"), "{path}");
         }
+    }
+
+    #[test]
+    fn a_list_of_many_files_comes_back_and_one_too_long_is_not_written() {
+        let mut many = sums();
+        for number in 0..20_000_u64 {
+            let digest = Digest::of(&number.to_be_bytes());
+            many.files.insert(PathBuf::from("blobs").join(digest.to_hex()), digest);
+        }
+        let written = text(&many);
+        assert_eq!(parse(&written).unwrap(), many);
+        let most = written.len() as u64;
+        let error = many.write_to(&mut io::sink(), most).unwrap_err().to_string();
+        assert!(error.contains("more files than"), "{error}");
+        many.write_to(&mut io::sink(), most + MAX_LINE_BYTES).unwrap();
+    }
+
+    /// Whoever reads a list holds one line of it at a time, and that has a bound.
+    #[test]
+    fn a_line_without_an_end_is_not_read_to_it() {
+        let endless = io::repeat(b'x');
+        assert!(matches!(Sums::parse(BufReader::new(endless)), Err(Unread::Wrong(_))));
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use strongroom_job::{Digest, PublicKey, StateFault};
 
 use super::sums::{LIST, Sums};
-use super::{BackupError, Head, UNFINISHED, io_at, name, parent};
+use super::{BackupError, Head, UNFINISHED, io_at, name, parent, room};
 use crate::audit::read::{LogReader, ReadError};
 use crate::audit::verify::Verified;
 use crate::blobs;
@@ -63,6 +63,7 @@ pub fn take(home: &Home, dest: &Path, with_keys: bool, onto: Option<&Path>) -> R
         return Err(BackupError::Exists(dest.into()));
     }
     let earlier = onto.map(|onto| Ok::<_, BackupError>((onto, Sums::read(onto)?))).transpose()?;
+    room::check(home, dest)?;
     let mut attempts = 1..=ATTEMPTS;
     let (room, time, head, rebuilt) = loop {
         let attempt = attempts.next();

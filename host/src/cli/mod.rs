@@ -17,6 +17,7 @@ mod config;
 mod console;
 mod cosigned;
 mod directory;
+mod environment;
 mod erase;
 mod escape;
 mod events;
@@ -253,7 +254,9 @@ fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Exit {
 
 /// A runtime for commands that talk to a host.
 fn with_runtime<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // As many threads as there are processors, whatever a variable says.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::fault(format_args!("cannot start threads: {error}")))?;
     let result = runtime.block_on(future);
     // A thread that still reads standard input would otherwise keep the process alive.

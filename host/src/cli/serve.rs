@@ -16,6 +16,7 @@ use crate::secrets::in_shared_memory;
 
 use super::console::Console;
 use super::directory::{config, unlocked};
+use super::environment::leave_behind;
 use super::exit::{Exit, Failure};
 use super::local::{end, in_order};
 use super::log::{self, Format, Level};
@@ -57,7 +58,8 @@ struct Listening {
 }
 
 pub(super) fn serve(common: &Common, args: &ServeArgs, console: &Console) -> Result<Exit, Failure> {
-    // First: nothing of this process may have taken one of their numbers.
+    leave_behind()?;
+    // Before anything is opened: nothing of this process may have taken one of their numbers.
     let handed = handed_over()?;
     log::start(args.log.at_least(console.verbose()), args.log_format, console.stderr_is_terminal());
     let dir = common.directory()?;

@@ -15,6 +15,7 @@ use crate::home::place::{directory, link_new, private_directory, sole_use, write
 use crate::witness::{MEMORY, Witness};
 
 use super::console::Console;
+use super::environment::leave_behind;
 use super::exit::{Exit, Failure};
 use super::log::{self, Format, Level};
 use super::signal::Stop;
@@ -54,6 +55,7 @@ struct Listening {
 }
 
 pub(super) fn witness(common: &Common, args: &WitnessArgs, console: &Console) -> Result<Exit, Failure> {
+    leave_behind()?;
     log::start(args.level.at_least(console.verbose()), args.log_format, console.stderr_is_terminal());
     let Some(dir) = &common.dir else {
         return Err(Failure::usage(

@@ -20,7 +20,7 @@ use super::settings;
 use super::sharing;
 use super::telemetry;
 use super::witnesses;
-use super::{Bounds, Check, Config, Governs, Principal, Retention, Volume};
+use super::{Bounds, Check, Config, Elsewhere, Governs, Principal, Retention, Volume};
 
 /// Longest name of an audit log, in bytes.
 const MAX_ORIGIN_BYTES: usize = 200;
@@ -80,6 +80,12 @@ pub(super) fn check(text: &[u8]) -> Result<Config, Fault> {
     };
     config.governs = Governs::of(&settings::of(text, &config)?);
     Ok(config)
+}
+
+/// All other keys stay unread.
+pub(super) fn elsewhere(text: &[u8]) -> Result<Elsewhere, Fault> {
+    let mut top = Source::of(text)?.parse()?;
+    Ok(Elsewhere { log_origin: log_origin(&mut top)?, bounds: bounds(&mut top)? })
 }
 
 fn http_roots(top: &mut Section<'_>) -> Result<(TlsRoots, Option<PathBuf>), Fault> {

@@ -262,6 +262,15 @@ pub enum ConfigError {
     },
 }
 
+/// Of a configuration, what is the same on every machine.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// The name of the audit log.
+    pub log_origin: String,
+    /// The bounds.
+    pub bounds: Bounds,
+}
+
 impl Config {
     /// Reads and checks the file at `path`, and that every volume is a directory now.
     ///
@@ -278,6 +287,16 @@ impl Config {
     /// The first fault, with its line.
     pub fn parse(text: &[u8]) -> Result<Self, Fault> {
         checked::check(text)
+    }
+
+    /// What the file at `path` says of the log and of bounds, wherever that is: volumes and certificates that it names need not be on this
+    /// machine.
+    ///
+    /// # Errors
+    /// As [`Config::load`], as far as those two go.
+    pub fn elsewhere(path: &Path) -> Result<Elsewhere, ConfigError> {
+        let text = read(path)?;
+        checked::elsewhere(&text).map_err(|fault| ConfigError::Wrong { path: path.into(), fault })
     }
 
     /// Files of certificates that it names: they are read again with it.

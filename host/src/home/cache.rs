@@ -1,13 +1,20 @@
 //! The cache of compiled code: its directory, and the key that says that code in it is the host's own.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use super::place::{check_private, failed, write_new};
 use super::{Home, HomeError};
 
 /// Permission bits of a key file.
 const PRIVATE_FILE: u32 = 0o600;
+/// The key's file: 64 hex digits and the end of the line.
+const LINE_BYTES: usize = 65;
+/// More of it is not read.
+const MAX_FILE_BYTES: u64 = 256;
 
 impl Home {
     /// The directory of compiled modules.
@@ -21,13 +28,16 @@ impl Home {
     ///
     /// # Errors
     /// When its file cannot be made or read, is damaged, or can be read by others.
-    pub fn cache_key(&self) -> Result<[u8; 32], HomeError> {
+    pub fn cache_key(&self) -> Result<Zeroizing<[u8; 32]>, HomeError> {
         let path = self.key_file("cache");
         if !path.exists() {
-            let mut fresh = [0; 32];
-            getrandom::fill(&mut fresh).map_err(|error| failed(&path, &io::Error::other(error)))?;
+            let mut fresh = Zeroizing::new([0; 32]);
+            getrandom::fill(fresh.as_mut_slice()).map_err(|error| failed(&path, &io::Error::other(error)))?;
+            let mut line = Zeroizing::new([b'\n'; LINE_BYTES]);
+            // The line has the room: two digits for each byte.
+            let _ = hex::encode_to_slice(fresh.as_slice(), &mut line[..LINE_BYTES - 1]);
             // Somebody else's, if it was first.
-            write_new(&path, format!("{}\n", hex::encode(fresh)).as_bytes())?;
+            write_new(&path, line.as_slice())?;
         }
         check_private(&path, PRIVATE_FILE)?;
         read(&path)
@@ -37,23 +47,26 @@ impl Home {
     ///
     /// # Errors
     /// When its file is there and cannot be read, is damaged, or can be read by others.
-    pub fn cache_key_if_made(&self) -> Result<Option<[u8; 32]>, HomeError> {
+    pub fn cache_key_if_made(&self) -> Result<Option<Zeroizing<[u8; 32]>>, HomeError> {
         self.key_file("cache").exists().then(|| self.cache_key()).transpose()
     }
 }
 
-fn read(path: &Path) -> Result<[u8; 32], HomeError> {
+fn read(path: &Path) -> Result<Zeroizing<[u8; 32]>, HomeError> {
     let damaged = || HomeError::Path {
         path: path.into(),
         problem: "this is not a key of 64 hex digits".into(),
         mend: "Remove the file: a new key is made, and modules are compiled again",
     };
-    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+    // Sized once: a buffer that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_FILE_BYTES as usize));
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
+    read.map_err(|error| match error.kind() {
         ErrorKind::InvalidData => damaged(),
         _ => failed(path, &error),
     })?;
-    let mut key = [0; 32];
-    hex::decode_to_slice(text.trim_end(), &mut key).map_err(|_| damaged())?;
+    let mut key = Zeroizing::new([0; 32]);
+    hex::decode_to_slice(text.trim_end(), key.as_mut_slice()).map_err(|_| damaged())?;
     Ok(key)
 }
 

@@ -33,6 +33,27 @@ impl Home {
         Self::check_guarded_for(dir, rustix::process::geteuid().as_raw())
     }
 
+    /// Refuses to keep anything in a directory that is somebody else's, or that others can write to: they could exchange what is in it. Root may
+    /// work in anybody's.
+    pub(super) fn check_place(dir: &Path) -> Result<(), HomeError> {
+        let Some(found) = look(dir)? else { return Ok(()) };
+        let user = rustix::process::geteuid().as_raw();
+        let guard = Guard { user };
+        if user != ROOT {
+            guard.owned(dir, &found, true)?;
+        }
+        guard.closed(dir, &found, OTHERS_WRITE, PRIVATE_DIRECTORY)?;
+        let state = Self { dir: dir.into() }.state();
+        if state.is_symlink() {
+            // It is written anew beside its place, and a link's place is here: what was erased would stay in it.
+            let problem = "a link, and the state is to be no link".into();
+            let mend =
+                "Move what it leads to in its place, or move the whole data directory to the other disk";
+            return Err(HomeError::Path { path: state, problem, mend });
+        }
+        Ok(())
+    }
+
     fn check_guarded_for(dir: &Path, user: u32) -> Result<(), HomeError> {
         let Some(found) = look(dir)? else { return Ok(()) };
         let guard = Guard { user };
@@ -127,6 +148,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::create(&dir.path().join("data")).unwrap();
         home.cache_key().unwrap();
+        fs::create_dir(home.dir().join("secrets")).unwrap();
+        chmod(&home.dir().join("secrets"), 0o700);
+        fs::write(home.trust(), "").unwrap();
+        chmod(&home.trust(), 0o600);
         // A path without a slash at its end, as errors show it.
         let at = |name: &str| if name.is_empty() { home.dir().to_owned() } else { home.dir().join(name) };
         Home::check_guarded(home.dir()).unwrap();
@@ -134,6 +159,8 @@ mod tests {
             ("", &[0o770, 0o702, 0o777][..], "chmod 700"),
             ("strongroom.toml", &[0o644, 0o660, 0o602, 0o604, 0o200, 0o000], "chmod 600"),
             ("keys", &[0o750, 0o701], "chmod 700"),
+            ("secrets", &[0o750, 0o701, 0o777], "chmod 700"),
+            ("trust", &[0o644, 0o660, 0o602, 0o000], "chmod 600"),
             ("keys/host.key", &[0o640, 0o604, 0o620, 0o200, 0o000], "chmod 600"),
             ("keys/log.key", &[0o644], "chmod 600"),
             ("keys/cache.key", &[0o644], "chmod 600"),
@@ -167,6 +194,36 @@ mod tests {
         let error = Home::check_guarded_for(home.dir(), other).unwrap_err().to_string();
         assert!(error.ends_with(&format!("Run: chown {other} {}", home.dir().display())), "{error}");
         assert!(error.contains(&format!("it belongs to user {us}")), "{error}");
+    }
+
+    // Red without the question for a link in `check_place`.
+    #[test]
+    fn a_state_that_is_a_link_is_refused_with_what_would_help() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::create(&dir.path().join("data")).unwrap();
+        let away = dir.path().join("away");
+        fs::rename(home.state(), &away).unwrap();
+        std::os::unix::fs::symlink(&away, home.state()).unwrap();
+        let error = Home::create(home.dir()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}: a link", home.state().display())), "{error}");
+        assert!(error.contains("Move what it leads to in its place"), "{error}");
+        fs::remove_file(home.state()).unwrap();
+        fs::rename(&away, home.state()).unwrap();
+        Home::create(home.dir()).unwrap();
+    }
+
+    // Red without `check_place`.
+    #[test]
+    fn nothing_is_kept_where_others_could_exchange_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o777, 0o770, 0o702] {
+            chmod(dir.path(), mode);
+            let error = Home::create(dir.path()).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("Run: chmod 700 {}", dir.path().display())), "{error}");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        chmod(dir.path(), 0o755);
+        Home::create(dir.path()).unwrap();
     }
 
     #[test]

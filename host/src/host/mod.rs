@@ -210,7 +210,7 @@ impl Host {
         let engine = Engine::new(engine_config(&config))?;
         let blobs = Blobs::open(&home.blobs(), &home.tmp())
             .map_err(|error| StartError::Blobs { path: home.blobs(), error })?;
-        let cache = Cache::open(&home.cache(), &home.cache_key()?, config.bounds.compile_cache_bytes)
+        let cache = Cache::open(&home.cache(), &*home.cache_key()?, config.bounds.compile_cache_bytes)
             .map_err(|error| StartError::Cache { path: home.cache(), error })?;
         let places =
             Places::open(&home).map_err(|error| StartError::Blobs { path: home.scratch(), error })?;

@@ -46,13 +46,10 @@ impl Reserve {
         Self { places, bytes, promised: Arc::default(), seen: Mutex::default() }
     }
 
-    /// Whether there is room for so many bytes beside the reserve.
-    fn check(&self, bytes: u64) -> Result<(), Refusal> {
-        if self.bytes == 0 {
-            return Ok(());
-        }
+    /// Whether there is room for so many bytes beside the reserve; with `promised`, they are somebody's from then on. Nobody else looks in between.
+    fn take(&self, bytes: u64, promised: bool) -> Result<(), Refusal> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.at.is_none_or(|at| at.passed() >= COUNTS) {
+        if self.bytes > 0 && seen.at.is_none_or(|at| at.passed() >= COUNTS) {
             let free = self.places.iter().filter_map(|place| free(place)).min();
             let short = free.filter(|free| *free < self.bytes);
             match (seen.short, short) {
@@ -69,7 +66,11 @@ impl Reserve {
             *seen = Seen { at: Some(Stopwatch::start()), free, short };
         }
         let wanted = self.promised.load(Ordering::Acquire).saturating_add(bytes);
-        let Some(free) = seen.free.filter(|free| free.saturating_sub(wanted) < self.bytes) else {
+        let short = |free: &u64| self.bytes > 0 && free.saturating_sub(wanted) < self.bytes;
+        let Some(free) = seen.free.filter(short) else {
+            if promised {
+                self.promised.store(wanted, Ordering::Release);
+            }
             return Ok(());
         };
         let text = format!(
@@ -78,6 +79,19 @@ impl Reserve {
             self.bytes
         );
         Err(Refusal::new(RefusalCode::Busy, text))
+    }
+}
+
+impl Reserve {
+    /// Whether there is room for something that announces no bytes.
+    fn check(&self) -> Result<(), Refusal> {
+        self.take(0, false)
+    }
+
+    /// Room for so many bytes, for as long as the answer lives.
+    fn promise(&self, bytes: u64) -> Result<Promised, Refusal> {
+        self.take(bytes, true)?;
+        Ok(Promised { bytes, of: Arc::clone(&self.promised) })
     }
 }
 
@@ -106,13 +120,9 @@ impl Drop for Promised {
 }
 
 impl HostService {
-    /// Room for an upload of so many bytes. Of two that come at once, both may see the room that one of them takes; what they exceed the reserve by
-    /// is one of them.
+    /// Room for an upload of so many bytes.
     pub(super) fn promise(&self, bytes: u64) -> Result<Promised, Refusal> {
-        self.reserve.check(bytes)?;
-        let of = Arc::clone(&self.reserve.promised);
-        of.fetch_add(bytes, Ordering::AcqRel);
-        Ok(Promised { bytes, of })
+        self.reserve.promise(bytes)
     }
 
     /// From now on nothing new is accepted.
@@ -131,7 +141,7 @@ impl HostService {
 
     /// Whether the disk has room for something new.
     pub(super) fn check_room(&self) -> Result<(), Refusal> {
-        self.reserve.check(0)
+        self.reserve.check()
     }
 }
 
@@ -140,7 +150,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
-    // Red when `check` does not count what was promised, or what is asked for.
+    // Red when `take` does not count what was promised, or what is asked for.
     #[test]
     fn what_is_being_sent_counts_against_the_reserve() {
         let dir = tempfile::tempdir().unwrap();
@@ -149,12 +159,36 @@ mod tests {
         // Others write to this disk, too: a quarter of it is more than they do meanwhile.
         let quarter = disk::free_bytes(dir.path()).unwrap() / 4;
         let reserve = Reserve::of(&blobs, quarter);
-        reserve.check(0).unwrap();
-        reserve.check(quarter).unwrap();
-        assert_eq!(reserve.check(quarter * 4).unwrap_err().code, RefusalCode::Busy);
-        reserve.promised.store(quarter * 2, Ordering::Release);
-        assert!(reserve.check(quarter * 2).is_err());
-        reserve.promised.store(0, Ordering::Release);
-        reserve.check(quarter).unwrap();
+        reserve.check().unwrap();
+        drop(reserve.promise(quarter).unwrap());
+        assert_eq!(reserve.promise(quarter * 4).unwrap_err().code, RefusalCode::Busy);
+        let held = reserve.promise(quarter * 2).unwrap();
+        assert!(reserve.promise(quarter * 2).is_err());
+        drop(held);
+        drop(reserve.promise(quarter * 2).unwrap());
+    }
+
+    /// A look at the disk takes a moment, in which all of them would see the same room.
+    // Red when what was promised is added after `take` let go of `seen`, with a moment in between.
+    #[test]
+    fn of_many_that_come_at_once_only_those_get_room_who_have_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = dir.path().join("blobs");
+        std::fs::create_dir(&blobs).unwrap();
+        let eighth = disk::free_bytes(dir.path()).unwrap() / 8;
+        // Room for five of them, and more than half of one for what others write meanwhile.
+        let reserve = Reserve::of(&blobs, eighth * 2 + eighth / 2);
+        let gate = std::sync::Barrier::new(16);
+        let taken: Vec<_> = std::thread::scope(|scope| {
+            let ask = || {
+                gate.wait();
+                reserve.promise(eighth).ok()
+            };
+            let asked: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+            asked.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(taken.len(), 5);
+        drop(taken);
+        assert_eq!(reserve.promised.load(Ordering::Acquire), 0);
     }
 }

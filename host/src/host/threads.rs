@@ -29,7 +29,10 @@ impl Threads {
     pub(super) fn start() -> io::Result<Self> {
         let attempts =
             Builder::new_multi_thread().worker_threads(1).thread_name("attempt").enable_all().build()?;
+        // As many as there are processors, whatever a variable of the environment says.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let guests = Builder::new_multi_thread()
+            .worker_threads(processors)
             .thread_name("guest")
             .on_thread_start(step_back)
             .enable_all()

@@ -35,9 +35,9 @@ struct OwnName {
 }
 
 impl Local {
-    /// Listens at `path`, by way of a name in `private`, a directory on the same file system that is open to nobody else.
-    pub(super) fn bind(path: &Path, private: &Path) -> io::Result<Self> {
-        let made = private.join("admin.sock.new");
+    /// Listens at `path`, by way of another name beside it: its directory is open to nobody else.
+    pub(super) fn bind(path: &Path) -> io::Result<Self> {
+        let made = path.with_extension("sock.new");
         match std::fs::remove_file(&made) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -132,7 +132,7 @@ mod tests {
             // What a killed host left.
             drop(std::os::unix::net::UnixListener::bind(dir.path().join("left")).unwrap());
             std::fs::rename(dir.path().join("left"), &path).unwrap();
-            let local = Local::bind(&path, place).unwrap();
+            let local = Local::bind(&path).unwrap();
             assert_eq!(path.metadata().unwrap().mode() & 0o777, MODE);
             let (connected, accepted) = tokio::join!(connect(&path), local.accept());
             assert!(connected.is_ok() && accepted.unwrap().is_some());

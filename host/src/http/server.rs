@@ -174,13 +174,13 @@ impl Listening {
 }
 
 impl Serving {
-    /// Listens at the socket `path` for this user, by way of the directory `private`, and has `answer` answer. To be called by who holds
-    /// the directory of `path`.
+    /// Listens at the socket `path` for this user, and has `answer` answer. To be called by who holds the directory of `path`, which is open to
+    /// nobody else.
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub(crate) fn local<A: Answer>(path: &Path, private: &Path, answer: Arc<A>) -> io::Result<Self> {
-        Ok(Self::start(Ear::Local(Local::bind(path, private)?), answer))
+    pub(crate) fn local<A: Answer>(path: &Path, answer: Arc<A>) -> io::Result<Self> {
+        Ok(Self::start(Ear::Local(Local::bind(path)?), answer))
     }
 
     /// [`local`](Self::local) at a socket that was handed over, which listens. Its name is its maker's.

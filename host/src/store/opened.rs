@@ -32,6 +32,7 @@ pub struct Opened {
     path: PathBuf,
     start: writer::Start,
     renewed_above: u64,
+    reserve: u64,
 }
 
 impl Store {
@@ -66,7 +67,14 @@ impl Store {
         }
         let Parts { current, journal } = parts;
         let start = writer::Start::read(&current).map_err(|error| damaged(path, &error))?;
-        Ok(Opened { current, journal, path: path.into(), start, renewed_above: renew::FLOOR_BYTES })
+        Ok(Opened {
+            current,
+            journal,
+            path: path.into(),
+            start,
+            renewed_above: renew::FLOOR_BYTES,
+            reserve: renew::RESERVE_BYTES,
+        })
     }
 }
 
@@ -157,6 +165,13 @@ impl Opened {
         self
     }
 
+    /// Leaves so many bytes of the disk free when sled's file is written anew; never less than what a host needs for its own writes.
+    #[must_use]
+    pub fn reserve(mut self, bytes: u64) -> Self {
+        self.reserve = bytes.max(renew::RESERVE_BYTES);
+        self
+    }
+
     /// Starts the writer.
     ///
     /// # Errors
@@ -192,7 +207,7 @@ impl Opened {
         let store =
             Store { current: current.clone(), pending, durable, failed, counts, meters: Arc::clone(&meters) };
         let told = writer::Told { durable: made_durable, listener, meters };
-        let renewer = Renewer::new(&self.path, &current.base(), self.renewed_above);
+        let renewer = Renewer::new(&self.path, &current.base(), self.renewed_above, self.reserve);
         let renewer = renewer.map_err(|error| OpenError::Sled { path: self.path.clone(), error })?;
         let journal = Arc::new(Mutex::new(self.journal));
         let opened = renew::Renewed { db: current.base(), sync };

@@ -37,13 +37,15 @@ const SLICE_BYTES: usize = 64 << 10;
 const PACE: usize = 2;
 /// What is copied is synced in pieces of this size, so that the last sync has little to do.
 const SYNC_BYTES: usize = 1 << 20;
-/// What the disk must have free before each of those pieces: the host's own writes come first.
-const RESERVE_BYTES: u64 = 128 << 20;
+/// What the disk must have free before each of those pieces, at the least: the host's own writes come first. More where a configuration keeps more.
+pub(super) const RESERVE_BYTES: u64 = 128 << 20;
 
 /// Knows when the file is to be written anew, and does it.
 pub(super) struct Renewer {
     path: PathBuf,
     floor: u64,
+    /// What stays free on the disk.
+    reserve: u64,
     /// The file is not written anew before it is longer than this.
     due_above: u64,
     /// Something was erased whose bytes the file may still have.
@@ -78,15 +80,15 @@ enum Slice {
 }
 
 impl Renewer {
-    /// For the state in `path`, which is open as `db`.
+    /// For the state in `path`, which is open as `db`. It leaves `reserve` bytes of the disk free.
     ///
     /// # Errors
     /// When sled cannot read.
-    pub(super) fn new(path: &Path, db: &sled::Db, floor: u64) -> sled::Result<Self> {
+    pub(super) fn new(path: &Path, db: &sled::Db, floor: u64, reserve: u64) -> sled::Result<Self> {
         let was = db.get(keys::RENEWED)?.and_then(|bytes| bytes.as_ref().try_into().ok());
         let due_above = floor.max(was.map_or(0, u64::from_be_bytes).saturating_mul(FACTOR));
         let is_stale = db.contains_key(keys::STALE)?;
-        Ok(Self { path: path.into(), floor, due_above, is_stale, under_way: None, removing: None })
+        Ok(Self { path: path.into(), floor, reserve, due_above, is_stale, under_way: None, removing: None })
     }
 
     /// Whether there is something to copy.
@@ -155,7 +157,7 @@ impl Renewer {
     ) -> io::Result<Option<Renewed>> {
         let Some(copying) = &mut self.under_way else { return Ok(None) };
         // sled panics where it finds what it cannot have written: whoever needs such a row finds it, too, and it is his affair.
-        let slices = catch_unwind(AssertUnwindSafe(|| copying.slices(from, &self.path, layer)));
+        let slices = catch_unwind(AssertUnwindSafe(|| copying.slices(from, &self.path, layer, self.reserve)));
         match slices.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
             Ok(Slice::More) => Ok(None),
             Ok(Slice::Last) => self.replace(sync, journal),
@@ -240,18 +242,24 @@ impl Copying {
     }
 
     /// As many slices as a layer of so many rows asks for.
-    fn slices(&mut self, from: &sled::Db, path: &Path, layer: usize) -> Result<Slice, ReadError> {
+    fn slices(
+        &mut self,
+        from: &sled::Db,
+        path: &Path,
+        layer: usize,
+        reserve: u64,
+    ) -> Result<Slice, ReadError> {
         for _ in 1..(layer * PACE).div_ceil(SLICE_ROWS) {
-            if self.slice(from, path)? == Slice::Last {
+            if self.slice(from, path, reserve)? == Slice::Last {
                 return Ok(Slice::Last);
             }
         }
-        self.slice(from, path)
+        self.slice(from, path, reserve)
     }
 
-    fn slice(&mut self, from: &sled::Db, path: &Path) -> Result<Slice, ReadError> {
+    fn slice(&mut self, from: &sled::Db, path: &Path, reserve: u64) -> Result<Slice, ReadError> {
         if self.unsynced >= SYNC_BYTES {
-            if disk::free_bytes(fresh::above(path)).map_err(ReadError::Io)? < RESERVE_BYTES {
+            if disk::free_bytes(fresh::above(path)).map_err(ReadError::Io)? < reserve {
                 return Err(ReadError::Io(io::ErrorKind::StorageFull.into()));
             }
             self.to.flush()?;

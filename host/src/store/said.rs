@@ -136,7 +136,7 @@ impl Store {
     /// When the store cannot be read.
     pub fn checked(&self) -> Result<Option<Checked>, ReadError> {
         let Some(at) = self.checked_at()? else { return Ok(None) };
-        let Some(bytes) = self.current.rows().value(keys::FOUND)? else { return Ok(None) };
+        let Some(bytes) = self.current.value(keys::FOUND)? else { return Ok(None) };
         let ([problems, records], []) = bytes.as_chunks::<8>() else {
             return Err(ReadError::Damaged("what the latest check found"));
         };

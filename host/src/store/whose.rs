@@ -26,17 +26,17 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn is_of(&self, job: &JobId, tenant: &Name) -> Result<Option<bool>, ReadError> {
-        let rows = self.current.rows();
-        let Some(place) = rows.get(keys::place(job))? else {
-            return Ok(read::erased(&rows, job)?.map(|erased| erased.tenant == *tenant));
+        let rows = &self.current;
+        let Some(place) = rows.value(&keys::place(job))? else {
+            return Ok(read::erased(rows, job)?.map(|erased| erased.tenant == *tenant));
         };
         let damaged = |_| ReadError::Damaged("the place of a job");
         let admitted = place.as_ref().try_into().map(u64::from_be_bytes).map_err(damaged)?;
-        if rows.contains_key(keys::tenant_job(tenant, admitted))? {
+        if rows.value(&keys::tenant_job(tenant, admitted))?.is_some() {
             return Ok(Some(true));
         }
         // Somebody else's, or forgotten between these two looks.
-        Ok(rows.contains_key(keys::place(job))?.then_some(false))
+        Ok(rows.value(&keys::place(job))?.map(|_| false))
     }
 
     /// Whose a job is, and what it is; none when nothing is known of it any more.
@@ -47,7 +47,7 @@ impl Store {
         if let Some(spec) = self.spec(job)? {
             return Ok(Some(Whose::Job(Box::new(spec))));
         }
-        let erased = read::erased(&self.current.rows(), job)?;
+        let erased = read::erased(&self.current, job)?;
         Ok(erased.map(|erased| Whose::Erased(erased.tenant)))
     }
 }

@@ -99,9 +99,19 @@ impl Place {
     }
 
     pub fn serve_with(&self, more: &[&str]) -> Serving {
+        self.serve_as(more, |_| {})
+    }
+
+    /// A host whose command is changed by `change` before it is started.
+    pub fn serve_in(&self, change: impl FnOnce(&mut Command)) -> Serving {
+        self.serve_as(&[], change)
+    }
+
+    fn serve_as(&self, more: &[&str], change: impl FnOnce(&mut Command)) -> Serving {
         let mut arguments = vec!["serve", "--json", "--listen", "127.0.0.1:0"];
         arguments.extend(more);
         let mut command = self.command(&arguments);
+        change(&mut command);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = drain(child.stderr.take().unwrap());
@@ -112,7 +122,7 @@ impl Place {
             .unwrap_or_else(|error| panic!("{error}: {first:?}, {:?}", child.wait()));
         let text = |key: &str| line[key].as_str().unwrap().to_owned();
         let (address, host_key) = (text("listening"), text("host_key"));
-        Serving { running: Running { child, stdout: None, stderr }, address, host_key }
+        Serving { running: Running { child, stdout: None, stderr }, address, host_key, said: line }
     }
 }
 
@@ -121,6 +131,8 @@ pub struct Serving {
     running: Running,
     pub address: String,
     pub host_key: String,
+    /// All that it said first.
+    pub said: serde_json::Value,
 }
 
 impl Serving {

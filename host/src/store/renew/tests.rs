@@ -35,7 +35,7 @@ impl Both {
             batch.insert(key.as_ref(), value.as_ref());
         }
         memory.apply(batch);
-        let renewer = Renewer::new(&path, &db, 0).unwrap();
+        let renewer = Renewer::new(&path, &db, 0, 0).unwrap();
         let journal = Journal::open(&journal::of(&path), 0, 16 << 10).unwrap().journal;
         let journal = SharedJournal::new(journal.into());
         let mut both = Self { dir, db, sync, memory, renewer, journal, group: 0 };
@@ -155,7 +155,7 @@ fn a_file_that_was_written_anew_may_grow_to_twice_what_it_was() {
     both.renewer.begin_if_due(&both.sync);
     assert!(!both.renewer.is_copying(), "it has not grown");
     let base = length(&both.sync);
-    let again = Renewer::new(&both.path(), &both.db, 0).unwrap();
+    let again = Renewer::new(&both.path(), &both.db, 0, 0).unwrap();
     assert_eq!(again.due_above, both.renewer.due_above, "the next start knows");
     assert!(again.due_above >= base);
     while length(&both.sync) <= both.renewer.due_above {
@@ -179,6 +179,30 @@ fn a_state_that_cannot_be_made_whole_leaves_the_old_one_in_use() {
     }
     both.renewer.begin_if_due(&both.sync);
     assert!(!both.renewer.is_copying(), "it is not tried again at once");
+    both.check();
+}
+
+// Red when `slice` asks for `RESERVE_BYTES` and not for what it was given.
+#[test]
+fn nothing_is_written_anew_on_what_the_disk_is_to_keep_free() {
+    let mut both = Both::new();
+    both.renewer.reserve = u64::MAX;
+    // Enough for a look at the disk while they are copied.
+    let [batch, same] = [(); 2].map(|()| {
+        let mut batch = Batch::default();
+        for number in 0..1024_u64 {
+            batch.insert([b"y/", number.to_be_bytes().as_slice()].concat(), vec![7; 4096]);
+        }
+        batch
+    });
+    both.db.apply_batch(batch.into()).unwrap();
+    both.memory.apply(same);
+    both.go_on();
+    assert!(both.renewer.is_copying());
+    while both.renewer.is_copying() {
+        assert!(!both.go_on());
+    }
+    assert!(!fresh::beside(&both.path()).exists());
     both.check();
 }
 
