@@ -277,7 +277,6 @@ mod tests {
         assert_eq!(histogram.read(), Reading { buckets, count: 7, sum: 1015 });
     }
 
-    // Red with `word` itself as the kind.
     #[test]
     fn what_a_guest_reached_for_is_counted_by_our_words_only() {
         let meters = Meters::default();

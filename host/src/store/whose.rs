@@ -3,6 +3,7 @@
 use strongroom_job::{JobId, Name};
 use tokio::sync::watch;
 
+use super::rows::Rows as _;
 use super::{ReadError, Store, keys, read};
 use crate::admission::AdmittedJob;
 

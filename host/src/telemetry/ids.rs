@@ -103,7 +103,6 @@ mod tests {
         assert_eq!(Parent::of(&BTreeMap::new()), None);
     }
 
-    // Red without `is_named`, without `ends`, and with capital letters allowed.
     #[test]
     fn anything_else_is_as_if_it_were_not_there() {
         for text in [

@@ -239,7 +239,6 @@ impl Taken {
 mod tests {
     use super::*;
 
-    // Red without the bound of the channel (it would hold all of them), and without the counter.
     #[test]
     fn what_has_no_room_is_dropped_and_counted() {
         let meters = Arc::new(Meters::default());

@@ -35,7 +35,6 @@ fn nothing_is_sent_anywhere_unless_somebody_says_so() {
     assert_eq!(parse("").unwrap().fixed(&config), ["[telemetry]"], "it is taken at a start");
 }
 
-// Red without the test for two switches that are off.
 #[test]
 fn what_cannot_be_meant_is_refused_with_what_would_be_right() {
     for (table, problem) in [

@@ -60,8 +60,7 @@ impl Receiver {
     }
 }
 
-// Red with a whole number in place of the text of `startTimeUnixNano`'s, with `parentSpan` for `parentSpanId`, and with `bounds` for
-// `explicitBounds`: the classes refuse what the protocol does not have.
+// Red with `bounds` for `explicitBounds`, and with cumulated buckets: the receiver refuses what the protocol does not have.
 #[test]
 fn classes_of_opentelemetry_read_every_trace_and_every_metric() {
     let Some(receiver) = Receiver::start() else { return };

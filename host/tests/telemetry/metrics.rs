@@ -21,7 +21,7 @@ fn names(scrape: &str) -> BTreeMap<String, String> {
     types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
 }
 
-// Red with a family left out in `numbers::request`, with cumulated buckets, and with counters as gauges.
+// Red with cumulated buckets.
 #[test]
 fn every_number_of_the_page_comes_with_its_type_and_its_unit() {
     let collector = Collector::start([]);

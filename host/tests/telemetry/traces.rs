@@ -34,7 +34,7 @@ fn job(place: &Place, arguments: &[&str], code: i32) -> String {
     line["job"].as_str().unwrap().to_owned()
 }
 
-// Red without `over` in `Board::hear` (no root), without `steps.was` (no run), and with the parts directly under the job.
+// Red without `over` in `Board::hear` (no root), and without `steps.was` (no run).
 #[test]
 fn a_trace_is_the_whole_way_of_a_job() {
     let collector = Collector::start([]);
@@ -114,7 +114,6 @@ fn how_a_job_ended_is_told_and_each_attempt_of_it() {
     host.stop();
 }
 
-// Red with the trace id drawn by chance, and with the root told by whoever accepted.
 #[test]
 fn a_trace_goes_on_over_a_restart_and_ends_however_the_job_does() {
     let collector = Collector::start([]);
@@ -164,7 +163,7 @@ fn a_job_belongs_under_the_span_that_its_client_names() {
     host.stop();
 }
 
-// Red with the label's text, or the reason of an outcome, among the attributes.
+// Red with another attribute on an attempt.
 #[test]
 fn nothing_that_a_client_or_a_guest_says_is_told() {
     let collector = Collector::start([]);

@@ -16,7 +16,7 @@ const REJECTED: &str = r#"strongroom_telemetry_spans_total{fate="rejected"}"#;
 const FAILED: &str = r#"strongroom_telemetry_failures_total{signal="traces"}"#;
 const UNREAD: &str = r#"strongroom_telemetry_failures_total{signal="metrics"}"#;
 
-// Red when a request is given up at once, and when one that was taken is sent again.
+// Red when a request is given up at once.
 #[test]
 fn what_could_not_be_sent_comes_when_the_collector_is_back_and_once() {
     // Somewhere to be down: bound, so that nobody else gets it, and not listening.
@@ -81,7 +81,7 @@ fn what_the_collector_rejects_is_counted() {
     host.stop();
 }
 
-// Red without the select around an exchange in `Exporter::run` and without the bound of `last`: the host stops when the exchange ends.
+// Red without the select around an exchange in `Exporter::run`.
 #[test]
 fn a_collector_that_never_answers_keeps_neither_jobs_nor_the_stop_waiting() {
     let collector = Collector::start([Says::Nothing; 64]);
