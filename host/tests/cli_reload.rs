@@ -102,7 +102,7 @@ fn a_hangup_lets_a_new_key_in_and_an_old_one_out_and_a_bad_file_changes_nothing(
     }
 }
 
-// Red without `"/reload"` in host/src/admin/mod.rs, and, for each line below, without what it is about in `reload_when_asked`.
+// Red without `"/reload"` in host/src/admin/mod.rs.
 #[test]
 fn a_reload_over_the_socket_says_what_changed_or_why_nothing_did() {
     let (house, ann) = (House::new(), Place::new());

@@ -109,8 +109,8 @@ const HELD: [&str; 13] = [
     "purged: no file, no user is left",
 ];
 
-// Seen red: with `RestrictSUIDSGID=yes` in the unit, which takes openat2 away, it does not start; with a socket unit that systemd does not know a word of;
-// without `rm -rf` in postrm; without the sockets in prerm; without `sockets.admin.take()`.
+// Seen red: with `RestrictSUIDSGID=yes` in the unit, which takes openat2 away, it does not start; with a word in the socket unit that systemd does not
+// know; without `rm -rf` in postrm; without the sockets in prerm.
 #[test]
 fn the_package_holds_what_it_promises_in_a_clean_debian_under_systemd() {
     // Kept for the next time: making a root takes a minute, and a mirror.

@@ -26,13 +26,23 @@ const WORKERS: usize = 12;
 /// Longer than any of it takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Sleeps for 50 ms, so that some run at any moment.
-const NAP: &str = r#"(module
-    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (func (export "_start")
-        (i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const 50000000))
-        (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+/// How long jobs sleep, in nanoseconds: the first of each worker so long that it runs when the host is told to stop, and longer than a stop takes
+/// that waits for nothing.
+const LONG: u64 = 2_000_000_000;
+const SHORT: u64 = 20_000_000;
+
+/// Sleeps for so many nanoseconds.
+fn nap(length: u64) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "_start")
+                (i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const {length}))
+                (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#
+    );
+    wat::parse_str(text).unwrap()
+}
 
 /// What was sent: answered, with the place of its record, or not.
 #[derive(Default)]
@@ -67,12 +77,12 @@ async fn client(place: &Place, host: &Serving) -> Client {
 }
 
 /// Gives the host work until it takes no more.
-fn work(client: &Client, module: ModuleRef, sent: &Arc<Sent>) -> JoinSet<()> {
+fn work(client: &Client, [long, short]: [ModuleRef; 2], sent: &Arc<Sent>) -> JoinSet<()> {
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
         let (client, sent) = (client.clone(), Arc::clone(sent));
         workers.spawn(async move {
-            loop {
+            for module in std::iter::once(long).chain(std::iter::repeat(short)) {
                 let signed = client.sign(&Job::new(module)).await.expect("signing asks nobody");
                 if !sent.submit(&client, signed).await {
                     return;
@@ -93,13 +103,14 @@ async fn restarts_under_load_lose_no_job_and_cut_none_off() {
         for round in 1..=ROUNDS {
             let host = place.serve();
             let client = client(&place, &host).await;
-            let module = client.push_module(wat::parse_str(NAP).unwrap()).await.unwrap();
+            let long = client.push_module(nap(LONG)).await.unwrap();
+            let short = client.push_module(nap(SHORT)).await.unwrap();
             // A job that was not answered is sent again, and is the same one.
             let unanswered = std::mem::take(&mut *sent.unanswered.lock().unwrap());
             for signed in unanswered.into_values() {
                 assert!(sent.submit(&client, signed).await);
             }
-            let mut workers = work(&client, module, &sent);
+            let mut workers = work(&client, [long, short], &sent);
             while sent.count() < round * JOBS {
                 assert!(
                     workers.try_join_next().is_none(),
@@ -135,8 +146,6 @@ async fn restarts_under_load_lose_no_job_and_cut_none_off() {
     assert!(told.len() <= sent.count() + unanswered, "jobs that nobody signed");
 }
 
-// Red with `drain` left at its default in `until_stopped`... of a guest that never ends: the host would wait for it half a minute, and with a drain
-// without end, for ever.
 #[test]
 fn a_guest_that_does_not_end_is_cut_off_at_the_deadline_and_judged_at_the_next_start() {
     let place = Place::new();

@@ -78,7 +78,7 @@ fn over_tcp_there_is_less_to_see() {
     let status = |page: &str| get_tcp(address, page).unwrap().status;
     assert_eq!(["/metrics", "/health/live", "/health/ready"].map(status), [200; 3]);
     assert_eq!(status("/status"), 404, "who reads it must be on this machine, and be who runs it");
-    // Red with the line for `/reload` of `Inside` in `either`.
+    // It is a line of `Inside` alone.
     let post = |page: &str| ask(std::net::TcpStream::connect(address).unwrap(), "POST", page).unwrap().status;
     assert_eq!(
         (status("/reload"), post("/reload")),

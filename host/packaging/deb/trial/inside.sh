@@ -58,6 +58,8 @@ is "enabled" "$(systemctl is-enabled strongroom.socket || true)" disabled
 has "the manual" "$(man -P cat strongroom-serve 2> /dev/null)" "serve"
 bash -n /usr/share/bash-completion/completions/strongroom
 [ -s /usr/share/zsh/vendor-completions/_strongroom ] && [ -s /usr/share/fish/vendor_completions.d/strongroom.fish ]
+said=$(systemd-analyze verify strongroom.service strongroom.socket 2>&1 | grep strongroom || true)
+is "what systemd says of the units" "$said" ""
 ok "installed: user, directory, units that are not started, manual, completions"
 
 # -- first start, as the guide says
