@@ -50,8 +50,7 @@ impl House {
     fn runs(&self, module: &str, more: &[&str]) -> String {
         let arguments = [&["submit", module, "--json", "--wait"], more].concat();
         let said = start(&mut self.place.command(&arguments)).finish();
-        let id = said.lines()[0]["job"].as_str().unwrap_or_else(|| panic!("{said:?}")).to_owned();
-        id
+        said.lines()[0]["job"].as_str().unwrap_or_else(|| panic!("{said:?}")).to_owned()
     }
 }
 
