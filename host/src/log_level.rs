@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(read("strongroom::intake=debug"), Ok("info,strongroom::intake=debug".into()));
     }
 
-    // Red without `part`: what quinn and rustls say at `debug` names peers and keys.
+    // What quinn and rustls say at `debug` names peers and keys.
     #[test]
     fn what_the_host_is_built_on_cannot_be_made_louder() {
         for text in ["quinn=debug", "info,rustls=trace", "strongroomy=info", "=debug", "strongroom[x]=debug"]

@@ -50,8 +50,7 @@ impl House {
     fn runs(&self, module: &str, more: &[&str]) -> String {
         let arguments = [&["submit", module, "--json", "--wait"], more].concat();
         let said = start(&mut self.place.command(&arguments)).finish();
-        let id = said.lines()[0]["job"].as_str().unwrap_or_else(|| panic!("{said:?}")).to_owned();
-        id
+        said.lines()[0]["job"].as_str().unwrap_or_else(|| panic!("{said:?}")).to_owned()
     }
 }
 
@@ -62,7 +61,6 @@ impl Drop for House {
     }
 }
 
-// Red with `console.print` in place of `document`, and with `from` always none in `tell`.
 #[test]
 fn events_are_one_document_a_line_and_go_on_where_the_reader_says() {
     let house = House::new(&[], &[]);
@@ -93,7 +91,7 @@ fn events_are_one_document_a_line_and_go_on_where_the_reader_says() {
     assert!(unknown.stderr.contains("unknown-job"), "{unknown:?}");
 }
 
-// Red without `follow` in the query: it ends before there is anything.
+// Red where `with_client` takes the signal first: the exit status is then 123.
 #[test]
 fn a_followed_event_is_printed_when_it_happens_and_an_interrupt_ends_it_well() {
     let house = House::new(&[], &[]);
@@ -108,7 +106,6 @@ fn a_followed_event_is_printed_when_it_happens_and_an_interrupt_ends_it_well() {
     assert!(following.wait().unwrap().success());
 }
 
-// Red with any family misspelt in host/src/cli/top/frame.rs.
 #[test]
 fn a_frame_of_top_says_what_the_host_does() {
     let house = House::new(&[], &[]);
@@ -152,7 +149,7 @@ fn a_frame_of_top_says_what_the_host_does() {
     nobody.run(&["top", "--every", "0"]).exits(126);
 }
 
-// Red without `Screen`'s `drop`, and without `frame.lines` being cut to the width: `script` gives a terminal of its own.
+// Red without `Screen`'s `drop`. `script` gives a terminal of its own.
 #[test]
 fn on_a_terminal_top_goes_on_until_it_is_stopped_and_leaves_the_screen_as_it_was() {
     let house = House::new(&[], &[]);
@@ -186,8 +183,7 @@ fn on_a_terminal_top_goes_on_until_it_is_stopped_and_leaves_the_screen_as_it_was
     }
 }
 
-// Red without any of the calls of `spans` in host/src/host/service.rs and host/src/dispatch/mod.rs, and with either field left out of one in
-// host/src/spans.rs.
+// Red without `is_of` in `run_started` of host/src/dispatch/mod.rs, and where nothing is said inside `finish`.
 #[test]
 fn every_span_about_a_job_says_which_job_and_whose() {
     let house = House::new(&["--log", "trace", "--log-format", "json"], &[]);
@@ -225,7 +221,7 @@ fn every_span_about_a_job_says_which_job_and_whose() {
     assert!(spans["receipt"].contains("a receipt was made"), "{spans:?}");
 }
 
-// Red without `reload` in `set` of host/src/log_level.rs; without the look at config.lock; with `EnvFilter::from_default_env`.
+// Red without the look at config.lock in host/src/admin/log_level.rs.
 #[test]
 fn the_log_says_more_or_less_while_the_host_runs_and_no_variable_decides() {
     let variables = [("RUST_LOG", "trace"), ("STRONGROOM_LOG", "trace")];

@@ -110,7 +110,6 @@ async fn shared() -> (Live, Keys) {
     (Live { host: start(dir.path(), |_| {}).await, dir }, keys)
 }
 
-// Red without the loop over `grows.changed()` in `Events::next` (it ends), and with `said` in place of `index + 1` in `tell`.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_follows_hears_of_each_step_while_it_is_new_in_the_order_of_the_log() {
     let live = Live::new().await;
@@ -149,8 +148,7 @@ async fn whoever_follows_hears_of_each_step_while_it_is_new_in_the_order_of_the_
     }
 }
 
-// Red with `of_tenant` or `known` always showing; without `check_own`, the filter gives an empty answer; without the line for `AllEvents` in
-// `needed`, and with `self.tenant` always none.
+// Red with `of_tenant` and `known` of host/src/host/events/whose.rs showing everything to everybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_hears_of_its_own_jobs_alone_and_an_operator_of_all() {
     let (live, keys) = shared().await;
@@ -232,8 +230,7 @@ async fn busy(live: &Live, jobs: usize) {
     }
 }
 
-// Red without the second half of `Reading::leaves` ("record 0 is neither in the state nor in the log"), and with `+ 1` at its `self.next`.
-// Red without `+ 1` in `EventLine::next`: the events where it was cut come twice, and the client says so.
+// Red without the second half of `Reading::leaves`: the first records are in the log's files only.
 #[tokio::test(flavor = "multi_thread")]
 async fn wherever_it_is_cut_it_goes_on_without_a_gap_or_a_repeat() {
     let live = Live::new().await;
@@ -275,7 +272,6 @@ async fn wherever_it_is_cut_it_goes_on_without_a_gap_or_a_repeat() {
     assert_eq!(told, whole);
 }
 
-// Red without `recover` at the end of a followed stream in `Events::next` of the SDK: the stream is over when the host stops.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_goes_on_with_the_host_that_is_started_again() {
     let live = Live::new().await;
@@ -304,7 +300,7 @@ async fn a_reader_goes_on_with_the_host_that_is_started_again() {
     live.stop().await;
 }
 
-// Red without the comparison of `from` with the log's size in `open_events`; without `check_kind`.
+// Red without the comparison of `from` with the log's size in `open_events`.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_told_is_refused_and_says_why() {
     let live = Live::new().await;
@@ -326,8 +322,7 @@ async fn what_cannot_be_told_is_refused_and_says_why() {
     assert!(refusal.message.contains("finished") && !refusal.message.contains('\u{1b}'), "{refusal:?}");
 }
 
-// Red without the `select!` around `chunk` in host/src/intake/stream.rs: the stop ends without them only after its two seconds of grace, and
-// is not in order. Red without `event_streams`: the 17th is let in.
+// Red without `event_streams` in host/src/intake/stream.rs: the 17th is let in.
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_never_read_cost_a_bounded_share_and_hold_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -376,8 +371,7 @@ async fn readers_that_never_read_cost_a_bounded_share_and_hold_nobody_up() {
     live.stop().await;
 }
 
-// Red without `left_out` in `tell`, where nothing says that two records are missing; red with `Verdict::Show` for it: somebody else's may be
-// among them.
+// Red without `left_out` in `tell`: nothing says that two records are missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_out_because_its_job_is_forgotten_is_told_as_left_out() {
     let live = Live::new().await;

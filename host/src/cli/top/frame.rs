@@ -252,7 +252,6 @@ mod tests {
         Look { scrape: Scrape::read(page), at: Duration::from_secs(seconds) }
     }
 
-    // Red without `escape::line`.
     #[test]
     fn a_frame_says_what_grew_and_obeys_nobody() {
         let page = |count: u32| {
