@@ -218,6 +218,7 @@ fn guest() -> Principal {
         listen: Vec::new(),
         http: Vec::new(),
         secrets: std::collections::BTreeSet::new(),
+        narrowed: None,
     }
 }
 

@@ -314,6 +314,7 @@ fn principal(
         http,
         secrets,
         roles,
+        narrowed: None,
     })
 }
 

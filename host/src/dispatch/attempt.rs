@@ -81,7 +81,9 @@ async fn attempt(
             return Ok(Ended { finished, inline: Inline::default() });
         }
     };
-    let grant = job.grant(&shared.policy.of(&shared.policy.in_force()))?;
+    let in_force = shared.policy.in_force();
+    let who = in_force.principal(job.signer(), shared.board.now());
+    let grant = job.grant(who.as_deref(), &shared.policy.of(&in_force))?;
     let scratch = if task.capabilities.scratch { Some(scratch(shared, job).await?) } else { None };
     let secrets = secrets(shared, job).await?;
     let mut grant = secrets.variables().fold(grant, |grant, (name, value)| grant.env(name, value));

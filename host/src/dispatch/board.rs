@@ -110,6 +110,11 @@ impl Board {
         }
     }
 
+    /// The time by which it starts jobs.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Jobs that are ready in a queue that is not paused: what a host that stops when it has nothing to do waits for. Scheduled
     /// jobs stay where they are, durably.
     pub(super) fn ready(&self) -> usize {

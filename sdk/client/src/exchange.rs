@@ -139,6 +139,7 @@ pub(crate) const fn kind_of(response: &Response) -> &'static str {
         Response::Modules { .. } => "modules",
         Response::Erased(_) => "erased",
         Response::Queues { .. } => "queues",
+        Response::Grants { .. } => "grants",
         Response::Refused(_) => "refused",
     }
 }
