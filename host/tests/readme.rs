@@ -123,7 +123,7 @@ fn the_other_how_tos_work_as_described() {
         assert!(said.out().contains(told), "{told}: {said:?}");
     }
     let said = run("docs/how-to/delegate.md").exits(0);
-    assert_eq!(statuses(&said), ["125", "120", "125", "120"], "{said:?}");
+    assert_eq!(statuses(&said), ["120", "120", "120", "120"], "{said:?}");
     for told in
         ["allowed: a job of build under", "grants ended, revoked by ", "the log is good", "ended: grant "]
     {

@@ -47,7 +47,7 @@ fn cancelled(live: &std::path::Path) -> Vec<JobId> {
     ends.collect()
 }
 
-// Red without `below` in `end_grant` (those below go on), and without `enforce` there (nobody is thrown out, nothing stops).
+// Red without `below` in `end_grant`: those below go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_revokes_a_grant_ends_all_below_it_at_once() {
     let live = site(RIGHTS).await;
@@ -88,7 +88,7 @@ async fn who_revokes_a_grant_ends_all_below_it_at_once() {
     assert_eq!(told, [(ids, GrantEnd::Revoked, ann().public())]);
 }
 
-// Hostile test 11 for a chain. Red when `InForce::of` does not make delegates anew: they keep what their root has lost.
+// Hostile test 11 for a chain. Red without the question for the tenant in `meet`.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_takes_the_root_out_ends_the_whole_chain() {
     let live = site(RIGHTS).await;
@@ -115,7 +115,7 @@ async fn whoever_takes_the_root_out_ends_the_whole_chain() {
     assert_eq!(cancelled(dir.path()), [job]);
 }
 
-// Red when `InForce::of` does not make delegates anew, and without `close_narrowed`.
+// Red when `meet` takes the rules of the grant as they are.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_narrows_the_root_narrows_everybody_below() {
     let live = site(RIGHTS).await;
@@ -168,7 +168,7 @@ async fn whoever_narrows_the_root_narrows_everybody_below() {
     drop(dir);
 }
 
-// Red without `is_good_at` in `InForce::principal`, and, for the record and the job, without `end_expired`.
+// Red without `is_good_at` in `InForce::principal`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_ends_when_its_time_is_up_and_begins_not_before() {
     let live = site(RIGHTS).await;

@@ -7,7 +7,7 @@ use crate::common::live::{Live, assert_succeeded, push_wat, run, says, start};
 use crate::common::records::records;
 use crate::support::{RIGHTS, ann, chain, connect, level, refused, site};
 
-// Red without `with_grants` in `Host::start_at`, and without the arms for grants in `Replay::event` (the log does not replay then).
+// Red when `Replay::event` takes the end of grants for a record alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn grants_survive_a_restart_and_the_loss_of_the_state() {
     let live = site(RIGHTS).await;

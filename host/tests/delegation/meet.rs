@@ -150,7 +150,7 @@ fn within(who: &Principal, root: &Principal, links: &[DelegationBody]) {
     }
 }
 
-// Red when any part of `meet` is taken from one side alone.
+// Red when `meet` takes the rules of the grant as they are.
 #[test]
 fn no_delegate_may_more_than_any_link_above_it() {
     let mut random = Random::new(0x0de1_e9a7);
@@ -171,6 +171,7 @@ fn no_delegate_may_more_than_any_link_above_it() {
     assert_eq!(deepest, 4, "as deep as a chain may be, and no deeper");
 }
 
+// Red without the question for the tenant in `meet`.
 #[test]
 fn a_delegate_has_all_that_everybody_gives() {
     let mut random = Random::new(7);
@@ -200,7 +201,7 @@ fn a_delegate_has_all_that_everybody_gives() {
     assert_eq!(meet(&moved, &link), None);
 }
 
-// Red without the question for `roots` in `Grants::delegates`, and with as many rounds as there are grants.
+// Red without the question for `roots` in `Grants::delegates`.
 #[test]
 fn the_configuration_says_what_its_own_keys_may_and_chains_end_at_four() {
     let mut random = Random::new(3);

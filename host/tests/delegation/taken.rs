@@ -12,7 +12,7 @@ use crate::common::live::{assert_succeeded, push_wat, run, says};
 use crate::raw::{Peer, answer, open_with};
 use crate::support::{RIGHTS, ann, bob, chain, connect, grant, level, refused, site, soon};
 
-// Red without `delegates` in `InForce::principal`: nobody of the chain comes in.
+// Red without the questions for the depth in `wider`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_of_four_works_and_a_fifth_link_is_refused() {
     let live = site(RIGHTS).await;
@@ -43,7 +43,7 @@ async fn a_chain_of_four_works_and_a_fifth_link_is_refused() {
     live.stop().await;
 }
 
-// Red without the question of `judge` that each is about.
+// Red without the question for the tenant in `judge`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_that_gives_what_it_must_not_is_refused() {
     let live = site(RIGHTS).await;
@@ -106,7 +106,7 @@ async fn a_grant_that_gives_what_it_must_not_is_refused() {
     live.stop().await;
 }
 
-// Red without the questions of `wider` for what stands in the grant above.
+// Red without the questions for the depth in `wider`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delegate_gives_no_more_than_its_own_grant() {
     let live = site(RIGHTS).await;
@@ -146,7 +146,7 @@ async fn a_delegate_gives_no_more_than_its_own_grant() {
     live.stop().await;
 }
 
-// Red without `narrow::check` and `narrow::max_limits` in `STEPS`.
+// Red without the questions of `narrow::check`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delegates_jobs_stay_within_its_grant() {
     let live = site(RIGHTS).await;
@@ -182,7 +182,7 @@ async fn a_delegates_jobs_stay_within_its_grant() {
     live.stop().await;
 }
 
-// Red without the line of `judge` that looks the id up, and without the mark of `end_grants`.
+// Red without the mark of `end_grants` in the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_is_taken_once() {
     let live = site(RIGHTS).await;
@@ -211,7 +211,7 @@ async fn a_grant_is_taken_once() {
     live.stop().await;
 }
 
-// Red without `verifies` in `SignedDelegation::of`, and without the bound of `InRequest::envelope`.
+// Red without the bound of `InRequest::envelope`.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_altered_or_is_too_long_is_not_taken() {
     let live = site(RIGHTS).await;
