@@ -224,14 +224,14 @@ fn the_configuration_says_what_its_own_keys_may_and_chains_end_at_four() {
     assert_eq!(known.len(), 4);
     assert!((2..=5).all(|level| known.contains_key(&secret(level).public())));
     // A key of the chain is in the configuration: it is what that says, and whom it gives to hangs below that.
-    let third = Principal { key: secret(3).public(), roles: Roles::of(Role::View), ..root };
-    let roots = HashMap::from([(third.key, Arc::new(third))]);
+    let third = Principal { key: secret(3).public(), roles: Roles::of(Role::View), ..root.clone() };
+    let roots = HashMap::from([(root.key, Arc::new(root)), (third.key, Arc::new(third))]);
     let known = grants.delegates(&roots);
     assert!(!known.contains_key(&secret(3).public()));
-    assert_eq!(known.len(), 4);
+    assert_eq!(known.len(), 5, "the second, and four below the third");
     assert!((4..=7).all(|level| known.contains_key(&secret(level).public())));
     // One that was revoked ends those below it.
-    let roots = HashMap::from([(secret(1).public(), roots.into_values().next().unwrap())]);
-    assert!(grants.revoked(&[JobId::from_bytes([1; 16])]).delegates(&roots).is_empty());
+    let revoked = grants.revoked(&[JobId::from_bytes([1; 16]), JobId::from_bytes([3; 16])]);
+    assert!(revoked.delegates(&roots).is_empty());
     assert_eq!(grants.below(&JobId::from_bytes([2; 16])).len(), 5, "as far down as a chain can go");
 }
