@@ -47,7 +47,7 @@ fn cancelled(live: &std::path::Path) -> Vec<JobId> {
     ends.collect()
 }
 
-// Red without `below` in `end_grant`: those below go on.
+// Red without `below` in `end_grant` (those below go on), and without `enforce` there (nobody is thrown out).
 #[tokio::test(flavor = "multi_thread")]
 async fn who_revokes_a_grant_ends_all_below_it_at_once() {
     let live = site(RIGHTS).await;
@@ -168,7 +168,7 @@ async fn whoever_narrows_the_root_narrows_everybody_below() {
     drop(dir);
 }
 
-// Red without `is_good_at` in `InForce::principal`.
+// Red without `is_good_at` in `InForce::principal`, and without `end_expired`: who only listens stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_ends_when_its_time_is_up_and_begins_not_before() {
     let live = site(RIGHTS).await;
