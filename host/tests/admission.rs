@@ -311,10 +311,10 @@ fn what_is_covered_is_granted_and_recorded() {
     assert_eq!((grant.listen, grant.http), (expected.listen, expected.http));
     assert_eq!((grant.secrets, grant.scratch), (expected.secrets, true));
     let host = host_key().public();
-    assert!(job.grant(&strongroom::admission::Policy { host: &host, config: &config }).is_ok());
+    assert!(given(&job, &host, &config).is_ok());
     // Taken away while it waited: it does not run.
     config.principals[0].secrets.clear();
-    let refusal = job.grant(&strongroom::admission::Policy { host: &host, config: &config }).unwrap_err();
+    let refusal = given(&job, &host, &config).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::NotGranted);
 }
 
@@ -398,15 +398,25 @@ fn a_volume_that_is_read_only_for_all_is_so_for_each() {
     assert_eq!(refusal.missing, ["write volume docs at /docs (the volume is granted read-only)"]);
 }
 
+/// The grant of a job whose signer the configuration names, or does not.
+fn given(
+    job: &strongroom::admission::AdmittedJob,
+    host: &strongroom_job::PublicKey,
+    config: &Config,
+) -> Result<strongroom_runtime::Grant, Refusal> {
+    let who = config.principals.iter().find(|who| who.key == *job.signer());
+    job.grant(who, &strongroom::admission::Policy { host, config })
+}
+
 // Red when the grant is not resolved anew under the policy of the moment.
 #[test]
 fn a_key_that_was_taken_out_gets_no_grant_for_what_it_queued() {
     let mut config = config();
     let job = admit(&body(1), &config, NOW).unwrap();
     let host = host_key().public();
-    assert!(job.grant(&strongroom::admission::Policy { host: &host, config: &config }).is_ok());
+    assert!(given(&job, &host, &config).is_ok());
     config.principals.clear();
-    let refusal = job.grant(&strongroom::admission::Policy { host: &host, config: &config }).unwrap_err();
+    let refusal = given(&job, &host, &config).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Forbidden);
 }
 
@@ -415,9 +425,9 @@ fn a_key_that_was_taken_out_gets_no_grant_for_what_it_queued() {
 fn a_key_that_belongs_to_another_tenant_now_gets_no_grant_for_what_it_queued() {
     let mut config = config();
     let (job, host) = (common::admitted(&body(1)), host_key().public());
-    assert!(job.grant(&strongroom::admission::Policy { host: &host, config: &config }).is_ok());
+    assert!(given(&job, &host, &config).is_ok());
     config.principals[0].tenant = "other".parse().unwrap();
-    let refusal = job.grant(&strongroom::admission::Policy { host: &host, config: &config }).unwrap_err();
+    let refusal = given(&job, &host, &config).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::Forbidden);
     assert!(refusal.message.contains("tenant other"), "{}", refusal.message);
 }

@@ -140,6 +140,7 @@ fn help_names_what_there_is() {
         "key",
         "config",
         "policy",
+        "grant",
         "receipt",
         "audit",
         "trust",
@@ -152,6 +153,7 @@ fn help_names_what_there_is() {
         "man",
     ];
     assert_eq!(commands(&["--help"]), all);
+    assert_eq!(commands(&["grant", "--help"]), ["new", "show", "add", "list", "revoke"]);
     assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);
     assert_eq!(commands(&["config", "--help"]), ["check", "show", "digest"]);
     assert_eq!(commands(&["policy", "--help"]), ["check", "explain"]);

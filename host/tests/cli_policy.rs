@@ -65,7 +65,7 @@ fn what_is_explained_is_what_a_host_then_says() {
         place.run(&[&["policy", "explain", who, &module][..], options].concat())
     };
     let said = explain("ann", &["--read", "docs:/docs"]).exits(0);
-    assert_eq!(said.out().lines().filter(|line| line.starts_with("yes  ")).count(), 9, "{}", said.out());
+    assert_eq!(said.out().lines().filter(|line| line.starts_with("yes  ")).count(), 10, "{}", said.out());
     assert!(said.out().contains("allowed: a job of ann"), "{}", said.out());
 
     let wrong = ["--write", "docs:/docs", "--queue", "nihgt", "--memory", "4GiB", "--require", "zone=us"];

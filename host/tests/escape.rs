@@ -172,6 +172,7 @@ async fn a_principal_gets_its_volumes_and_no_path_of_its_own_choice() {
             listen: Vec::new(),
             http: Vec::new(),
             secrets: std::collections::BTreeSet::new(),
+            narrowed: None,
         });
     })
     .await;

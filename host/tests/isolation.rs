@@ -35,6 +35,7 @@ fn visitor() -> Principal {
         listen: Vec::new(),
         http: Vec::new(),
         secrets: std::collections::BTreeSet::new(),
+        narrowed: None,
     }
 }
 

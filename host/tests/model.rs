@@ -288,7 +288,7 @@ fn answer(result: Result<Committed, CommitError>) -> Answer {
             Answer::Admitted(jobs.iter().map(|job| job.log_index).collect())
         }
         Ok(Committed::Stepped(row)) => Answer::Is(row.life.state(NOW), row.life.attempt),
-        Ok(Committed::Done | Committed::Erased { .. }) => Answer::Done,
+        Ok(Committed::Done | Committed::Erased { .. } | Committed::Granted { .. }) => Answer::Done,
         Err(CommitError::Illegal(Illegal::Over(state))) => Answer::Over(state),
         Err(CommitError::Illegal(Illegal::WrongState(state))) => Answer::Wrong(state),
         Err(CommitError::Illegal(Illegal::Fenced { fence, attempt })) => Answer::Fenced(fence, attempt),

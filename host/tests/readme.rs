@@ -137,6 +137,13 @@ fn the_other_how_tos_work_as_described() {
     for told in ["cancel requested: job ", "it locks nobody out", "the log is good", "cancelled"] {
         assert!(said.out().contains(told), "{told}: {said:?}");
     }
+    let said = run("docs/how-to/delegate.md").exits(0);
+    assert_eq!(statuses(&said), ["120", "120", "120", "120"], "{said:?}");
+    for told in
+        ["allowed: a job of build under", "grants ended, revoked by ", "the log is good", "ended: grant "]
+    {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
     let said = run("docs/how-to/forward-the-log.md").exits(0);
     assert!(said.out().contains(r#"{"index":0,"record":{"v":1,"#), "{said:?}");
     assert!(said.out().contains(", 0 behind"), "{said:?}");
@@ -190,6 +197,7 @@ fn the_other_how_tos_work_as_described() {
         "after-a-damaged-disk",
         "back-up-and-restore",
         "check-the-log",
+        "delegate",
         "erase-a-value",
         "forward-the-log",
         "learn-what-a-module-needs",

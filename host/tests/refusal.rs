@@ -74,7 +74,8 @@ const fn next(code: RefusalCode) -> Option<RefusalCode> {
         C::DigestMismatch => C::BadModule,
         C::BadModule => C::TooLarge,
         C::TooLarge => C::UnknownJob,
-        C::UnknownJob => C::WrongState,
+        C::UnknownJob => C::UnknownGrant,
+        C::UnknownGrant => C::WrongState,
         C::WrongState => C::MissingRole,
         C::MissingRole => C::Forbidden,
         C::Forbidden => C::Busy,
@@ -218,6 +219,7 @@ fn guest() -> Principal {
         listen: Vec::new(),
         http: Vec::new(),
         secrets: std::collections::BTreeSet::new(),
+        narrowed: None,
     }
 }
 
@@ -717,6 +719,8 @@ async fn forbidden(book: &mut Book) {
     let spins = push_wat(&client, SPINS).await;
     let spinning = client.submit(&Job::new(spins).timeout(Duration::from_secs(600))).await.unwrap().job;
     let theirs = live.client_with(|options| options.identity = Identity::from(secret(2))).await;
+    let absent = refusal(theirs.revoke_grant(JobId::from_bytes([7; 16])).await.map(drop));
+    book.note(RefusalCode::UnknownGrant, "to end a grant that nobody gave", absent);
     let queued = theirs.submit(&Job::new(spins)).await.unwrap().job;
     while client.show(spinning).await.unwrap().state != JobState::Running {
         tokio::time::sleep(Duration::from_millis(5)).await;

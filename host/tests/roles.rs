@@ -23,6 +23,7 @@ use raw::{Peer, answer, open_with};
 use site::soon;
 use strongroom::clock::Clock;
 use strongroom::home::Home;
+use strongroom_job::delegation::{DelegationBody, SignedDelegation};
 use strongroom_job::frame::encode_header;
 use strongroom_job::{
     BlobKind, Context, Digest, Event, EventQuery, Input, JobBody, JobId, ModuleRef, OutputStream, PublicKey,
@@ -49,6 +50,8 @@ enum Foreign {
     Allowed,
     NotShown,
     Code(RefusalCode),
+    /// Refused so, but for operators.
+    OrOperator(RefusalCode),
 }
 
 /// One line of the table.
@@ -75,6 +78,7 @@ fn table() -> BTreeMap<String, Row> {
         let foreign = match cells[6].as_str() {
             "allowed" => Foreign::Allowed,
             "not shown" => Foreign::NotShown,
+            "unknown-grant`; allowed with `operate" => Foreign::OrOperator(RefusalCode::UnknownGrant),
             code => Foreign::Code(serde_json::from_value(code.into()).expect("a code")),
         };
         (cells[1].clone(), Row { may, foreign })
@@ -132,6 +136,8 @@ impl Asked {
 struct Tenant {
     name: &'static str,
     client: Client,
+    /// The client's key.
+    giver: SecretKey,
     module: ModuleRef,
     /// Over, with output and an artifact.
     done: JobId,
@@ -139,13 +145,13 @@ struct Tenant {
 }
 
 impl Tenant {
-    async fn new(name: &'static str, client: Client, shelved: usize) -> Self {
+    async fn new(name: &'static str, (client, giver): (Client, &SecretKey), shelved: usize) -> Self {
         let module = push_wat(&client, &leaves("out/x", name, 0)).await;
         let done = Self::run(&client, module).await;
         for _ in 0..shelved {
             client.submit(&Job::new(module).scratch().queue(SHELF)).await.unwrap();
         }
-        Self { name, client, module, done, made: 0 }
+        Self { name, client, giver: giver.clone(), module, done, made: 0 }
     }
 
     async fn run(client: &Client, module: ModuleRef) -> JobId {
@@ -158,6 +164,34 @@ impl Tenant {
     /// A job that waits for ever.
     async fn waiting(&self) -> JobId {
         self.client.submit(&Job::new(self.module).scratch().queue(HELD)).await.unwrap().job
+    }
+
+    /// A grant of `giver` in the name of this tenant.
+    fn grant(&mut self, giver: &SecretKey, role: Role, host: &PublicKey) -> SignedDelegation {
+        self.made += 1;
+        let number = u8::try_from(self.made).unwrap();
+        let name = format!("{}-{number}-{}", self.name, giver.public().short());
+        let mut id = *giver.public().as_bytes();
+        id[0] = number;
+        id[1] = u8::from(self.name == "own");
+        let now = Clock::default().now();
+        let delegate = SecretKey::from_seed(&Digest::of(name.as_bytes()).as_bytes().to_owned().into());
+        let body = DelegationBody::new(
+            JobId::from_bytes(id[..16].try_into().unwrap()),
+            *host,
+            (giver.public(), delegate.public()),
+            (name.replace([':', '…'], "-").parse().unwrap(), self.name.parse().unwrap()),
+            (now, now.saturating_add(Duration::from_secs(600))),
+            &[role],
+        );
+        body.sign(giver).unwrap()
+    }
+
+    /// A grant that somebody of this tenant has given.
+    async fn given(&mut self, host: &PublicKey) -> JobId {
+        let giver = self.giver.clone();
+        let given = self.grant(&giver, Role::View, host);
+        self.client.add_grant(&given).await.unwrap().grant
     }
 
     /// Bytes that nobody else has given to the host.
@@ -179,7 +213,11 @@ enum Got {
 }
 
 /// One request of each kind about something of `tenant`. A kind that is not here does not compile in [`kind`].
-async fn requests(tenant: &mut Tenant, signer: &SecretKey, host: &PublicKey) -> Vec<(Request, Vec<u8>)> {
+async fn requests(
+    tenant: &mut Tenant,
+    (role, signer): (Role, &SecretKey),
+    host: &PublicKey,
+) -> Vec<(Request, Vec<u8>)> {
     let (job, erased) = (tenant.done, Tenant::run(&tenant.client, tenant.module).await);
     let bytes = tenant.input().await;
     let (pushed, digest) = (tenant.input().await, Digest::of(&bytes));
@@ -206,6 +244,14 @@ async fn requests(tenant: &mut Tenant, signer: &SecretKey, host: &PublicKey) -> 
     requests.push((Request::Push { kind, digest, length: pushed.len() as u64 }, pushed));
     let envelope = signed(tenant, signer, host);
     requests.push((Request::Submit { length: envelope.len() as u64 }, envelope));
+    // What it has, it may give on: to a key of which nobody has heard.
+    let role = if role == Role::Admin { Role::View } else { role };
+    let given = tenant.grant(signer, role, host);
+    let (grant, bytes) = (given.body().id, given.to_bytes());
+    requests.push((Request::AddGrant { length: bytes.len() as u64 }, bytes));
+    requests.push((Request::Grants { after: None }, Vec::new()));
+    let revoked = if tenant.name == "own" { grant } else { tenant.given(host).await };
+    requests.push((Request::RevokeGrant { grant: revoked }, Vec::new()));
     requests
 }
 
@@ -234,6 +280,7 @@ fn kind(request: &Request) -> String {
         Request::Output { .. } | Request::Modules {} | Request::Artifact { .. } | Request::Task { .. } => {}
         Request::Receipt { .. } | Request::Erase { .. } | Request::Queues {} | Request::SetQueue { .. } => {}
         Request::Events(_) | Request::AllEvents(_) => {}
+        Request::AddGrant { .. } | Request::Grants { .. } | Request::RevokeGrant { .. } => {}
     }
     value["type"].as_str().unwrap().to_owned()
 }
@@ -260,6 +307,10 @@ async fn ask(connection: &Connection, request: &Request, body: &[u8], of: &Tenan
             let shelf = queues.iter().find(|view| view.queue.as_str() == SHELF).expect("the queue");
             seen((shelf.queued, of.name) == (1, "own"))
         }
+        Response::Grants { grants, .. } if matches!(request, Request::Grants { .. }) => {
+            assert!(!grants.is_empty(), "those of the own tenant");
+            seen(grants.iter().any(|view| view.tenant.as_str() == of.name))
+        }
         Response::Job(view) => {
             assert_eq!(Some(view.job), strongroom::admission::role::names(request));
             Got::Allowed
@@ -268,6 +319,7 @@ async fn ask(connection: &Connection, request: &Request, body: &[u8], of: &Tenan
         | Response::Accepted { .. }
         | Response::Erased(_)
         | Response::Events { .. }
+        | Response::Grants { .. }
         | Response::Queues { .. } => Got::Allowed,
     }
 }
@@ -279,13 +331,19 @@ async fn wrong(host: Asked, keys: &Keys) -> Vec<String> {
     for queue in [HELD, SHELF] {
         owner.set_queue(&queue.parse().unwrap(), QueueMode::Paused).await.unwrap();
     }
-    let mut tenants =
-        [Tenant::new("own", owner, 1).await, Tenant::new("other", host.client(&keys.other).await, 2).await];
+    let other = host.client(&keys.other).await;
+    let mut tenants = [
+        Tenant::new("own", (owner, &keys.own), 1).await,
+        Tenant::new("other", (other, &keys.other), 2).await,
+    ];
+    for tenant in &mut tenants {
+        tenant.given(&host.key).await;
+    }
     let (mut wrong, mut asked) = (Vec::new(), BTreeSet::new());
     for (at, (role, key)) in Role::ALL.into_iter().zip(&keys.roles).enumerate() {
         let connection = Peer::known(&Identity::from(key.clone())).connect(host.address).await;
         for tenant in &mut tenants {
-            for (request, body) in requests(tenant, key, &host.key).await {
+            for (request, body) in requests(tenant, (role, key), &host.key).await {
                 let word = kind(&request);
                 let row = table.get(&word).unwrap_or_else(|| panic!("{word} is not in the table"));
                 let expected = if !row.may[at] {
@@ -298,7 +356,8 @@ async fn wrong(host: Asked, keys: &Keys) -> Vec<String> {
                     match row.foreign {
                         Foreign::Allowed => Got::Allowed,
                         Foreign::NotShown => Got::NotShown,
-                        Foreign::Code(code) => Got::Refused(code, Vec::new()),
+                        Foreign::OrOperator(_) if matches!(role, Role::Operate | Role::Admin) => Got::Allowed,
+                        Foreign::Code(code) | Foreign::OrOperator(code) => Got::Refused(code, Vec::new()),
                     }
                 };
                 let got = ask(&connection, &request, &body, tenant).await;

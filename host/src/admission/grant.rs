@@ -7,7 +7,7 @@ use strongroom_runtime::Grant;
 
 use super::replay::seed;
 use super::terms::{Directory, GrantTerms};
-use super::{AdmittedJob, Policy};
+use super::{AdmittedJob, Policy, check_limits, narrow};
 use crate::config::{Config, Principal};
 
 /// The guest's `argv[0]`: the same everywhere, since a file's name is not part of what was signed.
@@ -76,33 +76,34 @@ fn resolve_mount(mount: &Mount, who: &Principal, config: &Config) -> Result<Dire
 }
 
 impl AdmittedJob {
-    /// What the sandbox gives to the guest: decided anew when the attempt starts, under the policy of that moment.
+    /// What the sandbox gives to the guest: decided anew when the attempt starts, under the policy of that moment. `who` is its signer as the
+    /// host knows it then: from the configuration, or as somebody's delegate.
     ///
     /// # Errors
     /// When the principal or something that it was granted is gone since the job was accepted.
-    pub fn grant(&self, policy: &Policy<'_>) -> Result<Grant, Refusal> {
-        Ok(self.terms(policy)?.grant())
+    pub fn grant(&self, who: Option<&Principal>, policy: &Policy<'_>) -> Result<Grant, Refusal> {
+        Ok(self.terms(who, policy)?.grant())
     }
 
     /// The same as plain values, which can be added to and sent to a worker.
     ///
     /// # Errors
     /// As [`AdmittedJob::grant`].
-    pub(crate) fn terms(&self, policy: &Policy<'_>) -> Result<GrantTerms, Refusal> {
-        let who = policy.config.principals.iter().find(|principal| principal.key == self.signer).ok_or_else(
-            || {
-                Refusal::new(
-                    RefusalCode::Forbidden,
-                    "the key that signed the job was taken out of this host's configuration: sign it again with a key that the host knows",
-                )
-            },
-        )?;
+    pub(crate) fn terms(&self, who: Option<&Principal>, policy: &Policy<'_>) -> Result<GrantTerms, Refusal> {
+        let who = who.filter(|who| who.key == self.signer).ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::Forbidden,
+                "the key that signed the job was taken out of this host's configuration, or its grant has ended: sign it again with a key that the host knows",
+            )
+        })?;
         if who.tenant != self.context.tenant {
             // What the key is granted there is for that tenant's jobs.
             let text =
                 format!("the key that signed the job belongs to tenant {} now: sign it again", who.tenant);
             return Err(Refusal::new(RefusalCode::Forbidden, text));
         }
+        narrow::check(&self.task, who)?;
+        check_limits(&self.task.limits, &narrow::max_limits(who, policy.config))?;
         let asked = &self.task.capabilities;
         let directories = resolve(asked, who, policy.config)?;
         let args = std::iter::once(PROGRAM_NAME.to_owned()).chain(self.task.args.iter().cloned()).collect();

@@ -7,8 +7,10 @@
 //! *Owns:* every yes and no. A request is granted in full or refused with the list of what is missing; it is never
 //! narrowed. *Never:* I/O, clocks (`now` is passed in), the network, the store.
 
+pub mod delegation;
 mod grant;
 mod labels;
+mod narrow;
 mod network;
 mod occurrence;
 mod plan;
@@ -26,12 +28,13 @@ use strongroom_job::{
     VerifiedJob,
 };
 
+pub use narrow::max_limits;
 pub use replay::replay;
 pub use steps::{Answer, explain};
 pub(crate) use terms::GrantTerms;
 pub use trial::trial;
 
-use crate::config::{Bounds, Config, Principal};
+use crate::config::{Config, Principal};
 
 /// What the host has and allows, as admission needs to know it.
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +114,8 @@ pub fn came_too_late() -> Refusal {
     Refusal::new(RefusalCode::Expired, "the job expired while the host took it in: sign it again")
 }
 
-fn check_limits(asked: &Limits, bounds: &Bounds) -> Result<(), Refusal> {
-    let max = &bounds.max_limits;
+/// Whether limits are within those that its principal may ask for.
+fn check_limits(asked: &Limits, max: &Limits) -> Result<(), Refusal> {
     let pairs = [
         ("memory_bytes", asked.memory_bytes, max.memory_bytes),
         ("wall_ms", asked.wall_ms, max.wall_ms),

@@ -22,6 +22,8 @@ pub const fn needed(request: &Request) -> Takes {
     match request {
         // Every client asks for it when it connects.
         Request::Host {} => Takes::Any,
+        // Whoever has a role may give it on, and take back what it gave: what is given is never more than the giver has.
+        Request::AddGrant { .. } | Request::RevokeGrant { .. } => Takes::Any,
         Request::Show { .. }
         | Request::Wait { .. }
         | Request::List { .. }
@@ -30,6 +32,7 @@ pub const fn needed(request: &Request) -> Takes {
         | Request::Task { .. }
         | Request::Receipt { .. }
         | Request::Modules {}
+        | Request::Grants { .. }
         | Request::Queues {}
         | Request::Events(_) => Takes::One(Role::View),
         // Asked before a push: whoever may not give the bytes has no use for the answer.
@@ -79,6 +82,9 @@ pub const fn names(request: &Request) -> Option<JobId> {
         | Request::List { .. }
         | Request::Modules {}
         | Request::Queues {}
+        | Request::AddGrant { .. }
+        | Request::Grants { .. }
+        | Request::RevokeGrant { .. }
         | Request::SetQueue { .. } => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use strongroom_job::{Context, PublicKey, Refusal, RefusalCode, Request, Task, Timestamp, VerifiedJob};
 
-use super::{Policy, check_limits, check_queue, grant, labels, plan, role, window};
+use super::{Policy, check_limits, check_queue, grant, labels, narrow, plan, role, window};
 use crate::config::Principal;
 
 /// What a job is held against.
@@ -20,7 +20,7 @@ struct Step {
     answer: fn(&Asked<'_>) -> Result<(), Refusal>,
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { asks: "signed for this host", answer: |job| audience(job.context, job.policy.host) },
     Step { asks: "signed for its principal's tenant", answer: |job| tenant(job.context, job.who) },
     Step {
@@ -36,7 +36,11 @@ const STEPS: [Step; 8] = [
         asks: "its plan can come to pass",
         answer: |job| plan::check(&job.task.plan, &job.policy.config.bounds, job.now),
     },
-    Step { asks: "its limits", answer: |job| check_limits(&job.task.limits, &job.policy.config.bounds) },
+    Step {
+        asks: "its limits",
+        answer: |job| check_limits(&job.task.limits, &narrow::max_limits(job.who, job.policy.config)),
+    },
+    Step { asks: "what its grants leave", answer: |job| narrow::check(job.task, job.who) },
     Step {
         asks: "what it may touch",
         answer: |job| grant::resolve(&job.task.capabilities, job.who, job.policy.config).map(drop),

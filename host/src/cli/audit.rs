@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use strongroom_job::cosignature::Quorum;
+use strongroom_job::delegation::GrantId;
 use strongroom_job::merkle::{LeafIndex, TreeSize};
-use strongroom_job::{Base64Bytes, Event, GrantRecord, JobId, PublicKey, Record};
+use strongroom_job::{Base64Bytes, Event, GrantEnd, GrantRecord, JobId, PublicKey, Record};
 
 use crate::audit::read::LogReader;
 use crate::audit::verify::{Observer, Options, Verified, verify_dir};
@@ -387,6 +388,11 @@ fn words(entry: &Entry) -> String {
         Event::KeyRotated { key, old, new, .. } => {
             format!("{key} key rotated: from {old} to {new}")
         }
+        Event::GrantAdded { grant, principal, delegator, delegate, tenant, .. } => {
+            let (by, from, to) = (principal.short(), delegator.short(), delegate.short());
+            format!("grant {grant}: from {from} to {to} in {tenant}, handed in by {by}")
+        }
+        Event::GrantsEnded { grants, why, principal } => grants_ended(grants, *why, principal),
         Event::Checked { records, files, problems, first, .. } => {
             let first = if first.is_empty() { String::new() } else { format!(", such as {first}") };
             format!("checked: {records} records, {files} files, {problems} problems{first}")
@@ -403,6 +409,15 @@ fn words(entry: &Entry) -> String {
         }
     };
     format!("{:>8}  {}  {}", entry.index, entry.time, line(&about))
+}
+
+fn grants_ended(grants: &[GrantId], why: GrantEnd, by: &PublicKey) -> String {
+    let how = match why {
+        GrantEnd::Revoked => format!("revoked by {}", by.short()),
+        GrantEnd::Expired => "their time was up".into(),
+    };
+    let ids: Vec<String> = grants.iter().map(ToString::to_string).collect();
+    format!("grants ended, {how}: {}", ids.join(", "))
 }
 
 /// Everything in a grant that is more than clocks and randomness.

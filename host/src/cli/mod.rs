@@ -26,6 +26,7 @@ mod fetch;
 mod flow;
 mod forwarded;
 mod fsck;
+mod grant;
 mod init;
 mod inspect;
 mod job;
@@ -86,7 +87,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit status: the guest's own 0-119 (a higher one shows as 119), 120 refused, 121 limit exceeded, 122 trapped,
 123 cancelled, 124 timed out, 125 host or transport fault, 126 usage. `audit verify` and `fsck` exit with 1 when something is wrong,
-`receipt` when the receipt is, `trust` when the trust file is.";
+`receipt` when the receipt is, `trust` when the trust file is, `grant` when the grant is.";
 
 #[derive(Args, Clone, Debug)]
 struct Common {
@@ -145,6 +146,9 @@ enum Command {
     /// Ask a configuration what it lets whom do, without a host
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Give some of your rights to another key for a while, list what was given, end it
+    #[command(subcommand, name = "grant")]
+    Grants(grant::GrantCommand),
     /// Fetch receipts of jobs, check them without a host, run their jobs again
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -215,6 +219,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Key(command) => key::key(&common, command, console),
         Command::Config(command) => config::config(&common, &command, console),
         Command::Policy(command) => policy::policy(&common, command, console),
+        Command::Grants(command) => grant::grant(&common, command, console),
         Command::Receipt(command) => receipt::receipt(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
         Command::Trust(command) => trust::trust(&common, &command, console),

@@ -12,7 +12,9 @@ use super::Common;
 use super::config::{FileArgs, checked};
 use super::console::Console;
 use super::exit::{Exit, Failure};
+use super::grant;
 use super::task::{BareName, TaskArgs};
+use crate::admission::delegation::meet;
 use crate::admission::{self, Answer, Policy};
 use crate::clock::Clock;
 use crate::config::{Config, Principal};
@@ -38,8 +40,32 @@ pub(super) struct ExplainArgs {
     /// Configuration to ask [default: that of the data directory]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A grant that it gave, or that hangs below the one before: the job is then the last delegate's; once for each, from the top
+    #[arg(long = "grant", value_name = "FILE")]
+    grants: Vec<PathBuf>,
     #[command(flatten)]
     task: TaskArgs,
+}
+
+/// Who is at the end of a chain of grants below a principal; none without grants.
+fn delegate(root: &Principal, grants: &[PathBuf]) -> Result<Option<Principal>, Failure> {
+    let mut who: Option<Principal> = None;
+    for file in grants {
+        let signed = grant::read(file)?;
+        let giver = who.as_ref().unwrap_or(root);
+        let next = meet(giver, signed.body()).ok_or_else(|| {
+            Failure::no(
+                "bad-grant",
+                format_args!(
+                    "{}: it gives nothing to anybody: {} did not sign it, is of another tenant, may give nothing on, or has none of its roles",
+                    file.display(),
+                    giver.name
+                ),
+            )
+        })?;
+        who = Some(next);
+    }
+    Ok(who)
 }
 
 #[derive(Serialize)]
@@ -95,7 +121,7 @@ fn check(common: &Common, args: &FileArgs, console: &Console) -> Result<Exit, Fa
 }
 
 fn explain(common: &Common, args: ExplainArgs, console: &Console) -> Result<Exit, Failure> {
-    let ExplainArgs { principal, config: file, task } = args;
+    let ExplainArgs { principal, config: file, grants, task } = args;
     let home = Home::open(&common.directory()?)?;
     let (file, config) = checked(common, &FileArgs { file })?;
     let Some(who) = config.principals.iter().find(|who| who.name == principal) else {
@@ -106,6 +132,8 @@ fn explain(common: &Common, args: ExplainArgs, console: &Console) -> Result<Exit
             known.join(", ")
         )));
     };
+    let below = delegate(who, &grants)?;
+    let who = below.as_ref().unwrap_or(who);
     let answers = answers(&home, &config, who, task)?;
     let allowed = answers.iter().all(|answer| answer.answer.is_ok());
     let exit = if allowed { Exit::Status(0) } else { Exit::Refused };
@@ -117,6 +145,15 @@ fn explain(common: &Common, args: ExplainArgs, console: &Console) -> Result<Exit
         let answers = answers.iter().map(answered).collect();
         console.document(&Explained { principal: &who.name, tenant: &who.tenant, allowed, answers })?;
         return Ok(exit);
+    }
+    if let Some(narrowed) = who.narrowed.as_deref() {
+        let chain: Vec<String> = narrowed.chain.iter().map(|key| key.short()).collect();
+        let (name, from, until) = (&who.name, narrowed.from.to_rfc3339(), narrowed.until.to_rfc3339());
+        let roles = who.roles;
+        console.print(format_args!(
+            "{name} has what all of {} leave it, from {from} until {until}: {roles}",
+            chain.join(" → ")
+        ))?;
     }
     for Answer { asks, answer } in &answers {
         match answer {

@@ -55,6 +55,14 @@ impl RemoteArgs {
         Ok(Client::connect(ConnectOptions::new(address, key, identity)).await?)
     }
 
+    /// The key of the host that is meant, whether or not it runs.
+    pub(super) fn audience(&self, home: &Home) -> Result<PublicKey, Failure> {
+        match &self.host {
+            Some(address) => self.pinned(address, home),
+            None => Ok(home.host_key()?.public()),
+        }
+    }
+
     fn pinned(&self, address: &str, home: &Home) -> Result<PublicKey, Failure> {
         match self.host_key {
             Some(key) => Ok(key),

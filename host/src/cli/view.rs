@@ -178,7 +178,7 @@ pub(super) fn details(view: &JobView) -> String {
     text.trim_end().to_owned()
 }
 
-fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

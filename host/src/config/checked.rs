@@ -327,6 +327,7 @@ fn principal(
         http,
         secrets,
         roles,
+        narrowed: None,
     })
 }
 

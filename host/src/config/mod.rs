@@ -18,6 +18,7 @@ mod example;
 mod forward;
 mod governs;
 mod knobs;
+mod narrowed;
 mod raw;
 mod roles;
 mod roots;
@@ -44,6 +45,7 @@ pub use confine::{Confine, Isolation};
 pub use forward::{Begin, FileRules, Forward, ForwardTo, MAX_FORWARDS, ParseDestinationError, Server};
 pub use governs::Governs;
 pub use knobs::{KNOBS, Knob, RULES};
+pub use narrowed::Narrowed;
 pub use raw::Fault;
 pub use roles::Roles;
 pub use rules::{QueueRules, Rate, TenantRules};
@@ -135,6 +137,8 @@ pub struct Principal {
     pub secrets: BTreeSet<Name>,
     /// What it may ask of the host. Once the host has a trust file, `operate` counts only if that names its key, too.
     pub roles: Roles,
+    /// What its grant bounds, when it is a delegate of somebody; none of a principal that the file names.
+    pub narrowed: Option<Box<Narrowed>>,
 }
 
 /// Somebody else's machine that cosigns the log.

@@ -32,6 +32,20 @@ impl Roles {
         self.0 & (Self::of(role).0 | Self::of(Role::Admin).0) != 0
     }
 
+    /// Those of these that are among `others`, by themselves or because `admin` is; none when there are none.
+    #[must_use]
+    pub fn meet(self, others: Self) -> Option<Self> {
+        let both = Role::ALL.into_iter().filter(|role| self.has(*role) && others.has(*role));
+        both.fold(None, |met: Option<Self>, role| Some(met.map_or(Self::of(role), |met| met.and(role))))
+    }
+
+    /// Some roles in a list; none of an empty one.
+    #[must_use]
+    pub fn of_list(roles: &[Role]) -> Option<Self> {
+        let (first, rest) = roles.split_first()?;
+        Some(rest.iter().fold(Self::of(*first), |roles, role| roles.and(*role)))
+    }
+
     /// Whether every role of `other` is also one of these.
     #[must_use]
     pub fn cover(self, other: Self) -> bool {

@@ -89,7 +89,8 @@ async fn attempt(
     };
     steps.next(Part::Prepare);
     let in_force = shared.policy.in_force();
-    let mut terms = job.terms(&shared.policy.of(&in_force))?;
+    let who = in_force.principal(job.signer(), shared.board.now());
+    let mut terms = job.terms(who.as_deref(), &shared.policy.of(&in_force))?;
     let area = area(shared, job).await?;
     let scratch = if task.capabilities.scratch { Some(scratch(&area, job).await?) } else { None };
     let secrets = secrets(shared, &area, job).await?;

@@ -129,6 +129,11 @@ impl Board {
         }
     }
 
+    /// The time by which it starts jobs.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Jobs that are ready in a queue that is not paused: what a host that stops when it has nothing to do waits for. Scheduled
     /// jobs stay where they are, durably.
     pub(super) fn ready(&self) -> usize {
@@ -140,11 +145,6 @@ impl Board {
     /// Tells of every change from now on.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
-    }
-
-    /// The time now, as the schedule sees it.
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     /// The queues as one tenant sees them.

@@ -63,6 +63,8 @@ fn severity(event: &Event) -> Severity {
         | Event::QueueSet { .. }
         | Event::ConfigurationChanged { .. }
         | Event::TrustChanged { .. }
+        | Event::GrantAdded { .. }
+        | Event::GrantsEnded { .. }
         | Event::CancelRequested { .. } => Severity::Notice,
         // Somebody has to follow it.
         Event::ClockStepped { .. } | Event::KeyRotated { .. } => Severity::Warning,

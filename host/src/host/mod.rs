@@ -9,6 +9,7 @@ mod events;
 mod faces;
 mod first;
 mod gate;
+mod grants;
 mod hands;
 mod health;
 mod keeper;
@@ -36,6 +37,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use crate::admin::AdminError;
+use crate::admission::delegation::Grants;
 use crate::blobs::Blobs;
 use crate::checkup::{self, Checkup};
 use crate::clock::{Clock, Steps};
@@ -47,7 +49,7 @@ use crate::evidence::{Evidence, EvidenceError, Sweeper};
 use crate::forward::{Forwarders, Source};
 use crate::home::{HomeError, Live, LockedHome};
 use crate::http::Listening;
-use crate::intake::{BindError, Doors, Intake};
+use crate::intake::{BindError, Intake};
 use crate::lifecycle;
 use crate::mend::{self, MendError};
 use crate::publisher::{JoinError, Publisher};
@@ -86,7 +88,6 @@ pub struct Host {
     keeping: JoinHandle<()>,
     watching: JoinHandle<()>,
     checkup: Option<Checkup>,
-    doors: Doors,
     /// Sent: no new requests.
     drain: oneshot::Sender<()>,
     /// Sent: close what is left.
@@ -240,7 +241,8 @@ impl Host {
         // On the heap: a start's own future stays small.
         Box::pin(first::tell(&store, (&home, key), &config, trusted.as_ref(), clock.now())).await?;
         let threads = Threads::start().map_err(StartError::Threads)?;
-        let policy = Arc::new(OwnPolicy::new(key, config));
+        let grants = Grants::of(store.grants()?);
+        let policy = Arc::new(OwnPolicy::new(key, config).with_grants(grants));
         let in_force = policy.in_force();
         let config = &in_force.config;
         let loader = Loader::new(engine, compiler, cache, &config.bounds);
@@ -280,7 +282,9 @@ impl Host {
         let (allow_from, meters) = (config.allow_from.clone(), Arc::clone(service.store().meters()));
         let (listen, serves) = ((config.listen, sockets.jobs.take()), Arc::clone(&service));
         let intake = Intake::bind_for(listen, allow_from, &host_key, serves, &config.bounds, meters)?;
-        let (address, doors, strangers) = (intake.local_addr(), intake.doors(), intake.strangers());
+        let (address, strangers) = (intake.local_addr(), intake.strangers());
+        service.has_doors(intake.doors(), home.config_lock());
+        let watched = grants::watch_beside(watched, Arc::clone(&service));
         let (drain, draining) = oneshot::channel::<()>();
         let (close, closed) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
@@ -311,7 +315,6 @@ impl Host {
             keeping,
             watching,
             checkup,
-            doors,
             drain,
             close,
             home,

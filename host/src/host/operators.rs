@@ -43,6 +43,11 @@ impl HostService {
         Err(refusal)
     }
 
+    /// Whether the trust file, if there is one, names this key and is valid.
+    pub(super) fn is_operator(&self, who: &Principal) -> bool {
+        self.problem(who, "may").is_none()
+    }
+
     fn problem(&self, who: &Principal, what: &str) -> Option<String> {
         let name = &who.name;
         let trust: &TrustBody = self.trust.as_ref()?;

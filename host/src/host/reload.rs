@@ -15,6 +15,7 @@ use super::Host;
 use super::service::HostService;
 use crate::admin::Read;
 use crate::config::{Config, Diff, LockOut, Principal};
+use crate::dispatch::InForce;
 use crate::intake::Service as _;
 use crate::store::{CommitError, ReadError, Transition};
 
@@ -90,13 +91,7 @@ impl Host {
             service.store().commit(Transition::Log(changed)).await?;
         }
         service.policy.replace(config);
-        let closed = self.doors.close_unknown(|key| service.principal(key).is_none())
-            + self.doors.close_narrowed(|key| {
-                let (then, now) = (before.principal(key), service.principal(key));
-                then.zip(now).is_some_and(|(then, now)| is_narrower(&then, &now))
-            });
-        service.refusals().keep(|key| service.principal(key).is_some());
-        let stopped = service.stop_jobs_of_the_gone().await;
+        let (closed, stopped) = service.enforce(&before).await;
         Ok(Reloaded { diff, closed, stopped })
     }
 }
@@ -107,6 +102,21 @@ fn is_narrower(then: &Principal, now: &Principal) -> bool {
 }
 
 impl HostService {
+    /// What is in force now is another than `before`: closes connections of keys that are gone or may do less, and stops jobs of those who are
+    /// gone. Gives the numbers of both.
+    pub(super) async fn enforce(&self, before: &InForce) -> (usize, usize) {
+        let closed = self.doors.get().map_or(0, |(doors, _)| {
+            doors.close_unknown(|key| self.principal(key).is_none())
+                + doors.close_narrowed(|key| {
+                    // Whose time was up meanwhile is gone, and was closed above.
+                    let (then, now) = (before.principal(key, self.now()), self.principal(key));
+                    then.zip(now).is_some_and(|(then, now)| is_narrower(&then, &now))
+                })
+        });
+        self.refusals().keep(|key| self.principal(key).is_some());
+        (closed, self.stop_jobs_of_the_gone().await)
+    }
+
     /// Whom this configuration keeps out, by the trust file of this host.
     fn lets_in(&self, config: &Config) -> Result<(), LockOut> {
         config.lets_in(|who| self.trust.as_ref().is_none_or(|trust| trust.names(&who.key)))

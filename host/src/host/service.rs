@@ -1,12 +1,13 @@
 //! The host as intake sees it: each kind of request, from who asks to what is answered.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use strongroom_job::delegation::GrantId;
 use strongroom_job::trust::TrustBody;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, Envelope, ErasedView, EventQuery, HostView, Input, JobId, JobState,
-    JobView, ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
+    AcceptedJob, BlobKind, Digest, Envelope, ErasedView, EventQuery, GrantView, HostView, Input, JobId,
+    JobState, JobView, ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
     RefusalCode, Request, Timestamp, VerifiedJob,
 };
 use tokio::sync::{Mutex, Semaphore};
@@ -27,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::{Principal, TenantRules};
 use crate::dispatch::{Dispatcher, OwnPolicy};
 use crate::evidence::Damage;
-use crate::intake::{Accepted, Page, Service};
+use crate::intake::{Accepted, Doors, Page, Service};
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
 use crate::spans;
@@ -56,8 +57,10 @@ pub(crate) struct HostService {
     receipts: Receipts,
     pub(super) damage: Damage,
     large_envelopes: Semaphore,
-    /// One reload at a time.
+    /// One change of who may do what at a time: a reload, or a grant.
     pub(super) reloading: Mutex<()>,
+    /// What closes connections of those who may do less than before, once there are connections, and the file that forbids changes.
+    pub(super) doors: OnceLock<(Doors, PathBuf)>,
     pub(super) stopping: Gate,
     pub(super) reserve: Reserve,
     /// The version of the trust file in force; without one the configuration says who is an operator.
@@ -88,6 +91,7 @@ impl HostService {
             large_envelopes: Semaphore::new(LARGE_ENVELOPES),
             stopping: Gate::default(),
             reloading: Mutex::default(),
+            doors: OnceLock::new(),
             reserve,
             trust: None,
         }
@@ -177,7 +181,10 @@ impl HostService {
                 self.stop_if_gone(who, &jobs).await;
                 Ok(signed(jobs, time))
             }
-            Committed::Stepped(_) | Committed::Erased { .. } | Committed::Done => {
+            Committed::Stepped(_)
+            | Committed::Erased { .. }
+            | Committed::Granted { .. }
+            | Committed::Done => {
                 Err((Refusal::new(RefusalCode::HostFault, "a wrong answer of the store"), None))
             }
         }
@@ -283,7 +290,7 @@ impl Service for HostService {
     type Events = Events;
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
-        self.policy.in_force().principal(key)
+        self.policy.in_force().principal(key, self.clock.now())
     }
 
     fn may(&self, who: &Arc<Principal>, request: &Request) -> Result<(), Refusal> {
@@ -298,7 +305,7 @@ impl Service for HostService {
             log_origin: in_force.config.log_origin.clone(),
             log_key: self.log_key,
             tenant: who.tenant.clone(),
-            max_limits: bounds.max_limits.clone(),
+            max_limits: admission::max_limits(who, &in_force.config).into_owned(),
             max_module_bytes: bounds.max_module_bytes,
             max_input_bytes: bounds.max_input_bytes,
             max_lifetime_ms: u64::try_from(bounds.max_lifetime.as_millis()).unwrap_or(u64::MAX),
@@ -492,6 +499,18 @@ impl Service for HostService {
 
     async fn events(&self, who: &Arc<Principal>, query: EventQuery, all: bool) -> Result<Events, Refusal> {
         self.open_events(who, query, all).await
+    }
+
+    async fn add_grant(&self, who: &Arc<Principal>, envelope: Vec<u8>) -> Result<GrantView, Refusal> {
+        self.take_grant(who, &envelope).await.inspect_err(|refusal| self.note_refusal(who, refusal, None))
+    }
+
+    fn grants(&self, who: &Arc<Principal>, after: Option<GrantId>) -> (Vec<GrantView>, bool) {
+        self.show_grants(who, after)
+    }
+
+    async fn revoke_grant(&self, who: &Arc<Principal>, grant: GrantId) -> Result<Vec<GrantView>, Refusal> {
+        self.end_grant(who, grant).await.inspect_err(|refusal| self.note_refusal(who, refusal, None))
     }
 
     async fn modules(&self, who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {

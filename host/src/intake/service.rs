@@ -8,9 +8,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use strongroom_job::delegation::GrantId;
 use strongroom_job::{
-    AcceptanceSignature, AcceptedJob, BlobKind, Digest, ErasedView, EventQuery, HostView, JobId, JobState,
-    JobView, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, Request,
+    AcceptanceSignature, AcceptedJob, BlobKind, Digest, ErasedView, EventQuery, GrantView, HostView, JobId,
+    JobState, JobView, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, Request,
 };
 
 use crate::config::Principal;
@@ -32,7 +33,7 @@ pub struct Page {
 /// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output), [`artifact`](Self::artifact),
 /// [`task`](Self::task), [`receipt`](Self::receipt), [`events`](Self::events) and of
 /// [`OutputReader::next`] and [`EventReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
-/// [`cancel`](Self::cancel), [`set_queue`](Self::set_queue), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
+/// [`cancel`](Self::cancel), [`set_queue`](Self::set_queue), [`add_grant`](Self::add_grant), [`revoke_grant`](Self::revoke_grant), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
 /// is still there.
 pub trait Service: Send + Sync + 'static {
     /// A blob on its way in.
@@ -167,6 +168,23 @@ pub trait Service: Send + Sync + 'static {
         query: EventQuery,
         everybody: bool,
     ) -> impl Future<Output = Result<Self::Events, Refusal>> + Send;
+
+    /// Takes a complete envelope of a grant; answers once it is durable and logged.
+    fn add_grant(
+        &self,
+        who: &Arc<Principal>,
+        envelope: Vec<u8>,
+    ) -> impl Future<Output = Result<GrantView, Refusal>> + Send;
+
+    /// Some grants of the principal's tenant, in the order of their ids, and whether there are more. Must be quick.
+    fn grants(&self, who: &Arc<Principal>, after: Option<GrantId>) -> (Vec<GrantView>, bool);
+
+    /// Ends a grant and all below it; answers once that is recorded, their connections are closed, and their jobs stopped.
+    fn revoke_grant(
+        &self,
+        who: &Arc<Principal>,
+        grant: GrantId,
+    ) -> impl Future<Output = Result<Vec<GrantView>, Refusal>> + Send;
 
     /// The modules that the principal may run.
     fn modules(&self, who: &Arc<Principal>) -> impl Future<Output = Result<Vec<ModuleView>, Refusal>> + Send;

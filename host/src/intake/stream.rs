@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use quinn::{RecvStream, SendStream};
+use strongroom_job::delegation::MAX_DELEGATION_ENVELOPE_BYTES;
 use strongroom_job::frame::{self, MAX_RESPONSE_BYTES, PREFIX_BYTES};
 use strongroom_job::{
     BlobKind, CloseCode, Digest, EventQuery, JobId, JobState, MAX_ENVELOPE_BYTES, MAX_LIST, Refusal,
@@ -68,7 +69,7 @@ struct InRequest<'a, S> {
     answer: Answer,
 }
 
-impl<S: Service> InRequest<'_, S> {
+impl<'a, S: Service> InRequest<'a, S> {
     async fn handle(&mut self, reader: &mut Reader) -> Result<(), ReadFault> {
         let request = reader.header().await?;
         // A receipt is the last word about a job whose end somebody waited for, and was told while the host drains.
@@ -82,10 +83,11 @@ impl<S: Service> InRequest<'_, S> {
         match request {
             Request::Submit { length } => return self.submit(reader, length).await,
             Request::Push { kind, digest, length } => return self.push(reader, kind, digest, length).await,
+            Request::AddGrant { length } => return self.add_grant(reader, length).await,
             _ => reader.end().await?,
         }
         match request {
-            Request::Submit { .. } | Request::Push { .. } => Ok(()),
+            Request::Submit { .. } | Request::Push { .. } | Request::AddGrant { .. } => Ok(()),
             Request::Host {} => self.reply(&Response::Host(service.host(who))).await,
             Request::Has { kind, digest } => {
                 let present = self.while_heard(service.has(who, kind, digest)).await?;
@@ -142,20 +144,46 @@ impl<S: Service> InRequest<'_, S> {
                 let queue = service.set_queue(who, queue, mode).await?;
                 self.reply(&Response::Queues { queues: vec![queue] }).await
             }
+            Request::Grants { after } => {
+                let (grants, more) = service.grants(who, after);
+                self.reply(&Response::Grants { grants, more }).await
+            }
+            Request::RevokeGrant { grant } => {
+                let grants = service.revoke_grant(who, grant).await?;
+                self.reply(&Response::Grants { grants, more: false }).await
+            }
         }
     }
 
     async fn submit(&mut self, reader: &mut Reader, length: u64) -> Result<(), ReadFault> {
-        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= MAX_ENVELOPE_BYTES) else {
-            let text = format!("an envelope of {length} bytes; at most {MAX_ENVELOPE_BYTES} are taken");
+        let (envelope, _memory) = self.envelope(reader, length, MAX_ENVELOPE_BYTES).await?;
+        let Accepted { jobs, acceptance } = self.shared.service.submit(self.who, envelope).await?;
+        self.reply(&Response::Accepted { jobs, acceptance: Some(acceptance) }).await
+    }
+
+    async fn add_grant(&mut self, reader: &mut Reader, length: u64) -> Result<(), ReadFault> {
+        let (envelope, _memory) = self.envelope(reader, length, MAX_DELEGATION_ENVELOPE_BYTES).await?;
+        let grant = self.shared.service.add_grant(self.who, envelope).await?;
+        self.reply(&Response::Grants { grants: vec![grant], more: false }).await
+    }
+
+    /// The envelope that is the request's body, and the memory that the key may hold for it: held until the answer, since the service holds
+    /// the envelope as long.
+    async fn envelope(
+        &self,
+        reader: &mut Reader,
+        length: u64,
+        most: usize,
+    ) -> Result<(Vec<u8>, SemaphorePermit<'a>), ReadFault> {
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= most) else {
+            let text = format!("an envelope of {length} bytes; at most {most} are taken");
             return Err(Refusal::new(RefusalCode::TooLarge, text).into());
         };
         let bytes = u32::try_from(length).unwrap_or(u32::MAX);
-        // Held until the answer: the service holds the envelope as long.
-        let _memory = self.own_share(&self.share.envelope_bytes, bytes, "envelopes").await?;
+        let share: &'a Share = self.share;
+        let memory = self.own_share(&share.envelope_bytes, bytes, "envelopes").await?;
         let envelope = envelope(reader, length).instrument(stage!("receive")).await?;
-        let Accepted { jobs, acceptance } = self.shared.service.submit(self.who, envelope).await?;
-        self.reply(&Response::Accepted { jobs, acceptance: Some(acceptance) }).await
+        Ok((envelope, memory))
     }
 
     async fn push(

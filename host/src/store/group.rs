@@ -157,6 +157,8 @@ impl<'a> Group<'a> {
             Transition::ForgetInputs { inputs } => self.let_inputs_go(&inputs),
             Transition::ForgetMerged { jobs } => self.let_merged_go(&jobs),
             Transition::Erase { doomed, by } => self.erase(&doomed, by),
+            Transition::AddGrant { signed, replaces, by } => self.add_grant(&signed, replaces, by),
+            Transition::EndGrants { grants, why, by } => Ok(self.end_grants(grants, why, by)),
             Transition::Log(event) => {
                 for (key, value) in said::rows(&event, self.now) {
                     self.batch.insert(key, value);

@@ -2,6 +2,7 @@
 //!
 //! *Spec:* `docs/formats/state.md`. Numbers in keys are big-endian, so that the order of bytes is the order of numbers.
 
+use strongroom_job::delegation::GrantId;
 use strongroom_job::{BlobKind, Digest, JobId, Name, OutputStream, Timestamp};
 
 /// The number of leaves, 8 bytes.
@@ -48,6 +49,10 @@ pub(super) const PAST: &[u8] = b"f/";
 pub(super) const COMPUTED: &[u8] = b"c/";
 /// Every job that waits for another one.
 pub(super) const FOLLOWERS: &[u8] = b"d/";
+/// Every grant of one key's rights to another.
+pub(super) const GRANTS: &[u8] = b"dg/";
+/// Every grant that ended before its time was up.
+pub(super) const GRANTS_ENDED: &[u8] = b"dx/";
 /// Every list of jobs whose outputs are the input of a job that is not over.
 pub(super) const SOURCES: &[u8] = b"p/";
 /// Every module that a tenant gave.
@@ -139,6 +144,16 @@ pub(super) fn followers(job: &JobId) -> Vec<u8> {
 /// A job that waits for another one.
 pub(super) fn follower(of: &JobId, job: &JobId) -> Vec<u8> {
     join(&followers(of), &[job.as_bytes()])
+}
+
+/// A grant.
+pub(super) fn grant(id: &GrantId) -> Vec<u8> {
+    join(GRANTS, &[id.as_bytes()])
+}
+
+/// That a grant ended before its time was up.
+pub(super) fn grant_ended(id: &GrantId) -> Vec<u8> {
+    join(GRANTS_ENDED, &[id.as_bytes()])
 }
 
 /// The list of jobs whose outputs are a job's input.

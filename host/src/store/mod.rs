@@ -26,6 +26,7 @@ mod follow;
 mod fresh;
 mod garbage;
 mod given;
+mod grants;
 mod group;
 mod journal;
 mod keys;
@@ -56,8 +57,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use strongroom_job::delegation::{GrantId, SignedDelegation};
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, Event, JobId, ModuleRef, Name, PublicKey, QueueMode, Refusal, Timestamp,
+    AcceptedJob, BlobKind, Digest, Event, GrantEnd, JobId, ModuleRef, Name, PublicKey, QueueMode, Refusal,
+    Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -187,6 +190,24 @@ pub enum Transition {
         /// Who said so.
         by: PublicKey,
     },
+    /// A principal gave some of its rights to another key.
+    AddGrant {
+        /// What was signed.
+        signed: Box<SignedDelegation>,
+        /// The grant that ends with it.
+        replaces: Option<GrantId>,
+        /// Who handed it in.
+        by: PublicKey,
+    },
+    /// Grants end.
+    EndGrants {
+        /// Which; at most as many as one record names.
+        grants: Vec<GrantId>,
+        /// Why.
+        why: GrantEnd,
+        /// Who said so.
+        by: PublicKey,
+    },
     /// Nothing changes, but the log says it.
     Log(Event),
     /// The log was published up to here: remembered, so that a log that is put back to an earlier state is noticed.
@@ -245,6 +266,11 @@ pub enum Committed {
         log_index: u64,
         /// Files that these jobs left or read, if there are files of these names; others may still name them.
         files: Vec<Digest>,
+    },
+    /// The grant's place in the log.
+    Granted {
+        /// Index of its record.
+        log_index: u64,
     },
     /// Done.
     Done,

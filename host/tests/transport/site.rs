@@ -11,9 +11,10 @@ use strongroom::config::{Bounds, Principal, Roles};
 use strongroom::intake::{Accepted, EventReader, Intake, OutputReader, Page, Service, Strangers, Upload};
 use strongroom_job::note::VerifierKey;
 use strongroom_job::{
-    Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, ErasedView, EventQuery, HostView, JobEnd,
-    JobId, JobState, JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream, OutputSummary,
-    PublicKey, QueueMode, QueueView, Refusal, RefusalCode, Request, SecretKey, Timestamp, Usage,
+    Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, ErasedView, EventQuery, GrantView,
+    HostView, JobEnd, JobId, JobState, JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream,
+    OutputSummary, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, Request, SecretKey, Timestamp,
+    Usage,
 };
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
 use tokio::sync::{Notify, oneshot, watch};
@@ -178,6 +179,7 @@ impl Fake {
                 listen: Vec::new(),
                 http: Vec::new(),
                 secrets: std::collections::BTreeSet::new(),
+                narrowed: None,
             };
             (identity.public(), Arc::new(principal))
         });
@@ -446,6 +448,18 @@ impl Service for Fake {
     ) -> Result<QueueView, Refusal> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         Err(Refusal::new(RefusalCode::UnknownQueue, format_args!("no queue {queue}")))
+    }
+
+    async fn add_grant(&self, _who: &Arc<Principal>, _envelope: Vec<u8>) -> Result<GrantView, Refusal> {
+        Err(Refusal::new(RefusalCode::BadEnvelope, "this host takes no grants"))
+    }
+
+    fn grants(&self, _who: &Arc<Principal>, _after: Option<JobId>) -> (Vec<GrantView>, bool) {
+        (Vec::new(), false)
+    }
+
+    async fn revoke_grant(&self, _who: &Arc<Principal>, grant: JobId) -> Result<Vec<GrantView>, Refusal> {
+        Err(Refusal::new(RefusalCode::UnknownGrant, format_args!("no grant {grant}")))
     }
 
     async fn modules(&self, _who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {

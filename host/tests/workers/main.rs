@@ -78,6 +78,7 @@ impl Live {
 
 fn visitor() -> Principal {
     Principal {
+        narrowed: None,
         name: "visitor".parse().unwrap(),
         key: secret(VISITOR).public(),
         tenant: "visitors".parse().unwrap(),

@@ -140,6 +140,7 @@ pub(crate) const fn kind_of(response: &Response) -> &'static str {
         Response::Erased(_) => "erased",
         Response::Queues { .. } => "queues",
         Response::Events { .. } => "events",
+        Response::Grants { .. } => "grants",
         Response::Refused(_) => "refused",
     }
 }

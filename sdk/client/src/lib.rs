@@ -25,7 +25,8 @@
 //! 4. `submit` hands it over; one stream carries one request and its answer (`exchange`), again if the trouble was temporary (`retry`);
 //! 5. blobs go in and output comes out in pieces (`push`, `output`), checked against their SHA-256;
 //! 6. jobs are watched, read back and signed anew, queues looked at and set, events heard (`watch`, `again`, `queues`, `events`);
-//! 7. the host's signatures are checked: under what it accepted, and under what it says of a job's end (`receipts`).
+//! 7. rights are given on to other keys, and taken back (`grants`);
+//! 8. the host's signatures are checked: under what it accepted, and under what it says of a job's end (`receipts`).
 //!
 //! *Never:* trust on first use, a secret in an error or a log, a whole input or output in memory.
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ mod error;
 mod events;
 mod exchange;
 mod flow;
+mod grants;
 mod identity;
 mod job;
 mod known_hosts;
@@ -72,9 +74,9 @@ pub use source::Source;
 /// The contract that host and client share: ids, views, outcomes, refusals.
 pub use strongroom_job as types;
 pub use strongroom_job::{
-    AcceptedJob, Artifact, Denial, Digest, EventLine, EventQuery, HostEvent, HostView, Input, JobEnd, JobId,
-    JobState, JobView, Missed, ModuleRef, ModuleView, Name, Outcome, OutputStream, PublicKey, QueueMode,
-    QueueView, Refusal, RefusalCode, RetryOn, SecretKey, Taken, Timestamp,
+    AcceptedJob, Artifact, Denial, Digest, EventLine, EventQuery, GrantView, HostEvent, HostView, Input,
+    JobEnd, JobId, JobState, JobView, Missed, ModuleRef, ModuleView, Name, Outcome, OutputStream, PublicKey,
+    QueueMode, QueueView, Refusal, RefusalCode, RetryOn, SecretKey, Taken, Timestamp,
 };
 pub use submit::Accepted;
 pub use watch::runs_as;

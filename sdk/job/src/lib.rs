@@ -11,7 +11,8 @@
 //! 7. a [`Record`] of every step becomes a leaf of the audit log (`record`, `outcome`), an [`Opening`] says what it hides (`opening`);
 //! 8. a [`receipt`] proves to anybody how the job ended, without the host (`receipt`);
 //! 9. a [`TrustFile`](trust::TrustFile) says who may operate the host (`trust`);
-//! 10. whoever pinned a key of the host follows to the one that came after it ([`succession`]).
+//! 10. a [`SignedDelegation`](delegation::SignedDelegation) gives some of a principal's rights to another key, for a while (`delegation`);
+//! 11. whoever pinned a key of the host follows to the one that came after it ([`succession`]).
 //!
 //! *Never:* I/O, async, clocks, randomness. The caller passes them in as bytes and [`Timestamp`]s.
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ mod capabilities;
 pub mod checkpoint;
 mod close;
 pub mod cosignature;
+pub mod delegation;
 mod digest;
 mod dsse;
 mod envelope;
@@ -82,8 +84,8 @@ pub use id::{JobId, ParseJobIdError};
 pub use key::{PublicKey, PublicKeyError, SecretKey, Signature};
 pub use limits::Limits;
 pub use message::{
-    AcceptedJob, BlobKind, ErasedView, HostView, JobEnd, JobView, MAX_LIST, MAX_RESULT_BYTES, ModuleView,
-    OutputStream, Progress, QueueMode, QueueView, Request, Response,
+    AcceptedJob, BlobKind, ErasedView, GrantView, HostView, JobEnd, JobView, MAX_LIST, MAX_RESULT_BYTES,
+    ModuleView, OutputStream, Progress, QueueMode, QueueView, Request, Response,
 };
 pub use name::{MAX_NAME_BYTES, Name, ParseNameError};
 pub use network::{Destination, Hosts, HttpRule, Listener, MAX_RULE_BYTES, ParseRuleError, Protocol};
@@ -97,7 +99,8 @@ pub use plan::{
     MAX_ZONE_BYTES, Missed, On, Plan, Repeat, RetryOn, RetryPolicy, Taken, Unique,
 };
 pub use record::{
-    Change, ErasedJob, Event, GrantRecord, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, RecordError, StateFault,
+    Change, ErasedJob, Event, GrantEnd, GrantRecord, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, RecordError,
+    StateFault,
 };
 pub use refusal::{MAX_MESSAGE_BYTES, MAX_MISSING, Refusal, RefusalCode};
 pub use role::{ParseRoleError, Role};

@@ -6,9 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::delegation::GrantId;
 use crate::{
     AcceptanceSignature, Artifact, DeadReason, Denial, Digest, EventQuery, JobId, JobState, Limits,
-    ModuleRef, Name, Outcome, OutputSummary, PublicKey, Refusal, Timestamp, Usage, text,
+    ModuleRef, Name, Outcome, OutputSummary, PublicKey, Refusal, Role, Timestamp, Usage, text,
 };
 
 /// Most jobs in one answer to [`Request::List`].
@@ -123,6 +124,21 @@ pub enum Request {
     Events(EventQuery),
     /// What happens on the host, to anybody's jobs; for operators. → [`Response::Events`], then lines.
     AllEvents(EventQuery),
+    /// Take this signed grant ([`crate::delegation`]). The envelope follows. → [`Response::Grants`], with this one alone.
+    AddGrant {
+        /// Bytes of the envelope that follows.
+        length: u64,
+    },
+    /// The grants of my tenant, in the order of their ids. → [`Response::Grants`].
+    Grants {
+        /// Only those behind this one.
+        after: Option<GrantId>,
+    },
+    /// End this grant, and all below it; for its delegator, those above, and operators. → [`Response::Grants`], with those that ended.
+    RevokeGrant {
+        /// Which.
+        grant: GrantId,
+    },
 }
 
 /// An answer: the first header that a host sends on a stream.
@@ -185,8 +201,42 @@ pub enum Response {
         /// All records from this index on are told, as far as they are asked for.
         from: u64,
     },
+    /// Grants.
+    Grants {
+        /// In the order of their ids.
+        grants: Vec<GrantView>,
+        /// Whether there are more behind the last of them.
+        more: bool,
+    },
     /// Not done, and why.
     Refused(Refusal),
+}
+
+/// A grant that the host keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantView {
+    /// Which.
+    pub grant: GrantId,
+    /// What people call the delegate.
+    pub name: Name,
+    /// Who gave.
+    pub delegator: PublicKey,
+    /// Who got.
+    pub delegate: PublicKey,
+    /// In whose name the delegate's jobs run.
+    pub tenant: Name,
+    /// Of no use earlier.
+    pub not_before: Timestamp,
+    /// Of no use from then on.
+    pub not_after: Timestamp,
+    /// How many further grants may hang below it.
+    pub further: u8,
+    /// The roles that it names.
+    pub roles: Vec<Role>,
+    /// Whether the delegate has any right by it now: its time has come, and nobody above has lost what it gives.
+    pub in_force: bool,
+    /// The index of its `grant-added` record in the audit log.
+    pub log_index: u64,
 }
 
 /// What was erased.

@@ -8,17 +8,21 @@
 
 mod grant;
 mod kind;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
+use crate::delegation::GrantId;
 use crate::strict::{self, StrictError};
 use crate::text;
 use crate::{
-    ArtifactRecord, DeadReason, Denial, Digest, JobId, LeftRecord, Limits, MAX_REASON_BYTES, ModuleRef, Name,
-    Outcome, OutputRecord, PublicKey, QueueMode, RefusalCode, Role, Timestamp, TrustVersion, Usage,
+    ArtifactRecord, Base64Bytes, DeadReason, Denial, Digest, JobId, LeftRecord, Limits, MAX_REASON_BYTES,
+    ModuleRef, Name, Outcome, OutputRecord, PublicKey, QueueMode, RefusalCode, Role, Timestamp, TrustVersion,
+    Usage,
 };
 
 pub use grant::GrantRecord;
+pub use words::{Change, ErasedJob, GrantEnd, StateFault};
 
 /// Longest leaf that a log entry bundle can hold, in bytes.
 pub const MAX_RECORD_BYTES: usize = 65_535;
@@ -282,6 +286,35 @@ pub enum Event {
         /// SHA-256 of the statement that both signed, as it is written.
         statement: Digest,
     },
+    /// A principal, or a delegate, gave some of its rights to another key. The record holds all that was signed.
+    GrantAdded {
+        /// Which grant.
+        grant: GrantId,
+        /// Who handed it in: the delegator, or an operator.
+        principal: PublicKey,
+        /// Who gave.
+        delegator: PublicKey,
+        /// Who got.
+        delegate: PublicKey,
+        /// In whose name the delegate's jobs run.
+        tenant: Name,
+        /// The grant of the same delegator for the same key that ends with this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<GrantId>,
+        /// The signed bytes.
+        payload: Base64Bytes,
+        /// The delegator's signature.
+        signature: Base64Bytes,
+    },
+    /// Grants ended: one, and those below it, or some whose time was up.
+    GrantsEnded {
+        /// Which. At most [`MAX_FORGOTTEN`].
+        grants: Vec<GrantId>,
+        /// Why.
+        why: GrantEnd,
+        /// Who said so; the host itself when their time was up.
+        principal: PublicKey,
+    },
     /// The running host has looked at its own log and files, and this is what came of it.
     Checked {
         /// How long it took, milliseconds.
@@ -330,64 +363,6 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dead: Option<DeadReason>,
     },
-}
-
-/// What something was, and what it is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// Its digest as the log last said; none when it never did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub old: Option<Digest>,
-    /// Its digest now.
-    pub new: Digest,
-}
-
-impl Change {
-    /// Whether it is another one now.
-    #[must_use]
-    pub fn is_one(&self) -> bool {
-        self.old != Some(self.new)
-    }
-}
-
-/// A job that was erased, and where the log tells of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ErasedJob {
-    /// Which.
-    pub job: JobId,
-    /// Index of its `admitted` record; of its `merged` record when it was not run.
-    pub admitted: u64,
-    /// Index of its `finished` record; none when it was not run, because another job had its unique key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finished: Option<u64>,
-}
-
-/// What a host found in place of its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StateFault {
-    /// Nothing, or a state without anything in it.
-    Lost,
-    /// An earlier state: the log goes on where it ends.
-    RolledBack,
-    /// What cannot be opened or read.
-    Damaged,
-    /// A state that somebody who has this machine said must go.
-    GivenUp,
-}
-
-impl StateFault {
-    /// The word for it, as it is in a record.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::RolledBack => "rolled-back",
-            Self::Damaged => "damaged",
-            Self::GivenUp => "given-up",
-        }
-    }
 }
 
 impl Record {
@@ -457,6 +432,8 @@ impl Record {
             | Event::ConfigurationChanged { .. }
             | Event::TrustChanged { .. }
             | Event::KeyRotated { .. }
+            | Event::GrantAdded { .. }
+            | Event::GrantsEnded { .. }
             | Event::Checked { .. }
             | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,

@@ -108,6 +108,8 @@ pub enum RefusalCode {
     TooLarge,
     /// No such job of this principal's tenant.
     UnknownJob,
+    /// The host keeps no such grant, or none that this key may speak of.
+    UnknownGrant,
     /// The request does not fit the job's state.
     WrongState,
     /// The key may not do this.

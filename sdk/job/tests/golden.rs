@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fixtures::{
-    batch, context, flow, full_task, host, id, job, messages, mounts, plan, principal, receipts, records,
-    repeating, small_task, successions, trust, unique, wide_task,
+    batch, context, delegations, flow, full_task, host, id, job, messages, mounts, plan, principal, receipts,
+    records, repeating, small_task, successions, trust, unique, wide_task,
 };
 use serde::Serialize;
+use strongroom_job::delegation::SignedDelegation;
 use strongroom_job::receipt::Receipt;
 use strongroom_job::succession::{KeyRole, Succession};
 use strongroom_job::trust::{TrustDraft, TrustFile};
@@ -255,6 +256,20 @@ fn trust_files() {
 }
 
 #[test]
+fn delegations_of_rights() {
+    let mut golden = Golden::new("delegation");
+    for (file, body) in [("small.json", delegations::small()), ("full.json", delegations::full())] {
+        let signed = body.sign(&principal()).unwrap();
+        let bytes = golden.holds(file, &signed.to_bytes());
+        let read = SignedDelegation::parse(&bytes).unwrap();
+        assert_eq!((&read, read.body()), (&signed, &body), "{file}");
+    }
+    // For tools of others: the key that both verify with.
+    golden.holds("delegator.pub", format!("{}\n", principal().public()).as_bytes());
+    golden.done();
+}
+
+#[test]
 fn refusals() {
     let mut golden = Golden::new("refusal");
     let codes = messages::refusal_codes();
@@ -264,11 +279,13 @@ fn refusals() {
         .collect();
     let (first, more) = table.split_at(messages::FIRST_CODES);
     let (second, more) = more.split_at(messages::SECOND_CODES);
-    let (queues, roles) = more.split_at(messages::QUEUE_CODES);
+    let (queues, more) = more.split_at(messages::QUEUE_CODES);
+    let (roles, grants) = more.split_at(messages::ROLE_CODES);
     golden.json("codes.json", &first);
     golden.json("codes-more.json", &second);
     golden.json("codes-queues.json", &queues);
     golden.json("codes-roles.json", &roles);
+    golden.json("codes-grants.json", &grants);
     let names = covers!(vec![Role::View, Role::Submit, Role::Operate, Role::Admin];
         Role::View, Role::Submit, Role::Operate, Role::Admin);
     let bytes = golden.json("roles.json", &names);

@@ -24,6 +24,8 @@ fn a_record_is_about_its_job() {
             | Event::ConfigurationChanged { .. }
             | Event::TrustChanged { .. }
             | Event::KeyRotated { .. }
+            | Event::GrantAdded { .. }
+            | Event::GrantsEnded { .. }
             | Event::Checked { .. }
             | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use strongroom_job::{Event, EventQuery, JobId, Name, PublicKey, Record};
+use strongroom_job::{Event, EventQuery, JobId, Name, PublicKey, Record, Timestamp};
 
 use crate::dispatch::OwnPolicy;
 use crate::store::{ReadError, Store, Whose};
@@ -58,31 +58,36 @@ impl Listener {
         {
             return Ok(Verdict::Hide);
         }
-        let verdict =
-            match event {
-                Event::Admitted { job, tenant, .. } => {
-                    self.remember(*job, Known { tenant: self.heard(tenant), queue: None });
-                    self.of_job(job)?
+        let verdict = match event {
+            Event::Admitted { job, tenant, .. } => {
+                self.remember(*job, Known { tenant: self.heard(tenant), queue: None });
+                self.of_job(job)?
+            }
+            // Of several jobs, which may have been in several queues.
+            Event::Forgotten { tenant, .. }
+            | Event::Erased { tenant, .. }
+            | Event::GrantAdded { tenant, .. } => {
+                if self.query.queue.is_some() {
+                    Verdict::Hide
+                } else {
+                    self.of_tenant(Some(tenant))
                 }
-                // Of several jobs, which may have been in several queues.
-                Event::Forgotten { tenant, .. } | Event::Erased { tenant, .. } => {
-                    if self.query.queue.is_some() { Verdict::Hide } else { self.of_tenant(Some(tenant)) }
-                }
-                Event::Refused { principal, .. } | Event::ModuleRegistered { principal, .. } => {
-                    self.of_principal(principal)
-                }
-                // The job itself was never taken.
-                Event::Merged { into, .. } => self.of_job(into)?,
-                Event::QueueSet { queue, .. } => match &self.query.queue {
-                    Some(asked) if asked != queue => Verdict::Hide,
-                    _ => self.of_tenant(None),
-                },
-                _ => match record.job() {
-                    Some(job) => self.of_job(job)?,
-                    None if self.query.queue.is_some() => Verdict::Hide,
-                    None => self.of_tenant(None),
-                },
-            };
+            }
+            Event::Refused { principal, .. }
+            | Event::ModuleRegistered { principal, .. }
+            | Event::GrantsEnded { principal, .. } => self.of_principal(principal, record.time),
+            // The job itself was never taken.
+            Event::Merged { into, .. } => self.of_job(into)?,
+            Event::QueueSet { queue, .. } => match &self.query.queue {
+                Some(asked) if asked != queue => Verdict::Hide,
+                _ => self.of_tenant(None),
+            },
+            _ => match record.job() {
+                Some(job) => self.of_job(job)?,
+                None if self.query.queue.is_some() => Verdict::Hide,
+                None => self.of_tenant(None),
+            },
+        };
         if let Event::Finished { job, .. } = event {
             self.known.remove(job);
         }
@@ -99,11 +104,11 @@ impl Listener {
     }
 
     /// What a principal did, and not one of its jobs: its tenant's, as the configuration now says.
-    fn of_principal(&self, key: &PublicKey) -> Verdict {
+    fn of_principal(&self, key: &PublicKey, at: Timestamp) -> Verdict {
         if self.query.queue.is_some() {
             return Verdict::Hide;
         }
-        let who = self.policy.in_force().principal(key);
+        let who = self.policy.in_force().principal(key, at);
         self.of_tenant(who.as_ref().map(|who| &who.tenant))
     }
 

@@ -14,7 +14,7 @@ use super::super::{Opened, PublishedHead, ReadError, Store, keys, read, settings
 use super::{History, RebuildError, Rebuilt, Terms, replay};
 
 /// Ranges of rows of jobs that are not over, and of what no job owns: nothing in them is ever forgotten.
-const WHOLE: [&[u8]; 11] = [
+const WHOLE: [&[u8]; 13] = [
     keys::ACTIVE,
     keys::SOURCES,
     keys::FOLLOWERS,
@@ -26,6 +26,8 @@ const WHOLE: [&[u8]; 11] = [
     keys::HOST_KEY,
     keys::LOG_KEY,
     keys::ERASED,
+    keys::GRANTS,
+    keys::GRANTS_ENDED,
 ];
 
 /// What was held against what.

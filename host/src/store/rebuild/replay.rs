@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 
+use strongroom_job::delegation::SignedDelegation;
 use strongroom_job::{
     BlobKind, Digest, Event, JobId, JobState, Name, Opening, Outcome, OutputStream, OutputSummary, PublicKey,
     Record, Timestamp,
@@ -205,6 +206,10 @@ impl<'a> Replay<'a> {
             }
             Event::QueueSet { queue, mode, principal } => {
                 Some(Transition::SetQueue { queue: queue.clone(), mode: *mode, by: *principal })
+            }
+            Event::GrantAdded { .. } => Some(grant_added(at, &record.event)?),
+            Event::GrantsEnded { grants, why, principal } => {
+                Some(Transition::EndGrants { grants: grants.clone(), why: *why, by: *principal })
             }
             Event::Refused { .. }
             | Event::HostStarted { .. }
@@ -465,4 +470,14 @@ pub(super) fn refused<T>(at: u64, done: Result<T, Refused>) -> Result<T, Rebuild
         Refused::Asker(error) => illegal(at, error.to_string()),
         Refused::Store(error) => error.into(),
     })
+}
+
+/// The grant that a record holds, signed as it was: no host keeps another.
+fn grant_added(at: u64, event: &Event) -> Result<Transition, RebuildError> {
+    let Event::GrantAdded { principal, replaces, payload, signature, .. } = event else {
+        return Err(illegal(at, "it is no grant"));
+    };
+    let signed =
+        SignedDelegation::from_parts(payload, signature).map_err(|error| illegal(at, error.to_string()))?;
+    Ok(Transition::AddGrant { signed: Box::new(signed), replaces: *replaces, by: *principal })
 }

@@ -4,7 +4,7 @@ use super::Event;
 
 impl Event {
     /// Every word, in the order of `docs/formats/record.md`.
-    pub const KINDS: [&'static str; 23] = [
+    pub const KINDS: [&'static str; 25] = [
         "host-started",
         "host-stopped",
         "module-registered",
@@ -26,6 +26,8 @@ impl Event {
         "configuration-changed",
         "trust-changed",
         "key-rotated",
+        "grant-added",
+        "grants-ended",
         "checked",
         "finished",
     ];
@@ -55,6 +57,8 @@ impl Event {
             Self::ConfigurationChanged { .. } => "configuration-changed",
             Self::TrustChanged { .. } => "trust-changed",
             Self::KeyRotated { .. } => "key-rotated",
+            Self::GrantAdded { .. } => "grant-added",
+            Self::GrantsEnded { .. } => "grants-ended",
             Self::Checked { .. } => "checked",
             Self::Finished { .. } => "finished",
         }
