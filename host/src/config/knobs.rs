@@ -88,7 +88,7 @@ knobs! {
         "most disk for compiled modules; what was not used for longest goes first",
         "too little costs a compilation for each module after a restart";
     DISK_RESERVE_BYTES: "bounds" "disk_reserve_bytes" = Some(256 * MIB), 0..=HUGE,
-        "with less free on the data directory's disk, new jobs and uploads are refused (`busy`), while running ones end; 0 for no reserve",
+        "with less free on the data directory's disk, new jobs and uploads are refused (`busy`), while running ones end; the state is not written anew and no backup is made on it (the state leaves 128 MiB in any case); 0 for no reserve",
         "too little, and what runs fills the disk, which ends the host";
     MAX_WORKERS: "bounds" "max_workers" = Some(64), 1..=16_384,
         "with `isolation = \"process\"`: processes in which guests run; a job that would need one more waits, and keeps its place of max_running",
