@@ -392,7 +392,9 @@ fn words(entry: &Entry) -> String {
             let (by, from, to) = (principal.short(), delegator.short(), delegate.short());
             format!("grant {grant}: from {from} to {to} in {tenant}, handed in by {by}")
         }
-        Event::GrantsEnded { grants, why, principal } => grants_ended(grants, *why, principal),
+        Event::GrantsEnded { tenant, grants, why, principal } => {
+            grants_ended(tenant, grants, *why, principal)
+        }
         Event::Checked { records, files, problems, first, .. } => {
             let first = if first.is_empty() { String::new() } else { format!(", such as {first}") };
             format!("checked: {records} records, {files} files, {problems} problems{first}")
@@ -411,13 +413,13 @@ fn words(entry: &Entry) -> String {
     format!("{:>8}  {}  {}", entry.index, entry.time, line(&about))
 }
 
-fn grants_ended(grants: &[GrantId], why: GrantEnd, by: &PublicKey) -> String {
+fn grants_ended(tenant: &strongroom_job::Name, grants: &[GrantId], why: GrantEnd, by: &PublicKey) -> String {
     let how = match why {
         GrantEnd::Revoked => format!("revoked by {}", by.short()),
         GrantEnd::Expired => "their time was up".into(),
     };
     let ids: Vec<String> = grants.iter().map(ToString::to_string).collect();
-    format!("grants ended, {how}: {}", ids.join(", "))
+    format!("grants of {tenant} ended, {how}: {}", ids.join(", "))
 }
 
 /// Everything in a grant that is more than clocks and randomness.

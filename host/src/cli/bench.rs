@@ -48,7 +48,7 @@ const ENDING: Duration = Duration::from_secs(60);
 #[derive(Args, Debug)]
 pub(super) struct BenchArgs {
     /// Seconds for each of the three parts
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Put the host's directory here: what is measured is this disk, too [default: beside the data directory]
     #[arg(long, value_name = "DIR")]
@@ -93,13 +93,7 @@ pub(super) fn bench(common: &Common, args: &BenchArgs, console: &Console) -> Res
         ))
     })?;
     let machine = Machine::describe(dir.path(), on)?;
-    let figures = with_runtime(async {
-        let mut stop = Stop::listen()?;
-        tokio::select! {
-            figures = measure(dir.path(), machine, args, &stages, console) => figures,
-            () = stop.asked() => Err(Failure::cancelled("stopped")),
-        }
-    })?;
+    let figures = with_runtime(measure(dir.path(), machine, args, &stages, console))?;
     if console.json() {
         console.document(&figures)?;
     } else {
@@ -121,7 +115,10 @@ async fn measure(
     config.listen = ([127, 0, 0, 1], 0).into();
     open_many_files();
     let host = Box::pin(Host::start(home.lock()?, config, compiler()?)).await.map_err(Failure::from)?;
+    let mut stop = Stop::listen()?;
     let measured = tokio::select! {
+        // Its host ends before its directory does.
+        () = stop.asked() => Err(Failure::cancelled("stopped")),
         measured = parts(&host, key, args, stages, console) => measured,
         reason = host.failed() => Err(Failure::fault(format_args!("the host had to stop: {reason}"))),
     };

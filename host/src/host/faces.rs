@@ -27,7 +27,7 @@ pub(super) struct Faces {
     /// Handed over, and not yet listened at.
     sockets: Sockets,
     /// Who wants the configuration to be read again.
-    reloads: Mutex<Option<mpsc::Receiver<Ask>>>,
+    pub(super) reloads: Mutex<Option<mpsc::Receiver<Ask>>>,
 }
 
 impl Faces {

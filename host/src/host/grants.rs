@@ -6,12 +6,13 @@
 //! *Owns:* that order, and the look once a second at whose time is up. *Never:* whether a grant is taken (`admission/delegation`).
 //! *Spec:* `docs/formats/delegation.md`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_job::delegation::{DelegationError, GrantId, SignedDelegation};
-use strongroom_job::{GrantEnd, GrantView, MAX_FORGOTTEN, PublicKey, Refusal, RefusalCode, Role};
+use strongroom_job::{GrantEnd, GrantView, MAX_FORGOTTEN, Name, PublicKey, Refusal, RefusalCode, Role};
 use tokio::time::MissedTickBehavior;
 
 use super::refuse::refuse_commit;
@@ -72,7 +73,7 @@ impl HostService {
             Err(error) => return Err(refuse_commit(&error, None).0),
         };
         let id = body.id;
-        self.policy.replace_grants(before.grants.with(signed, log_index, replaces));
+        self.policy.replace_grants(before.grants.with(signed, log_index, replaces, self.now()));
         if replaces.is_some() {
             self.enforce(&before).await;
         }
@@ -106,11 +107,9 @@ impl HostService {
             return Err(Refusal::new(RefusalCode::UnknownGrant, text));
         }
         let ended = before.grants.below(&grant);
-        for ended in ended.chunks(MAX_FORGOTTEN) {
-            self.end(ended, GrantEnd::Revoked, who.key)
-                .await
-                .map_err(|error| refuse_commit(&error, None).0)?;
-        }
+        self.end(&before, &ended, GrantEnd::Revoked, who.key)
+            .await
+            .map_err(|error| refuse_commit(&error, None).0)?;
         self.policy.replace_grants(before.grants.revoked(&ended));
         self.enforce(&before).await;
         let shown = ended.iter().filter_map(|id| before.grants.standing(id));
@@ -129,15 +128,37 @@ impl HostService {
         if expired.is_empty() {
             return Ok(());
         }
-        self.end(&expired, GrantEnd::Expired, self.policy.host).await?;
-        self.policy.replace_grants(before.grants.without(&expired));
+        // What hangs below goes first: under another giver of the same delegate it would come back, by the right of somebody who never allowed it.
+        let below: BTreeSet<_> = expired.iter().flat_map(|id| before.grants.below(id)).collect();
+        let below: Vec<_> = below.into_iter().filter(|id| !expired.contains(id)).collect();
+        self.end(&before, &below, GrantEnd::Revoked, self.policy.host).await?;
+        self.end(&before, &expired, GrantEnd::Expired, self.policy.host).await?;
+        self.policy.replace_grants(before.grants.revoked(&below).without(&expired));
         self.enforce(&before).await;
         Ok(())
     }
 
-    async fn end(&self, grants: &[GrantId], why: GrantEnd, by: PublicKey) -> Result<(), CommitError> {
-        let transition = Transition::EndGrants { grants: grants.to_vec(), why, by };
-        self.store().commit(transition).await.map(drop)
+    /// A record for each tenant whose they are, and for each so many.
+    async fn end(
+        &self,
+        before: &InForce,
+        grants: &[GrantId],
+        why: GrantEnd,
+        by: PublicKey,
+    ) -> Result<(), CommitError> {
+        let mut of: BTreeMap<&Name, Vec<GrantId>> = BTreeMap::new();
+        for grant in grants {
+            if let Some(tenant) = before.grants.tenant(grant) {
+                of.entry(tenant).or_default().push(*grant);
+            }
+        }
+        for (tenant, grants) in of {
+            for grants in grants.chunks(MAX_FORGOTTEN) {
+                let (tenant, grants) = (tenant.clone(), grants.to_vec());
+                self.store().commit(Transition::EndGrants { tenant, grants, why, by }).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether it may do what operators may, by its role and by the trust file, if there is one.

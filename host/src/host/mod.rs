@@ -4,6 +4,7 @@
 //! *Crash:* a start after a crash is an ordinary start: jobs that were running are handed to `lifecycle` as `Recover`
 //! before the first connection is taken.
 
+mod accept;
 mod erasure;
 mod events;
 mod faces;
@@ -382,6 +383,8 @@ impl Host {
             admin.stopping();
         }
         let _ = drain.send(());
+        // Nobody reads a configuration any more.
+        drop(faces.reloads.lock().await.take());
         service.refuse_new();
         let dispatcher = service.dispatcher().clone();
         // When time is up, whatever still runs is left to the next start to judge.

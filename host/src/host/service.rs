@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 use strongroom_job::delegation::GrantId;
 use strongroom_job::trust::TrustBody;
 use strongroom_job::{
-    AcceptedJob, BlobKind, Digest, Envelope, ErasedView, EventQuery, GrantView, HostView, Input, JobId,
-    JobState, JobView, ModuleRef, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal,
-    RefusalCode, Request, Timestamp, VerifiedJob,
+    BlobKind, Digest, ErasedView, EventQuery, GrantView, HostView, JobId, JobState, JobView, ModuleRef,
+    ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, Request,
+    Timestamp,
 };
 use tokio::sync::{Mutex, Semaphore};
 use tracing::Instrument as _;
@@ -16,7 +16,7 @@ use tracing::Instrument as _;
 use super::events::Events;
 use super::gate::Gate;
 use super::receipts::Receipts;
-use super::refuse::{refuse_commit, refuse_envelope};
+use super::refuse::refuse_commit;
 use super::reserve::Reserve;
 use super::upload::{Incoming, MAX_MODULES};
 use super::view::{Output, refuse_read};
@@ -32,15 +32,13 @@ use crate::intake::{Accepted, Doors, Page, Service};
 use crate::lifecycle::Illegal;
 use crate::refusals::Refusals;
 use crate::spans;
-use crate::store::{CommitError, Committed, Cursor, JobRow, Store, Transition, unknown_input};
+use crate::store::{CommitError, Cursor, JobRow, Store, Transition};
 
 /// Jobs that one `list` looks at, at most, however few of them fit its filter: some 50 ms of a processor.
 const MAX_LOOKED_AT: usize = 10_000;
 /// Others of its thread come first each time that it has looked at so many.
 const LOOKED_AT_ONCE: usize = 100;
 
-/// Envelopes longer than this wait for one of the places for large ones. A batch of this length means 1 MiB of jobs at most.
-const SMALL_ENVELOPE_BYTES: usize = 16 << 10;
 /// Large envelopes between their signature and their commit: some 100 KiB of batch can mean 32 MiB of jobs.
 const LARGE_ENVELOPES: usize = 4;
 
@@ -54,9 +52,9 @@ pub(crate) struct HostService {
     dispatcher: Dispatcher,
     pub(super) clock: Arc<Clock>,
     refusals: Arc<Refusals>,
-    receipts: Receipts,
+    pub(super) receipts: Receipts,
     pub(super) damage: Damage,
-    large_envelopes: Semaphore,
+    pub(super) large_envelopes: Semaphore,
     /// One change of who may do what at a time: a reload, or a grant.
     pub(super) reloading: Mutex<()>,
     /// What closes connections of those who may do less than before, once there are connections, and the file that forbids changes.
@@ -126,123 +124,11 @@ impl HostService {
         &self.dispatcher
     }
 
-    async fn accept(
-        &self,
-        who: &Arc<Principal>,
-        envelope: Vec<u8>,
-    ) -> Result<Accepted, (Refusal, Option<JobId>)> {
-        self.check_open().map_err(|refusal| (refusal, None))?;
-        let _place = match envelope.len() > SMALL_ENVELOPE_BYTES {
-            // Nobody closes this semaphore.
-            true => self.large_envelopes.acquire().await.ok(),
-            false => None,
-        };
-        let mut noted = self.dispatcher.board().tracer().map(|tracer| tracer.accepting(self.clock.now()));
-        let verified = stage!("verify")
-            .in_scope(|| Envelope::parse(&envelope).and_then(|parsed| parsed.verify(&who.key)))
-            .map_err(|error| (refuse_envelope(&error), None))?;
-        // The jobs of an envelope all have its digest, and there is at least one.
-        let digest = verified.first().map_or_else(|| Digest::of(&[]), |job| *job.envelope());
-        if let Some(first) = verified.first() {
-            spans::is_about(&first.body().id);
-        }
-        let signed = |jobs: Vec<AcceptedJob>, time| {
-            let acceptance = stage!("acknowledge").in_scope(|| self.receipts.accept(digest, time, &jobs));
-            Accepted { jobs, acceptance }
-        };
-        let before = self.answered_before(&verified).instrument(stage!("look up")).await;
-        if let Some((jobs, time)) = before.map_err(|refusal| (refusal, None))? {
-            return Ok(signed(jobs, time));
-        }
-        // Behind the answer to what is known: it takes no room.
-        self.check_room().map_err(|refusal| (refusal, None))?;
-        let mut jobs = Vec::with_capacity(verified.len());
-        stage!("admit").in_scope(|| {
-            for job in verified {
-                let id = job.body().id;
-                jobs.push(self.admit(job, who).map_err(|refusal| (refusal, Some(id)))?);
-            }
-            Ok(())
-        })?;
-        if let Some(noted) = &mut noted {
-            noted.are(&jobs);
-        }
-        let first = jobs.first().map(AdmittedJob::id);
-        let max_active = self.policy.in_force().config.bounds.max_queued;
-        let transition =
-            Transition::Admit { jobs, envelope: envelope.into(), max_active, rules: self.rules(who) };
-        let committed = self.store.commit(transition).instrument(stage!("commit")).await;
-        match committed.map_err(|error| refuse_commit(&error, first))? {
-            Committed::Admitted { jobs, time } => {
-                tracing::debug!(jobs = jobs.len(), "accepted");
-                if let Some(noted) = noted {
-                    noted.accepted(&jobs);
-                }
-                self.stop_if_gone(who, &jobs).await;
-                Ok(signed(jobs, time))
-            }
-            Committed::Stepped(_)
-            | Committed::Erased { .. }
-            | Committed::Granted { .. }
-            | Committed::Done => {
-                Err((Refusal::new(RefusalCode::HostFault, "a wrong answer of the store"), None))
-            }
-        }
-    }
-
-    /// The first answer again, when every job of the envelope was accepted in it before: a client may always repeat itself,
-    /// also when the time window has passed meanwhile.
-    async fn answered_before(
-        &self,
-        jobs: &[VerifiedJob],
-    ) -> Result<Option<(Vec<AcceptedJob>, Timestamp)>, Refusal> {
-        let mut answer = Vec::with_capacity(jobs.len());
-        let mut time = Timestamp::default();
-        for job in jobs {
-            match self.store.row(&job.body().id).await.map_err(|error| refuse_read(&error))? {
-                Some(row) if row.came_in(job.envelope(), job.signer()) => {
-                    time = time.max(row.admitted_at);
-                    answer.push(AcceptedJob { job: row.job, log_index: row.admitted, existing: None });
-                }
-                Some(_) => return Ok(None),
-                None => match self.store.merged(&job.body().id).await.map_err(|error| refuse_read(&error))? {
-                    Some(merged) if merged.came_in(job.envelope(), job.signer()) => {
-                        time = time.max(merged.at);
-                        answer.push(merged.answer(job.body().id));
-                    }
-                    Some(_) | None => return Ok(None),
-                },
-            }
-        }
-        Ok(Some((answer, time)))
-    }
-
-    fn admit(&self, job: VerifiedJob, who: &Principal) -> Result<AdmittedJob, Refusal> {
-        let audience = job.body().context.audience;
-        let in_force = self.policy.in_force();
-        let admitted = admission::admit(job, who, &self.policy.of(&in_force), self.clock.now());
-        let admitted = admitted.map_err(|refusal| self.receipts.explained(refusal, &audience))?;
-        let task = admitted.task();
-        if !self.has_blob(who, BlobKind::Module, &task.module.digest)? {
-            let text = format!(
-                "tenant {} has not given this host the module {}: push it first",
-                who.tenant, task.module.digest
-            );
-            return Err(Refusal::new(RefusalCode::UnknownModule, text));
-        }
-        if let Input::Blob { digest, .. } = &task.input
-            && !self.has_blob(who, BlobKind::Input, digest)?
-        {
-            return Err(unknown_input(&who.tenant, digest));
-        }
-        Ok(admitted)
-    }
-
-    fn rules(&self, who: &Principal) -> Box<TenantRules> {
+    pub(super) fn rules(&self, who: &Principal) -> Box<TenantRules> {
         Box::new(self.policy.in_force().config.tenants.get(&who.tenant).cloned().unwrap_or_default())
     }
 
-    fn has_blob(&self, who: &Principal, kind: BlobKind, digest: &Digest) -> Result<bool, Refusal> {
+    pub(super) fn has_blob(&self, who: &Principal, kind: BlobKind, digest: &Digest) -> Result<bool, Refusal> {
         self.store.has_blob(kind, &who.tenant, digest).map_err(|error| refuse_read(&error))
     }
 

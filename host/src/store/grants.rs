@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use strongroom_job::delegation::{GrantId, SignedDelegation};
-use strongroom_job::{Base64Bytes, Event, GrantEnd, PublicKey};
+use strongroom_job::{Base64Bytes, Event, GrantEnd, Name, PublicKey};
 
 use super::group::{Group, Refused};
 use super::rows::Rows;
@@ -49,7 +49,13 @@ impl Group<'_> {
     }
 
     /// Grants that were revoked stay, with a mark: their ids must not come back while their time is not up.
-    pub(super) fn end_grants(&mut self, grants: Vec<GrantId>, why: GrantEnd, by: PublicKey) -> Committed {
+    pub(super) fn end_grants(
+        &mut self,
+        tenant: Name,
+        grants: Vec<GrantId>,
+        why: GrantEnd,
+        by: PublicKey,
+    ) -> Committed {
         for grant in &grants {
             match why {
                 GrantEnd::Revoked => self.batch.insert(keys::grant_ended(grant), [1]),
@@ -59,7 +65,7 @@ impl Group<'_> {
                 }
             }
         }
-        self.log(Event::GrantsEnded { grants, why, principal: by });
+        self.log(Event::GrantsEnded { tenant, grants, why, principal: by });
         Committed::Done
     }
 }

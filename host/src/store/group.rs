@@ -158,7 +158,7 @@ impl<'a> Group<'a> {
             Transition::ForgetMerged { jobs } => self.let_merged_go(&jobs),
             Transition::Erase { doomed, by } => self.erase(&doomed, by),
             Transition::AddGrant { signed, replaces, by } => self.add_grant(&signed, replaces, by),
-            Transition::EndGrants { grants, why, by } => Ok(self.end_grants(grants, why, by)),
+            Transition::EndGrants { tenant, grants, why, by } => Ok(self.end_grants(tenant, grants, why, by)),
             Transition::Log(event) => {
                 for (key, value) in said::rows(&event, self.now) {
                     self.batch.insert(key, value);

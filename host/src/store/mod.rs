@@ -201,6 +201,8 @@ pub enum Transition {
     },
     /// Grants end.
     EndGrants {
+        /// Whose they all are.
+        tenant: Name,
         /// Which; at most as many as one record names.
         grants: Vec<GrantId>,
         /// Why.

@@ -39,6 +39,9 @@ const DATA_PER_GUEST: u64 = 16 << 20;
 const DATA: u64 = 4 << 30;
 /// A tenant's directory among those of attempts. No job's id begins so.
 const TENANT: &str = "tenant-";
+/// How long a job waits, in its place of `max_running`, for a process.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ALL_BUSY: &str = "all of max_workers processes have had work for a minute: the operator may raise max_workers, or lower max_running";
 /// How often a worker must be found idle until it has been so for `worker_idle_ms`.
 const LOOKS: u32 = 2;
 
@@ -208,7 +211,8 @@ impl Workers {
             if let Some(slot) = self.0.state().take(tenant, &walls, self.0.most) {
                 break slot;
             }
-            room.await;
+            let waited = tokio::time::timeout(PATIENCE, room).await;
+            waited.map_err(|_| io::Error::other(ALL_BUSY))?;
         };
         let lease = Lease { inner: Arc::clone(&self.0), slot };
         let start = || self.start(lease.slot.walls.clone());

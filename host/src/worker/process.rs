@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(super) struct Process {
     ready: Ready,
     /// How it ended, once it has.
     ended: watch::Receiver<Option<String>>,
+    /// Whether it was told to end at once.
+    doomed: AtomicBool,
 }
 
 /// A child that one thread waits for and others may kill.
@@ -101,7 +104,7 @@ impl Process {
             waited.kill();
             return Err(error);
         }
-        Ok(Self { control, child: waited, ready, ended })
+        Ok(Self { control, child: waited, ready, ended, doomed: AtomicBool::new(false) })
     }
 
     /// How far it is confined, by its own word: it is our program, and has read nothing of a guest's when it says so.
@@ -116,11 +119,13 @@ impl Process {
 
     /// Ends it at once, whatever it does.
     pub(super) fn kill(&self) {
+        // First: whoever looks for a worker must not find one that is being killed.
+        self.doomed.store(true, Ordering::Release);
         self.child.kill();
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.ended.borrow().is_some()
+        self.doomed.load(Ordering::Acquire) || self.ended.borrow().is_some()
     }
 
     /// Waits until it is gone, and says how it went.

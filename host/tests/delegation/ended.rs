@@ -6,7 +6,7 @@ use quinn::ConnectionError;
 use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom_job::delegation::DelegationBody;
-use strongroom_job::{CloseCode, Event, GrantEnd, JobId, JobState, Outcome, RefusalCode, Role};
+use strongroom_job::{CloseCode, Event, GrantEnd, JobId, JobState, Name, Outcome, RefusalCode, Role};
 use strongroom_sdk::{Client, Identity, Job};
 
 use crate::common::live::{Live, SPINS, push_wat};
@@ -81,7 +81,7 @@ async fn who_revokes_a_grant_ends_all_below_it_at_once() {
     let told: Vec<_> = records(dir.path())
         .into_iter()
         .filter_map(|record| match record.event {
-            Event::GrantsEnded { grants, why, principal } => Some((grants, why, principal)),
+            Event::GrantsEnded { grants, why, principal, .. } => Some((grants, why, principal)),
             _ => None,
         })
         .collect();
@@ -200,7 +200,13 @@ async fn a_grant_ends_when_its_time_is_up_and_begins_not_before() {
     assert_eq!(refused(owner.add_grant(&short.sign(&ann()).unwrap()).await).code, RefusalCode::Expired);
     let dir = live.stop().await;
     let told = records(dir.path()).into_iter().any(|record| {
-        record.event == Event::GrantsEnded { grants: vec![short.id], why: GrantEnd::Expired, principal: host }
+        record.event
+            == Event::GrantsEnded {
+                tenant: Name::default_name(),
+                grants: vec![short.id],
+                why: GrantEnd::Expired,
+                principal: host,
+            }
     });
     assert!(told);
 }

@@ -308,6 +308,8 @@ pub enum Event {
     },
     /// Grants ended: one, and those below it, or some whose time was up.
     GrantsEnded {
+        /// Whose: in whose name their delegates' jobs ran.
+        tenant: Name,
         /// Which. At most [`MAX_FORGOTTEN`].
         grants: Vec<GrantId>,
         /// Why.

@@ -3,7 +3,7 @@
 use strongroom_job::delegation::{Ceilings, DelegationBody, GrantId, MAX_DELEGATION_DEPTH, SignedDelegation};
 use strongroom_job::{Access, MAX_MISSING, PublicKey, Refusal, RefusalCode, Timestamp};
 
-use super::{Grants, MAX_GRANTS, MAX_GRANTS_PER_DELEGATOR, MAX_GRANTS_PER_TENANT};
+use super::{Grants, LATELY, MAX_GRANTS, MAX_GRANTS_PER_DELEGATOR, MAX_GRANTS_PER_TENANT};
 use crate::config::{Config, Narrowed, Principal, Roles};
 
 /// What a grant is held against, besides the other grants.
@@ -91,7 +91,7 @@ impl Grants {
             );
             return Err(Refusal { missing, ..Refusal::new(RefusalCode::NotGranted, text) });
         }
-        self.room(body)?;
+        self.room(body, asking.now)?;
         Ok(Taken::New(replaces))
     }
 
@@ -120,8 +120,22 @@ impl Grants {
         Ok(before.map(|before| before.id))
     }
 
-    fn room(&self, body: &DelegationBody) -> Result<(), Refusal> {
+    fn room(&self, body: &DelegationBody, now: Timestamp) -> Result<(), Refusal> {
         let bodies = || self.kept.values().map(|kept| kept.signed.body());
+        let lately = || self.lately.iter().filter(|(.., taken)| now.since(*taken) < LATELY);
+        let by_this = lately().filter(|(delegator, ..)| *delegator == body.delegator).count();
+        let by_tenant = lately().filter(|(_, tenant, _)| *tenant == body.tenant).count();
+        if by_this >= MAX_GRANTS_PER_DELEGATOR
+            || by_tenant >= MAX_GRANTS_PER_TENANT
+            || lately().count() >= MAX_GRANTS
+        {
+            let minutes = LATELY.as_secs() / 60;
+            let text = format!(
+                "too many grants were handed in during the last {minutes} minutes: {MAX_GRANTS_PER_DELEGATOR} of one delegator are taken, {MAX_GRANTS_PER_TENANT} of one \
+                 tenant, {MAX_GRANTS} in all; wait, and sign fewer that last longer"
+            );
+            return Err(Refusal::new(RefusalCode::QuotaReached, text));
+        }
         let delegator = bodies().filter(|other| other.delegator == body.delegator).count();
         let tenant = bodies().filter(|other| other.tenant == body.tenant).count();
         let (what, max) = match () {

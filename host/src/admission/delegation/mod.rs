@@ -9,8 +9,9 @@
 mod judge;
 mod meet;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use strongroom_job::delegation::{GrantId, MAX_DELEGATION_DEPTH, SignedDelegation};
 use strongroom_job::{Digest, Name, PublicKey, Timestamp};
@@ -26,6 +27,8 @@ pub const MAX_GRANTS: usize = 1024;
 pub const MAX_GRANTS_PER_DELEGATOR: usize = 64;
 /// Those of one tenant.
 pub const MAX_GRANTS_PER_TENANT: usize = 256;
+/// During this time no more grants are taken than may be kept, however soon they end: each is a record for ever.
+pub const LATELY: Duration = Duration::from_secs(600);
 
 /// A grant that a host keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct Grants {
     kept: BTreeMap<GrantId, Arc<Kept>>,
     /// The grants that stand, by who got them: one for each key.
     by_delegate: HashMap<PublicKey, GrantId>,
+    /// Those that were taken during the last [`LATELY`], the oldest first: who gave, of which tenant, when.
+    lately: VecDeque<(PublicKey, Name, Timestamp)>,
 }
 
 impl Grants {
@@ -65,8 +70,16 @@ impl Grants {
 
     /// These, and one more, which takes the place of another one.
     #[must_use]
-    pub fn with(&self, signed: SignedDelegation, log_index: u64, replaces: Option<GrantId>) -> Self {
+    pub fn with(
+        &self,
+        signed: SignedDelegation,
+        log_index: u64,
+        replaces: Option<GrantId>,
+        now: Timestamp,
+    ) -> Self {
         let mut next = self.clone();
+        next.lately.retain(|(.., taken)| now.since(*taken) < LATELY);
+        next.lately.push_back((signed.body().delegator, signed.body().tenant.clone(), now));
         if let Some(replaced) = replaces {
             next.end(&replaced);
         }
@@ -103,6 +116,12 @@ impl Grants {
         if self.by_delegate.get(&delegate) == Some(grant) {
             self.by_delegate.remove(&delegate);
         }
+    }
+
+    /// Whose a grant is, also one that has ended.
+    #[must_use]
+    pub fn tenant(&self, grant: &GrantId) -> Option<&Name> {
+        self.kept.get(grant).map(|kept| &kept.signed.body().tenant)
     }
 
     /// A grant that stands.

@@ -66,16 +66,17 @@ impl Listener {
             // Of several jobs, which may have been in several queues.
             Event::Forgotten { tenant, .. }
             | Event::Erased { tenant, .. }
-            | Event::GrantAdded { tenant, .. } => {
+            | Event::GrantAdded { tenant, .. }
+            | Event::GrantsEnded { tenant, .. } => {
                 if self.query.queue.is_some() {
                     Verdict::Hide
                 } else {
                     self.of_tenant(Some(tenant))
                 }
             }
-            Event::Refused { principal, .. }
-            | Event::ModuleRegistered { principal, .. }
-            | Event::GrantsEnded { principal, .. } => self.of_principal(principal, record.time),
+            Event::Refused { principal, .. } | Event::ModuleRegistered { principal, .. } => {
+                self.of_principal(principal, record.time)
+            }
             // The job itself was never taken.
             Event::Merged { into, .. } => self.of_job(into)?,
             Event::QueueSet { queue, .. } => match &self.query.queue {
@@ -108,8 +109,12 @@ impl Listener {
         if self.query.queue.is_some() {
             return Verdict::Hide;
         }
-        let who = self.policy.in_force().principal(key, at);
-        self.of_tenant(who.as_ref().map(|who| &who.tenant))
+        match self.policy.in_force().principal(key, at) {
+            Some(who) => self.of_tenant(Some(&who.tenant)),
+            // Whose it was is not known any more: of a key that was taken out, or of a grant that has ended.
+            None if self.tenant.is_some() => Verdict::Unknown,
+            None => self.of_tenant(None),
+        }
     }
 
     fn of_job(&mut self, job: &JobId) -> Result<Verdict, ReadError> {

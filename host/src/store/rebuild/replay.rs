@@ -208,9 +208,12 @@ impl<'a> Replay<'a> {
                 Some(Transition::SetQueue { queue: queue.clone(), mode: *mode, by: *principal })
             }
             Event::GrantAdded { .. } => Some(grant_added(at, &record.event)?),
-            Event::GrantsEnded { grants, why, principal } => {
-                Some(Transition::EndGrants { grants: grants.clone(), why: *why, by: *principal })
-            }
+            Event::GrantsEnded { tenant, grants, why, principal } => Some(Transition::EndGrants {
+                tenant: tenant.clone(),
+                grants: grants.clone(),
+                why: *why,
+                by: *principal,
+            }),
             Event::Refused { .. }
             | Event::HostStarted { .. }
             | Event::HostStopped {}
