@@ -215,11 +215,17 @@ mod tests {
             let listener = UnixListener::bind(dir.path().join("socket")).unwrap();
             let address = listener.local_addr().unwrap();
             let parent = getppid().unwrap();
+            let path = dir.path().join("file");
+            let file = std::fs::File::create(&path).unwrap();
+            let mode = file.metadata().unwrap().permissions();
             let ran = in_a_thread(network, move || {
                 refused("the host's own socket", UnixStream::connect_addr(&address));
                 refused("a datagram to any address", UnixDatagram::unbound());
                 refused("a pair of datagrams", UnixDatagram::pair());
                 refused("another program", Command::new("/bin/true").spawn());
+                refused("who may open a file", std::fs::set_permissions(&path, mode.clone()));
+                refused("who may open one that is open", file.set_permissions(mode));
+                refused("whose a file is", std::os::unix::fs::chown(&path, None, None));
                 refused("a signal", test_kill_process(parent).map_err(io::Error::from));
                 assert_eq!(UdpSocket::bind("127.0.0.1:0").is_ok(), network, "a socket of the network");
             });

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strongroom::admission::delegation::{Asking, Grants, Taken};
+use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom_job::delegation::{Ceilings, DelegationBody};
 use strongroom_job::frame::encode_header;
@@ -285,4 +287,44 @@ async fn a_delegator_has_so_many_grants_and_no_more() {
     client.revoke_grant(grants[0].grant).await.unwrap();
     assert_eq!(refused(give(64).await).code, RefusalCode::QuotaReached);
     live.stop().await;
+}
+
+// Each is a record for ever. Red without `lately` in `Grants::room`.
+#[test]
+fn grants_that_are_soon_over_are_no_way_to_fill_the_log() {
+    let host = bob().public();
+    let config = Config::parse(Config::example(&ann().public(), "example.com/grants").as_bytes()).unwrap();
+    let giver = &config.principals[0];
+    let body = |number: u16| {
+        let body = grant(&host, number, &ann(), &level(1));
+        let queues = None;
+        DelegationBody {
+            tenant: giver.tenant.clone(),
+            queues,
+            volumes: Default::default(),
+            roles: [Role::View].into(),
+            ..body
+        }
+    };
+    let now = body(0).not_before;
+    let asking = |now| Asking {
+        host: &host,
+        config: &config,
+        speaks: true,
+        locked: false,
+        delegator: Some(giver),
+        now,
+    };
+    let mut grants = Grants::default();
+    for number in 0..64 {
+        let body = body(number);
+        let (signed, id) = (body.sign(&ann()).unwrap(), body.id);
+        assert!(matches!(grants.judge(&signed, &asking(now)), Ok(Taken::New(None))));
+        // And over.
+        grants = grants.with(signed, u64::from(number), None, now).without(&[id]);
+    }
+    let more = body(64).sign(&ann()).unwrap();
+    assert_eq!(grants.judge(&more, &asking(now)).unwrap_err().code, RefusalCode::QuotaReached);
+    let later = now.saturating_add(Duration::from_secs(600));
+    assert!(matches!(grants.judge(&more, &asking(later)), Ok(Taken::New(None))));
 }
