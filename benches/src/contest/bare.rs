@@ -234,7 +234,12 @@ impl BareQuinn {
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone())?;
         let mut client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
-        client.set_default_client_config(quinn::ClientConfig::with_root_certificates(Arc::new(roots))?);
+        let mut config = quinn::ClientConfig::with_root_certificates(Arc::new(roots))?;
+        let mut transport = quinn::TransportConfig::default();
+        // Others have their turns in between, for longer than an idle connection lives.
+        transport.keep_alive_interval(Some(Duration::from_secs(5)));
+        config.transport_config(Arc::new(transport));
+        client.set_default_client_config(config);
         runtime.spawn(answer(server.clone()));
         let address = server.local_addr()?;
         let connection =

@@ -177,6 +177,10 @@ impl Renewer {
             Ok(base) => base,
             Err(error) => {
                 drop(copying);
+                // A full disk is the likeliest reason: what was copied must not stay on it.
+                if let Err(error) = fresh::discard(&self.path) {
+                    tracing::warn!(%error, "what was begun of a state cannot be removed; the next start does that");
+                }
                 self.give_up(&error, length(sync));
                 return Ok(None);
             }

@@ -25,6 +25,8 @@ use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transiti
 use crate::clock::{Clock, Stopwatch};
 use crate::meters::Meters;
 
+/// Bytes of the journal for each byte of rows in a layer, at most.
+const JOURNAL_FOR_ROWS: u64 = 4;
 /// Most transitions of one group: bounds the time that the first of them waits for the last.
 const MAX_GROUP: usize = 512;
 /// No transition joins a group whose transitions may bring so many new jobs: each is up to 64 KiB of the batch, which so is 128 MiB
@@ -202,8 +204,11 @@ impl Writer {
     fn lower(&mut self, bytes: &mut usize) -> Result<(), Broken> {
         // What was erased leaves the journal, and then sled's file, without waiting for more.
         let erased = self.current.overlay().sets(keys::STALE);
-        let must_wait = *bytes >= 2 * self.layer_bytes || erased;
-        if !must_wait && (*bytes < self.layer_bytes || !self.base.is_idle()) {
+        // A start reads the journal as a whole, so that is not longer than it must be either, however little of it still counts.
+        let journal = base::lock(&self.journal).since_roll() / JOURNAL_FOR_ROWS;
+        let waiting = usize::try_from(journal).unwrap_or(usize::MAX).max(*bytes);
+        let must_wait = waiting >= 2 * self.layer_bytes || erased;
+        if !must_wait && (waiting < self.layer_bytes || !self.base.is_idle()) {
             return Ok(());
         }
         if !self.base.wait() || !self.hand_over() {

@@ -44,8 +44,8 @@ pub(super) struct Exporter {
     /// A request that the collector has not taken, with its number of spans, and the pause before it is sent again.
     held: Option<(Vec<u8>, u64)>,
     pause: Duration,
-    /// Whether there was trouble that nobody has been told the end of.
-    down: bool,
+    /// Whether there was trouble that nobody has been told the end of: with traces, with metrics.
+    down: [bool; 2],
 }
 
 /// Why a request came to nothing.
@@ -72,7 +72,7 @@ impl Exporter {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let (waiting, held, pause) = (Vec::new(), None, FIRST_PAUSE);
-        Self { traces, metrics, resource, source, stop, waiting, held, pause, down: false }
+        Self { traces, metrics, resource, source, stop, waiting, held, pause, down: [false; 2] }
     }
 
     /// Goes on until it is told to stop, and then sends what is left.
@@ -104,7 +104,10 @@ impl Exporter {
                 // The rest of its time belongs to the last requests.
                 _ = stop.wait_for(|stop| *stop) => break,
             }
-            if !matches!(due, Due::Reading) {
+            if matches!(due, Due::Reading) {
+                // However long it took: what waits to be sent has its turn in between.
+                ticks.iter_mut().for_each(Interval::reset);
+            } else {
                 again = self.held.is_some().then(|| Box::pin(sleep(jittered(self.pause))));
                 self.pause = if again.is_some() { (self.pause * 2).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
             }
@@ -192,16 +195,19 @@ impl Exporter {
 
     /// Says it when there is trouble, and when it is over; what lasts is counted, and not said again and again.
     fn note(&mut self, signal: &str, sent: Result<u64, Failed>) {
+        let down = &mut self.down[usize::from(signal == "metrics")];
         let (problem, was_down) = match sent {
-            Ok(0) if self.down => {
-                self.down = false;
-                return tracing::info!("the collector takes traces and metrics again");
+            Ok(0) if *down => {
+                *down = false;
+                return tracing::info!(signal, "the collector takes everything again");
             }
             Ok(0) => return,
-            Ok(rejected) => (format!("it rejects {rejected} of those that it got"), self.down),
-            Err(Failed::Later(problem)) => (problem, std::mem::replace(&mut self.down, true)),
+            Ok(rejected) => {
+                (format!("it rejects {rejected} of those that it got"), std::mem::replace(down, true))
+            }
+            Err(Failed::Later(problem)) => (problem, std::mem::replace(down, true)),
             Err(Failed::Refused(status)) => {
-                (format!("it answers with status {status}"), std::mem::replace(&mut self.down, true))
+                (format!("it answers with status {status}"), std::mem::replace(down, true))
             }
         };
         if was_down {

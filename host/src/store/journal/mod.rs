@@ -48,6 +48,8 @@ pub(super) struct Journal {
     next: u64,
     /// The entry that is being written.
     bytes: Vec<u8>,
+    /// Bytes of entries since the last roll.
+    since_roll: u64,
 }
 
 /// What a journal had at the start.
@@ -121,7 +123,10 @@ impl Journal {
         // What is told from now on may rest on a name that a killed process left with the operating system.
         File::open(dir).and_then(|names| names.sync_all()).map_err(failed)?;
         let (dir, bytes) = (dir.into(), Vec::new());
-        Ok(Recovered { journal: Self { dir, file_bytes, open, used, spare, next_name, next, bytes }, groups })
+        Ok(Recovered {
+            journal: Self { dir, file_bytes, open, used, spare, next_name, next, bytes, since_roll: 0 },
+            groups,
+        })
     }
 
     /// Files that are made from now on have this length.
@@ -155,8 +160,14 @@ impl Journal {
             return Err(io::Error::other("no file of the journal is open"));
         };
         open.append(&mut self.bytes)?;
+        self.since_roll += self.bytes.len() as u64;
         self.next += 1;
         Ok(())
+    }
+
+    /// Bytes of entries that nobody can let go of before the next roll. Rows that came and went are in them, and in no layer any more.
+    pub(super) const fn since_roll(&self) -> u64 {
+        self.since_roll
     }
 
     /// Makes everything durable that was written.
@@ -167,6 +178,7 @@ impl Journal {
     /// What comes next goes to another file. So what is in the ones so far can be let go of as a whole.
     pub(super) fn roll(&mut self) {
         self.open = None;
+        self.since_roll = 0;
     }
 
     /// Begins a file, durably.
@@ -230,7 +242,8 @@ impl Journal {
                 break;
             }
             let Some((_, path)) = self.used.pop_first() else { break };
-            if erased || self.spare.len() >= MAX_SPARE {
+            // One that was made for a long entry is as long as that.
+            if erased || self.spare.len() >= MAX_SPARE || fs::metadata(&path)?.len() > self.file_bytes {
                 remove(&path)?;
             } else {
                 self.spare.push(path);
