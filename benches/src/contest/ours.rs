@@ -211,7 +211,7 @@ impl Site {
         })
     }
 
-    /// Jobs of which [`BATCH`] share a signature.
+    /// Jobs of which `BATCH` share a signature.
     ///
     /// # Errors
     /// When one of them does not end well.
@@ -318,7 +318,7 @@ impl Ours {
         Self { site: Rc::clone(site), in_flight: Some(in_flight) }
     }
 
-    /// One signature for [`BATCH`] jobs.
+    /// One signature for `BATCH` jobs.
     #[must_use]
     pub fn batches(site: &Rc<Site>) -> Self {
         Self { site: Rc::clone(site), in_flight: None }

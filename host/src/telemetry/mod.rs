@@ -11,7 +11,7 @@
 //!
 //! *Owns:* a thread at a low priority, the channel. *Never:* keeps a job waiting; tells anything of a job but its id, its tenant, its queue,
 //! how often it ran and how it ended: no argument, no name of a file, no word of a guest.
-//! *Bound:* [`MAX_WAITING`](tracer::MAX_WAITING) things that happened, one request of each kind. *Crash:* what was not sent is gone; the
+//! *Bound:* `MAX_WAITING` things that happened, one request of each kind. *Crash:* what was not sent is gone; the
 //! audit log has it all the same.
 //! *Spec:* `docs/formats/telemetry.md`.
 

@@ -5,7 +5,7 @@
 //!               └─► converse ════ one socket for each job: order ─►, ◄─ output, end ═┘
 //! ```
 //!
-//! * [`Workers`] says which process a job goes to, and starts and ends them;
+//! * `Workers` says which process a job goes to, and starts and ends them;
 //! * `process` is the life of one, `walls` what it may touch, `confine` (of the host) how the rest is taken from it;
 //! * `converse` is the host's end of one job, `child` the worker's; `message` is what they say, `pass` hands files over.
 //!
