@@ -62,7 +62,8 @@ boot --directory="$base" --read-only /bin/true > "$cache/boot.log" 2>&1 || canno
 [ "$binary" != --root ] || exit 0
 
 room=$(mktemp -d "$cache/room.XXXXXX")
-trap 'rm -rf "$room"' EXIT
+# What a killed container still holds goes with the next cleaning of the target directory.
+trap 'rm -rf "$room" 2> /dev/null || true' EXIT
 root=$room/root
 check=$room/check
 mkdir "$check"
