@@ -419,7 +419,7 @@ fn grants_ended(tenant: &strongroom_job::Name, grants: &[GrantId], why: GrantEnd
         GrantEnd::Expired => "their time was up".into(),
     };
     let ids: Vec<String> = grants.iter().map(ToString::to_string).collect();
-    format!("grants ended in {tenant}, {how}: {}", ids.join(", "))
+    format!("grants ended, {how}, of {tenant}: {}", ids.join(", "))
 }
 
 /// Everything in a grant that is more than clocks and randomness.
