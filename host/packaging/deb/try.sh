@@ -103,8 +103,8 @@ export -f boot
 timeout --kill-after=10 $LIMIT bash -c 'boot "$@"' - --directory="$root" --bind="$check:/check" --system-call-filter="$calls" --console=pipe --boot \
     > "$check/console" 2>&1 || true
 cat "$check/said"
-# Nothing of the package was tried then.
-[ -s "$check/said" ] || cannot "the clean Debian does not boot to its end within $LIMIT s here: $(tail -n 1 "$check/console")"
+# What inside.sh writes first, before it looks at the package: without it, nothing of the package was tried.
+[ -e "$check/before" ] || cannot "the clean Debian does not boot to its end within $LIMIT s here: $(tail -n 1 "$check/console")"
 if [ "$(cat "$check/result" 2> /dev/null)" != good ]; then
     tail -n 40 "$check/console" >&2
     fail "the package does not hold what it promises; the last line above says where it ended"

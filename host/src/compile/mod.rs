@@ -10,7 +10,8 @@
 //!
 //! * `Loader` is that road, `message` what goes over the pipes, `parent` and `child` are the two ends of them;
 //! * [`confine()`] takes from the child what it does not need: files, sockets, other programs, memory and time past its bounds;
-//! * `cache` keeps what was compiled, under a key that only this host has; `vouch` is the one unsafe step.
+//! * `cache` keeps what was compiled, under a key that only this host has; `vouch` is the one unsafe step;
+//! * `kept` has what is loaded, while it is used and for some time after.
 //!
 //! *Owns:* the compiler's processes, `DIR/cache`. *Never:* decides whose module may be compiled; loads a byte that neither our own
 //! compiler has just written nor our own key vouches for.
@@ -21,6 +22,7 @@
 mod cache;
 mod child;
 mod confine;
+mod kept;
 mod message;
 mod parent;
 #[expect(
@@ -45,6 +47,8 @@ pub use child::{COMMAND, main as child_main};
 pub use confine::{ChildLimits, Confinement, confine};
 
 pub use crate::confine::Enforced;
+
+pub(crate) use kept::Kept;
 
 use crate::config::Bounds;
 use parent::Failed;

@@ -22,7 +22,7 @@ mod linux {
     use seccompiler::{Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
     use crate::confine::Enforced;
-    use crate::confine::kernel::linux::{Calls, bits, calls, close_calls, refuse};
+    use crate::confine::kernel::linux::{Calls, bits, calls, close_calls, refuse, with_twins};
 
     const DENIED: &[c_long] = &[
         // Memory, descriptors and registers of other processes.
@@ -110,13 +110,6 @@ mod linux {
     #[cfg(not(target_arch = "x86_64"))]
     const DENIED_HERE: &[c_long] = &[];
 
-    /// The bit that makes a call one of x32, which runs in the same process and is the same call under another number. A kernel without
-    /// x32 has none of them.
-    #[cfg(target_arch = "x86_64")]
-    const TWIN: Option<i64> = Some(0x4000_0000);
-    #[cfg(not(target_arch = "x86_64"))]
-    const TWIN: Option<i64> = None;
-
     /// Sockets that the host has: its clients and destinations, a local syslog, and what the resolver asks the kernel about its addresses.
     const FAMILIES: [i32; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
@@ -170,10 +163,6 @@ mod linux {
             Ok(SeccompRule::new(vec![is])?)
         };
         denied.insert(libc::SYS_ioctl, TYPING.into_iter().map(typing).collect::<Result<_, Error>>()?);
-        if let Some(twin) = TWIN {
-            let twins: Calls = denied.iter().map(|(number, rules)| (number | twin, rules.clone())).collect();
-            denied.extend(twins);
-        }
-        Ok(denied)
+        Ok(with_twins(denied))
     }
 }

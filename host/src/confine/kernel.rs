@@ -143,6 +143,22 @@ pub(crate) mod linux {
         numbers.iter().map(|call| (*call, Vec::new())).collect()
     }
 
+    /// The bit that makes a call one of x32, which runs in the same process and is the same call under another number. A kernel without
+    /// x32 has none of them.
+    #[cfg(target_arch = "x86_64")]
+    const TWIN: Option<i64> = Some(0x4000_0000);
+    #[cfg(not(target_arch = "x86_64"))]
+    const TWIN: Option<i64> = None;
+
+    /// These, and each of them under its other number, if it has one.
+    pub(crate) fn with_twins(mut calls: Calls) -> Calls {
+        if let Some(twin) = TWIN {
+            let twins: Calls = calls.iter().map(|(number, rules)| (number | twin, rules.clone())).collect();
+            calls.extend(twins);
+        }
+        calls
+    }
+
     /// That of the bits `mask` of an argument, those and only those of `value` are set.
     pub(crate) fn bits(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, Error> {
         Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), value)?)

@@ -48,7 +48,7 @@ mod more {
     use seccompiler::{Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
     use crate::confine::Enforced;
-    use crate::confine::kernel::linux::{Calls, bits, calls, close_calls, refuse};
+    use crate::confine::kernel::linux::{Calls, bits, calls, close_calls, refuse, with_twins};
 
     const DENIED: &[c_long] = &[
         // Programs.
@@ -118,12 +118,6 @@ mod more {
     #[cfg(not(target_arch = "x86_64"))]
     const DENIED_HERE: &[c_long] = &[];
 
-    /// The bit that makes a call one of x32.
-    #[cfg(target_arch = "x86_64")]
-    const TWIN: Option<i64> = Some(0x4000_0000);
-    #[cfg(not(target_arch = "x86_64"))]
-    const TWIN: Option<i64> = None;
-
     /// The part of a socket's type that says what it is.
     const KIND: u64 = 0xf;
 
@@ -159,11 +153,7 @@ mod more {
             Vec::new()
         };
         denied.insert(libc::SYS_socket, sockets);
-        if let Some(twin) = TWIN {
-            let twins: Calls = denied.iter().map(|(number, rules)| (number | twin, rules.clone())).collect();
-            denied.extend(twins);
-        }
-        Ok(denied)
+        Ok(with_twins(denied))
     }
 }
 

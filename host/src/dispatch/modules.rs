@@ -2,24 +2,17 @@
 //!
 //! *Owns:* who waits for whom: a module is loaded once for all who ask at the same time. *Never:* compiles; that is `compile`'s.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use strongroom_job::Digest;
 use strongroom_runtime::{Metering, Module, PoolUse};
 use tokio::sync::OnceCell;
 
 use crate::blobs::Blobs;
-use crate::compile::{LoadError, Loader};
+use crate::compile::{Kept, LoadError, Loader};
 use crate::worker::seal;
-
-/// Compiled modules that are kept. A large one takes some 45 MiB, an ordinary one less than 1 MiB.
-const MAX_KEPT: usize = 32;
-
-type Key = (Digest, Metering);
-type Slot = Arc<Loaded>;
 
 /// One module, as far as somebody has asked for it.
 #[derive(Debug, Default)]
@@ -35,26 +28,19 @@ pub(super) struct Modules {
     loader: Loader,
     blobs: Blobs,
     max_bytes: u64,
-    kept: Mutex<Kept>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    slots: HashMap<Key, (Slot, u64)>,
-    /// Counts uses; a slot remembers its latest.
-    uses: u64,
+    kept: Kept<Loaded>,
 }
 
 impl Modules {
     pub(super) fn new(loader: Loader, blobs: Blobs, max_bytes: u64) -> Self {
-        Self { loader, blobs, max_bytes, kept: Mutex::default() }
+        Self { loader, blobs, max_bytes, kept: Kept::default() }
     }
 
     /// The compiled module; compiles it if need be.
     pub(super) async fn get(&self, digest: &Digest, metering: Metering) -> Result<Module, LoadError> {
         // A failure leaves the cell empty: the next who asks tries again.
         let load = || self.loader.load(digest, metering, self.blobs.load(digest, self.max_bytes));
-        self.slot(digest, metering).module.get_or_try_init(load).await.cloned()
+        self.kept.slot(digest, metering).module.get_or_try_init(load).await.cloned()
     }
 
     /// The module's compiled code, for a process that loads it; compiles it if need be.
@@ -67,7 +53,7 @@ impl Modules {
             let sealed = sealed.await.map_err(|error| LoadError::Host(error.to_string()))??;
             Ok(Arc::new(sealed))
         };
-        self.slot(digest, metering).code.get_or_try_init(seal).await.cloned()
+        self.kept.slot(digest, metering).code.get_or_try_init(seal).await.cloned()
     }
 
     pub(super) fn pool_use(&self) -> PoolUse {
@@ -77,26 +63,6 @@ impl Modules {
     /// Compiles a module whose file is not kept yet, and remembers it if it is good.
     pub(super) async fn register(&self, digest: &Digest, file: &Path) -> Result<(), LoadError> {
         let load = || self.loader.load(digest, Metering::None, tokio::fs::read(file));
-        self.slot(digest, Metering::None).module.get_or_try_init(load).await.map(drop)
-    }
-
-    fn slot(&self, digest: &Digest, metering: Metering) -> Slot {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).slot((*digest, metering))
-    }
-}
-
-impl Kept {
-    fn slot(&mut self, key: Key) -> Slot {
-        self.uses += 1;
-        let uses = self.uses;
-        let (slot, used) = self.slots.entry(key).or_default();
-        *used = uses;
-        let slot = Arc::clone(slot);
-        if self.slots.len() > MAX_KEPT
-            && let Some(oldest) = self.slots.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key)
-        {
-            self.slots.remove(&oldest);
-        }
-        slot
+        self.kept.slot(digest, Metering::None).module.get_or_try_init(load).await.map(drop)
     }
 }

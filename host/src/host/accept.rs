@@ -44,7 +44,7 @@ impl HostService {
             spans::is_about(&first.body().id);
         }
         let signed = |jobs: Vec<AcceptedJob>, time| {
-            let acceptance = stage!("acknowledge").in_scope(|| self.receipts.accept(digest, time, &jobs));
+            let acceptance = self.receipts.accept(digest, time, &jobs);
             Accepted { jobs, acceptance }
         };
         let before = self.answered_before(&verified).instrument(stage!("look up")).await;

@@ -2,16 +2,15 @@
 //!
 //! *Owns:* the order: confinement comes before the first byte of a module or a job. *Never:* opens a file but those of its tenant;
 //! decides what a guest may do; outlives its host.
-//! *Bound:* as many guests as the host hands over; `MAX_KEPT` modules that are loaded.
+//! *Bound:* as many guests as the host hands over; as many loaded modules as `Kept` has.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ use tokio_util::sync::PollSender;
 use super::converse::PROGRESS_PAUSE;
 use super::message::{self, Hello, Input, Order, Ready, Said};
 use super::pass;
-use crate::compile::load_passed;
+use crate::compile::{Kept, load_passed};
 use crate::confine::confine_worker;
 use crate::dispatch::{Ran, limits};
 
@@ -37,8 +36,6 @@ use crate::dispatch::{Ran, limits};
 /// which is a socket.
 pub const COMMAND: &str = "run-guests";
 
-/// Modules that are kept loaded. A large one takes some 45 MiB, an ordinary one less than 1 MiB.
-const MAX_KEPT: usize = 32;
 /// Messages of one job on their way to the host; each has at most 64 KiB.
 const IN_FLIGHT: usize = 4;
 /// Threads for file operations of guests.
@@ -76,7 +73,7 @@ fn work() -> io::Result<()> {
         .thread_name("guest")
         .enable_all()
         .build()?;
-    let modules = Arc::new(Modules { engine, kept: Mutex::default() });
+    let modules = Arc::new(Modules { engine, kept: Kept::default() });
     (&control).write_all(&Ready { files, calls }.encode())?;
     while let Some(files) = pass::receive(&control)? {
         let modules = Arc::clone(&modules);
@@ -219,22 +216,12 @@ impl OutputSink for Sink {
 /// Modules that are loaded, each once for all who ask at the same time.
 struct Modules {
     engine: Engine,
-    kept: Mutex<Kept>,
-}
-
-type Key = (Digest, Metering);
-type Slot = Arc<OnceCell<Module>>;
-
-#[derive(Default)]
-struct Kept {
-    slots: HashMap<Key, (Slot, u64)>,
-    /// Counts uses; a slot remembers its latest.
-    uses: u64,
+    kept: Kept<OnceCell<Module>>,
 }
 
 impl Modules {
     async fn get(&self, digest: Digest, metering: Metering, code: OwnedFd) -> Result<Module, String> {
-        let slot = self.kept.lock().unwrap_or_else(PoisonError::into_inner).slot((digest, metering));
+        let slot = self.kept.slot(&digest, metering);
         let engine = self.engine.clone();
         let load = || async move {
             let load = move || {
@@ -247,21 +234,5 @@ impl Modules {
             tokio::task::spawn_blocking(load).await.map_err(|error| error.to_string())?
         };
         slot.get_or_try_init(load).await.cloned()
-    }
-}
-
-impl Kept {
-    fn slot(&mut self, key: Key) -> Slot {
-        self.uses += 1;
-        let uses = self.uses;
-        let (slot, used) = self.slots.entry(key).or_default();
-        *used = uses;
-        let slot = Arc::clone(slot);
-        if self.slots.len() > MAX_KEPT
-            && let Some(oldest) = self.slots.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key)
-        {
-            self.slots.remove(&oldest);
-        }
-        slot
     }
 }

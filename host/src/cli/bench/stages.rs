@@ -43,9 +43,6 @@ const SIGN: &str = "sign";
 const SEND: &str = "send";
 const DISPATCH: &str = "dispatch";
 const ANSWER: &str = "answer";
-/// What is beside the way: the acceptance is told while the job is on its way to its start.
-#[cfg(test)]
-const BESIDE: &str = "acknowledge";
 /// Longest wait for the spans of a job to be closed after its end was told.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -246,7 +243,8 @@ mod tests {
             stage(SIGN, 100, 120),
             stage("receive", 150, 155),
             stage("commit", 160, 560),
-            stage(BESIDE, 561, 580),
+            // On its way beside the job, and none of the rows.
+            stage("another", 561, 580),
             stage("commit start", 570, 970),
             stage("instantiate", 975, 980),
             stage("run", 980, 990),
