@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::{Contender, Load, Measure, Promises, UPPER, histogram, input, note};
 
 /// Jobs of one batch.
-const BATCH: usize = 500;
+pub const BATCH: usize = 500;
 /// Batches that are out at once.
 const BATCHES_OUT: usize = 2;
 
@@ -71,23 +71,8 @@ impl Site {
     /// # Errors
     /// When one of them does not end well.
     pub fn singles(&self, in_flight: usize, time: Duration) -> Result<Measure> {
-        self.runtime.block_on(async {
-            let begun = Instant::now();
-            let mut workers = JoinSet::new();
-            for _ in 0..in_flight {
-                let one = self.one();
-                workers.spawn(async move {
-                    let mut micros = histogram()?;
-                    while begun.elapsed() < time {
-                        let at = Instant::now();
-                        one.run().await?;
-                        note(&mut micros, at.elapsed());
-                    }
-                    anyhow::Ok(micros)
-                });
-            }
-            gather(workers, begun).await
-        })
+        let ones = (0..in_flight).map(|_| self.one()).collect();
+        self.runtime.block_on(singly(ones, time))
     }
 
     /// Jobs of `clients` that each have a connection of their own, and one job in flight.
@@ -101,21 +86,12 @@ impl Site {
             for _ in 0..clients {
                 ones.push(One { client: connect(host, &self.identity).await?, ..self.one() });
             }
-            let begun = Instant::now();
-            let mut workers = JoinSet::new();
-            for one in ones {
-                workers.spawn(async move {
-                    let mut micros = histogram()?;
-                    while begun.elapsed() < time {
-                        let at = Instant::now();
-                        one.run().await?;
-                        note(&mut micros, at.elapsed());
-                    }
-                    one.client.close().await;
-                    anyhow::Ok(micros)
-                });
+            let clients: Vec<Client> = ones.iter().map(|one| one.client.clone()).collect();
+            let measure = singly(ones, time).await?;
+            for client in clients {
+                client.close().await;
             }
-            gather(workers, begun).await
+            Ok(measure)
         })
     }
 
@@ -211,7 +187,7 @@ impl Site {
         })
     }
 
-    /// Jobs of which `BATCH` share a signature.
+    /// Jobs of which [`BATCH`] share a signature.
     ///
     /// # Errors
     /// When one of them does not end well.
@@ -283,6 +259,24 @@ impl One {
     }
 }
 
+/// A job at a time of each of them, for as long as `time` says.
+async fn singly(ones: Vec<One>, time: Duration) -> Result<Measure> {
+    let begun = Instant::now();
+    let mut workers = JoinSet::new();
+    for one in ones {
+        workers.spawn(async move {
+            let mut micros = histogram()?;
+            while begun.elapsed() < time {
+                let at = Instant::now();
+                one.run().await?;
+                note(&mut micros, at.elapsed());
+            }
+            anyhow::Ok(micros)
+        });
+    }
+    gather(workers, begun).await
+}
+
 async fn connect(host: &Host, identity: &Identity) -> Result<Client> {
     let options = ConnectOptions::new(host.local_addr(), *host.public_key(), identity.clone());
     Ok(Client::connect(options.without_receipts()).await?)
@@ -318,7 +312,7 @@ impl Ours {
         Self { site: Rc::clone(site), in_flight: Some(in_flight) }
     }
 
-    /// One signature for `BATCH` jobs.
+    /// One signature for [`BATCH`] jobs.
     #[must_use]
     pub fn batches(site: &Rc<Site>) -> Self {
         Self { site: Rc::clone(site), in_flight: None }
