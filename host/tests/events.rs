@@ -2,9 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
-#[path = "transport/raw.rs"]
-#[allow(dead_code, reason = "written for the transport's tests")]
-mod raw;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::live::{Live, SPINS, finish, push_wat, says, start};
+use common::patience::soon;
+use common::raw::{Peer, answer, open_with};
 use common::records::records;
 use common::secret;
-use raw::{Peer, answer, open_with};
-use site::soon;
 use strongroom::clock::Clock;
 use strongroom::config::Config;
 use strongroom::home::Home;
@@ -28,13 +25,6 @@ use strongroom_job::{
     SecretKey,
 };
 use strongroom_sdk::{Client, ConnectOptions, Error, Events, Identity, Job};
-
-/// What `raw` needs of its neighbours.
-mod site {
-    pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-        tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("must happen soon")
-    }
-}
 
 fn from(index: u64) -> EventQuery {
     EventQuery { from: Some(index), ..EventQuery::default() }

@@ -5,9 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
-#[path = "transport/raw.rs"]
-#[allow(dead_code, reason = "written for the transport's tests")]
-mod raw;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +13,10 @@ use std::time::Duration;
 use common::dsse::{envelope, with_signatures};
 use common::guests::writes_bytes;
 use common::live::{Live, SPINS, compiler, push_wat, run, says, start};
+use common::patience::soon;
+use common::raw::{Peer, answer, ask, open_with};
 use common::{secret, task};
 use quinn::Connection;
-use raw::{Peer, answer, ask, open_with};
 use strongroom::admission::quota::{self, Asked, TenantUse};
 use strongroom::clock::Clock;
 use strongroom::config::{Config, Principal, Roles, TenantRules, Volume};
@@ -36,15 +34,6 @@ use strongroom_job::{
 use strongroom_sdk::{Client, Error, Identity, Job};
 
 const GOLDEN: &str = include_str!("golden/refusals.txt");
-
-/// What raw peers wait for.
-mod site {
-    use std::time::Duration;
-
-    pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(60), work).await.expect("must happen soon")
-    }
-}
 
 /// The code after this one. A new code does not compile until it stands here, and fails below until it is provoked.
 const fn next(code: RefusalCode) -> Option<RefusalCode> {
@@ -168,7 +157,7 @@ impl Bare {
         let (mut send, mut recv) = open_with(&self.connection, bytes).await;
         // Fails when the host has heard enough.
         let _ = send.finish();
-        match site::soon(answer(&mut recv)).await {
+        match soon(answer(&mut recv)).await {
             Ok(Response::Refused(refusal)) => refusal,
             other => panic!("not refused: {other:?}"),
         }
@@ -581,7 +570,7 @@ async fn plans(book: &mut Book) {
     let header = encode_header(&Request::Submit { length: envelope.len() as u64 });
     let (mut send, mut recv) = open_with(&bare.connection, &[header, envelope].concat()).await;
     send.finish().unwrap();
-    assert!(matches!(site::soon(answer(&mut recv)).await, Ok(Response::Accepted { .. })));
+    assert!(matches!(soon(answer(&mut recv)).await, Ok(Response::Accepted { .. })));
     let second = bare.refused_job(|body| {
         unique(body);
         body.id = JobId::from_bytes([2; 16]);
@@ -675,7 +664,7 @@ impl Bare {
     /// Sends bytes, leaves the request open, and gives the refusal that must come.
     async fn refused_request_open(&self, bytes: &[u8]) -> Refusal {
         let (_send, mut recv) = open_with(&self.connection, bytes).await;
-        match site::soon(answer(&mut recv)).await {
+        match soon(answer(&mut recv)).await {
             Ok(Response::Refused(refusal)) => refusal,
             other => panic!("not refused: {other:?}"),
         }
@@ -748,7 +737,7 @@ async fn forbidden(book: &mut Book) {
     let Live { host, dir } = live;
     let stopping = tokio::spawn(host.stop(Stop::Everything(Duration::from_secs(3))));
     let refusal = loop {
-        match site::soon(ask(&bare.connection, &Request::Host {})).await {
+        match soon(ask(&bare.connection, &Request::Host {})).await {
             Ok(Response::Refused(refusal)) => break refusal,
             Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             Err(_) => panic!("the host left without a word"),

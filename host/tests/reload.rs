@@ -2,45 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
-#[path = "transport/raw.rs"]
-#[allow(dead_code, reason = "written for the transport's tests")]
-mod raw;
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use common::live::{Live, SPINS, assert_succeeded, push_wat, run, says, start};
+use common::patience::soon;
+use common::principals::put;
+use common::raw::Peer;
 use common::records::records;
 use common::secret;
 use quinn::ConnectionError;
-use raw::Peer;
-use site::soon;
 use strongroom::config::{Config, Diff, LockOut};
 use strongroom::home::Home;
 use strongroom::host::{ReloadError, Reloaded};
 use strongroom_job::{CloseCode, Event, JobState, Outcome, PublicKey, QueueMode, RefusalCode, SecretKey};
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity, Job, Repeats};
-
-/// What `raw` needs of its neighbours.
-mod site {
-    pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-        tokio::time::timeout(std::time::Duration::from_secs(30), work).await.expect("must happen soon")
-    }
-}
-
-/// The file of a host whose principals, besides its owner, are these: name, key, further lines.
-fn put(dir: &Path, principals: &[(&str, &SecretKey, &str)]) {
-    let home = Home::create(dir).unwrap();
-    let mut text = Config::example(&home.client_key().unwrap().public(), "example.com/reload");
-    text = text.replace("127.0.0.1:7433", "127.0.0.1:0");
-    text.push_str("\n[queue_rules.held]\n");
-    for (name, key, more) in principals {
-        let key = key.public();
-        write!(text, "[[principals]]\nname = \"{name}\"\nkey = \"{key}\"\n{more}\n").unwrap();
-    }
-    std::fs::write(home.config(), text).unwrap();
-}
 
 fn change(dir: &Path, change: impl FnOnce(String) -> String) {
     let path = Home::open(dir).unwrap().config();

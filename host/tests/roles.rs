@@ -3,9 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
-#[path = "transport/raw.rs"]
-#[allow(dead_code, reason = "written for the transport's tests")]
-mod raw;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,11 +13,11 @@ use std::time::Duration;
 
 use common::guests::leaves;
 use common::live::{Live, SPINS, finish, push_wat, start};
+use common::patience::soon;
+use common::raw::{Peer, answer, open_with};
 use common::records::records;
 use common::{secret, task};
 use quinn::Connection;
-use raw::{Peer, answer, open_with};
-use site::soon;
 use strongroom::clock::Clock;
 use strongroom::home::Home;
 use strongroom_job::delegation::{DelegationBody, SignedDelegation};
@@ -30,13 +27,6 @@ use strongroom_job::{
     QueueMode, RefusalCode, Request, Response, Role, SecretKey, sign_job,
 };
 use strongroom_sdk::{Client, ConnectOptions, Identity, Job};
-
-/// What `raw` needs of its neighbours.
-mod site {
-    pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-        tokio::time::timeout(std::time::Duration::from_secs(60), work).await.expect("must happen soon")
-    }
-}
 
 const PAGE: &str = include_str!("../../docs/reference/roles.md");
 /// The queue in which jobs wait for ever.

@@ -5,14 +5,13 @@
 //! Every test talks to its own endpoint on a loopback port.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod common;
 #[path = "transport/handshake.rs"]
 mod handshake;
 #[path = "transport/hostile.rs"]
 mod hostile;
 #[path = "transport/ordinary.rs"]
 mod ordinary;
-#[path = "transport/raw.rs"]
-mod raw;
 #[path = "transport/shutdown.rs"]
 mod shutdown;
 #[path = "transport/site.rs"]

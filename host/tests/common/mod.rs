@@ -8,9 +8,11 @@ pub mod guests;
 pub mod heap;
 pub mod live;
 pub mod patience;
+pub mod principals;
 pub mod process;
 pub mod proof;
 pub mod random;
+pub mod raw;
 pub mod records;
 pub mod trees;
 

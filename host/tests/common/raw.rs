@@ -24,7 +24,7 @@ use strongroom_job::frame::{self, PREFIX_BYTES};
 use strongroom_job::{PublicKey, Request, Response};
 use strongroom_sdk::Identity;
 
-use super::site::soon;
+use super::patience::soon;
 
 /// What a peer shows of itself.
 #[derive(Clone, Copy)]

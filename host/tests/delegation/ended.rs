@@ -10,8 +10,8 @@ use strongroom_job::{CloseCode, Event, GrantEnd, JobId, JobState, Outcome, Refus
 use strongroom_sdk::{Client, Identity, Job};
 
 use crate::common::live::{Live, SPINS, push_wat};
+use crate::common::raw::Peer;
 use crate::common::records::records;
-use crate::raw::Peer;
 use crate::support::{RIGHTS, ann, bob, chain, connect, grant, level, put, refused, reload, site, soon};
 
 /// A job of this client that runs, and would for an hour.

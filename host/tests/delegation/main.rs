@@ -6,13 +6,5 @@ mod common;
 mod ended;
 mod kept;
 mod meet;
-#[path = "../transport/raw.rs"]
-#[allow(dead_code, reason = "written for the transport's tests")]
-mod raw;
 mod support;
 mod taken;
-
-/// What `raw` needs of its neighbours.
-mod site {
-    pub(crate) use crate::support::soon;
-}

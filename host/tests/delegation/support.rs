@@ -1,7 +1,5 @@
 //! A host with principals, and grants between keys.
 
-use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use strongroom::clock::Clock;
@@ -13,11 +11,9 @@ use strongroom_job::{JobId, PublicKey, Refusal, Role, SecretKey};
 use strongroom_sdk::{Client, ConnectOptions, Error};
 
 use crate::common::live::{Live, start};
+pub(crate) use crate::common::patience::soon;
+pub(crate) use crate::common::principals::put;
 use crate::common::secret;
-
-pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("must happen soon")
-}
 
 /// A principal of the host's configuration, and those below it.
 pub(crate) fn ann() -> SecretKey {
@@ -40,19 +36,6 @@ roles = ["view", "submit"]
 connect = ["db.example.com:5432", "10.0.0.0/8:80-90"]
 secrets = ["token"]
 "#;
-
-/// The file of a host with an owner, who operates it, and these.
-pub(crate) fn put(dir: &Path, principals: &[(&str, &SecretKey, &str)]) {
-    let home = Home::create(dir).unwrap();
-    let mut text = Config::example(&home.client_key().unwrap().public(), "example.com/delegation");
-    text = text.replace("127.0.0.1:7433", "127.0.0.1:0");
-    text.push_str("\n[queue_rules.held]\n");
-    for (name, key, more) in principals {
-        let key = key.public();
-        write!(text, "[[principals]]\nname = \"{name}\"\nkey = \"{key}\"\n{more}\n").unwrap();
-    }
-    std::fs::write(home.config(), text).unwrap();
-}
 
 /// A host that knows ann, with these rights, and bob.
 pub(crate) async fn site(rights: &str) -> Live {

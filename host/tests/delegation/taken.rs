@@ -11,7 +11,7 @@ use strongroom_job::{Access, RefusalCode, Request, Response, Role, Timestamp};
 use strongroom_sdk::{Identity, Job};
 
 use crate::common::live::{assert_succeeded, push_wat, run, says};
-use crate::raw::{Peer, answer, open_with};
+use crate::common::raw::{Peer, answer, open_with};
 use crate::support::{RIGHTS, ann, bob, chain, connect, grant, level, refused, site, soon};
 
 // Red without the questions for the depth in `wider`.

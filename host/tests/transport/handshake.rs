@@ -6,8 +6,8 @@ use quinn::ConnectionError;
 use strongroom_job::{JobId, Response, frame};
 use strongroom_sdk::{Error, Identity};
 
-use super::raw::{Peer, Shows, first_answer, impostor};
 use super::site::{Site, bounds, host_view, soon, until};
+use crate::common::raw::{Peer, Shows, first_answer, impostor};
 
 /// TLS alerts inside QUIC error codes.
 const ALERTS: std::ops::Range<u64> = 0x100..0x200;

@@ -11,8 +11,8 @@ use strongroom_job::{
 };
 use strongroom_sdk::{Identity, Job};
 
-use super::raw::{self, Peer, answer, ask, open_with};
 use super::site::{HANG, Site, bounds, soon, until};
+use crate::common::raw::{self, Peer, answer, ask, open_with};
 
 fn identities<const N: usize>() -> [Identity; N] {
     [(); N].map(|()| Identity::generate().unwrap())

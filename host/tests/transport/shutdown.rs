@@ -7,8 +7,8 @@ use std::time::Duration;
 use strongroom_job::{CloseCode, Digest, ModuleRef, OutputStream, RefusalCode, Request, Response, frame};
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity, Job, Retry};
 
-use super::raw::{Peer, answer, open_with};
 use super::site::{Fake, HANG, Site, bounds, soon, until};
+use crate::common::raw::{Peer, answer, open_with};
 
 fn hanging_job() -> Job {
     Job::new(ModuleRef { digest: Digest::of(b"module"), length: 7 }).arg(HANG)

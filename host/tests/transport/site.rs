@@ -20,13 +20,7 @@ use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// Longest wait of any test for something that must happen.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
-
-/// Waits for something that must happen; a test never hangs.
-pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, work).await.expect("must happen soon")
-}
+pub(crate) use crate::common::patience::soon;
 
 /// Waits until `condition` holds.
 pub(crate) async fn until(condition: impl Fn() -> bool) {
