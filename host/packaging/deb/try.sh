@@ -46,6 +46,8 @@ base=$cache/$suite
 if [ ! -d "$base" ]; then
     [ -n "$suite" ] && [ -n "$mirror" ] || cannot "apt of this machine knows no mirror of its own release: name them in SUITE and MIRROR"
     unfinished=$(mktemp -d "$cache/unfinished.XXXXXX")
+    # It becomes "/", which is everybody's to enter. For root alone, as mktemp makes it, the bus does not start, and nothing after it.
+    chmod 755 "$unfinished"
     if ! debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,adduser,man-db "$suite" "$unfinished" "$mirror" > "$cache/debootstrap.log" 2>&1; then
         tail -n 5 "$cache/debootstrap.log" >&2
         rm -rf "$unfinished"
