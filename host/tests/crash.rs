@@ -300,3 +300,30 @@ fn nobody_is_told_of_a_state_that_is_not_durable_yet() {
     });
     close((store, closing));
 }
+
+// What came and went is in no layer any more, but it is in the journal, which a start reads as a whole. Red without `since_roll` in
+// `Writer::lower`: some five times as long.
+#[test]
+fn the_journal_is_no_longer_than_a_start_may_take() {
+    const FILE: u64 = 16 << 10;
+    /// Two layers of two files, each for so many times its rows; four spare files; and the entries on their way.
+    const MOST: u64 = 2 * 4 * 2 * FILE + 4 * FILE + 2 * FILE;
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let opened = Store::open(dir.path()).unwrap().journal_files(FILE);
+    let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
+    let host = client_key().public();
+    let mut longest = 0;
+    for size in 1..=600 {
+        let version = "x".repeat(2000);
+        let said = Said::HostStarted { host, version, config: strongroom_job::Digest::of(b"config") };
+        runtime.block_on(store.commit(Transition::Log(said))).unwrap();
+        let head = strongroom::store::PublishedHead { size, root: [0; 32] };
+        runtime.block_on(store.commit(Transition::Published { head, forget_below: size })).unwrap();
+        let files = fs::read_dir(dir.path().join("journal")).unwrap().flatten();
+        // One that goes while it is looked at has no length.
+        longest = longest.max(files.filter_map(|file| Some(file.metadata().ok()?.len())).sum());
+    }
+    assert!(longest <= MOST, "{longest} bytes; {MOST} are allowed");
+    close((store, closing));
+}

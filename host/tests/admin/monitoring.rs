@@ -128,7 +128,7 @@ fn a_real_prometheus_answers_every_query_of_the_dashboard() {
     let place = Place::new();
     let table = "[admin]\nlisten = \"127.0.0.1:0\"\nallow_from = [\"127.0.0.1\"]\n[tenants.default]\nmax_queued = 10\n\
                  max_stored_bytes = 1073741824\nmax_modules = 10\ncpu_seconds_per_day = 100\n\
-                 [check]\nevery_ms = 1000\n[[forward]]\nname = \"copy\"\nto = \"file://FILE\"";
+                 [check]\nevery_ms = 1000\n[queue_rules.later]\nmax_running = 1\n[[forward]]\nname = \"copy\"\nto = \"file://FILE\"";
     let file = place.path().join("copy.jsonl");
     configure(&place, "", "");
     let config = place.data().join("strongroom.toml");
@@ -137,6 +137,9 @@ fn a_real_prometheus_answers_every_query_of_the_dashboard() {
     let host = Host::serve(&place);
     place.module("good.wasm", &exit(0));
     place.module("loop.wasm", crate::cli_support::LOOP);
+    // One job is queued all the time: a scrape need not come while one of those below is not over.
+    place.run(&["queue", "pause", "later"]).exits(0);
+    place.run(&["submit", "good.wasm", "--queue", "later"]).exits(0);
     // What happened only once was never less: a rate wants to see it grow.
     let work = || {
         place.run(&["run", "good.wasm"]).exits(0);
