@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use cli_support::{CAT, Place, Said, exit, start};
+use cli_support::{CAT, Place, Said, copy_program, exit, start};
 
 /// Compares exit status and standard error with the section of the golden file that is called `name`.
 fn check(name: &str, said: &Said, replaced: &[(&str, &str)]) {
@@ -287,7 +287,7 @@ fn an_unwritable_data_directory() {
     let nobody = 65_534;
     let is_root = chown(dir, Some(nobody), Some(nobody)).is_ok();
     let binary = dir.join("strongroom");
-    std::fs::copy(env!("CARGO_BIN_EXE_strongroom"), &binary).unwrap();
+    copy_program(&binary);
     std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o555)).unwrap();
     let mut command = Command::new(&binary);

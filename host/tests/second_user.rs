@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cli_support::{Place, Running, print, start, wait_for};
+use cli_support::{Place, Running, copy_program, print, start, wait_for};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -213,7 +213,7 @@ impl World {
         fs::set_permissions(place.path(), PermissionsExt::from_mode(0o1777)).unwrap();
         place.module("out.wasm", &print(1, "hello", 5));
         // Started by its user: of a process that was root, the kernel closes the memory by itself.
-        fs::copy(env!("CARGO_BIN_EXE_strongroom"), place.path().join("strongroom")).unwrap();
+        copy_program(&place.path().join("strongroom"));
         let mut command = Command::new(place.path().join("strongroom"));
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--dir"])
@@ -312,7 +312,7 @@ fn another_user_has_no_key_that_the_host_knows() {
     let world = World::new();
     let room = world.place.path().join("theirs");
     fs::create_dir(&room).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_strongroom"), room.join("strongroom")).unwrap();
+    copy_program(&room.join("strongroom"));
     fs::copy(world.place.path().join("out.wasm"), room.join("out.wasm")).unwrap();
     let key = fs::read_to_string(world.place.data().join("keys/host.pub")).unwrap();
     chown(&room, Some(OTHER), Some(OTHER)).unwrap();
@@ -347,7 +347,7 @@ fn no_host_is_kept_in_another_users_directory() {
     fs::set_permissions(&trap, PermissionsExt::from_mode(0o777)).unwrap();
     chown(&trap, Some(OTHER), Some(OTHER)).unwrap();
     symlink(&trap, place.path().join("way")).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_strongroom"), place.path().join("strongroom")).unwrap();
+    copy_program(&place.path().join("strongroom"));
     place.module("out.wasm", &print(1, "hello", 5));
     for dir in ["trap", "way"] {
         for arguments in [&["init"][..], &["run", "out.wasm"], &["serve", "--listen", "127.0.0.1:0"]] {

@@ -232,6 +232,13 @@ impl Said {
     }
 }
 
+/// Copies the program. Another process writes: a child of another thread that is just being started would have the open file, too, and a file that somebody
+/// may write cannot be run.
+pub fn copy_program(to: &Path) {
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_strongroom")).arg(to).status().unwrap();
+    assert!(copied.success(), "{}", to.display());
+}
+
 pub fn start(command: &mut Command) -> Running {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let stdout = Some(drain(child.stdout.take().unwrap()));

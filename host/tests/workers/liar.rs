@@ -6,8 +6,8 @@ use std::fs;
 use std::io::{IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -141,9 +141,10 @@ fn liar(dir: &std::path::Path, lie: &str) -> Compiler {
         here = here.display(),
         dir = dir.display(),
     );
-    let path = dir.join("strongroom");
-    fs::write(&path, script).unwrap();
+    let (draft, path) = (dir.join("draft"), dir.join("strongroom"));
+    fs::write(&draft, script).unwrap();
     fs::write(dir.join(LIE), lie).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    // Another process writes it: a child of another test that is just being started would have the open file, too, and it could not be run.
+    assert!(Command::new("install").args(["-m", "755"]).arg(&draft).arg(&path).status().unwrap().success());
     Compiler::Child(path)
 }
