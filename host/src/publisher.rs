@@ -246,7 +246,9 @@ fn catch_up(
 fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store) -> Result<(), RunError> {
     let mut size = log.size().get();
     let before = size;
-    while size < store.log_size() {
+    // What comes meanwhile is for the next time: a host that always has a few records more would sign and sync for each of them, without an end.
+    let durable = store.log_size();
+    while size < durable {
         let leaves = store.leaves(size, MAX_RECORDS)?;
         if leaves.is_empty() {
             return Err(RunError::Missing(size));
@@ -263,4 +265,63 @@ fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store) -> Result<(), 
         let _ = store.offer(Transition::Published { head, forget_below });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::sync::atomic::AtomicUsize;
+
+    use strongroom_job::{Digest, Event};
+
+    use super::*;
+    use crate::audit::{Hook, Step, When};
+    use crate::clock::Clock;
+    use crate::store::NoFault;
+
+    // Red when `publish` goes on for as long as there is more.
+    #[test]
+    fn a_publication_is_of_what_was_there_when_it_began() {
+        const TIMES: usize = 20;
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Store::open(&dir.path().join("state")).unwrap();
+        let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
+        let key = SecretKey::from_seed(&[7; 32].into());
+        let (host, name) = (key.public(), "example.org/log".parse().unwrap());
+        let signed = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&signed);
+        let hook: Hook = Box::new(move |when, step| {
+            if when == When::Before && matches!(step, Step::Rename(to) if to.ends_with("checkpoint")) {
+                seen.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        let mut log = Log::create_with(&dir.path().join("audit"), name, key, Some(hook)).unwrap();
+        signed.store(0, Ordering::Relaxed);
+        let mut evidence = Evidence::open(&dir.path().join("evidence"), 0).unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let busy = [(); 4].map(|()| {
+            let (store, ended, signed) = (store.clone(), Arc::clone(&ended), Arc::clone(&signed));
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                // With more than that it has failed, and would not end while somebody goes on.
+                while !ended.load(Ordering::Acquire) && signed.load(Ordering::Relaxed) <= TIMES {
+                    let said = Event::HostStarted { host, version: "0".into(), config: Digest::of(b"") };
+                    runtime.block_on(store.commit(Transition::Log(said))).unwrap();
+                }
+            })
+        });
+        for _ in 0..TIMES {
+            while store.log_size() == log.size().get() && busy.iter().any(|busy| !busy.is_finished()) {
+                std::thread::yield_now();
+            }
+            publish(&mut log, &mut evidence, &store).unwrap();
+        }
+        ended.store(true, Ordering::Release);
+        busy.into_iter().for_each(|busy| busy.join().unwrap());
+        let signed = signed.load(Ordering::Relaxed);
+        assert_eq!(signed, TIMES);
+        drop(store);
+        assert_eq!(closing.wait(), None);
+    }
 }

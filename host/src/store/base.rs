@@ -202,7 +202,7 @@ pub(super) fn fail(failed: &watch::Sender<Option<String>>, reason: String) {
     });
 }
 
-/// Hands a layer on in pieces, the last of which says up to which entry of the journal that is.
+/// Hands a layer on in pieces; one more, alone, says up to which entry of the journal that is. What comes back early was not in sled durably before it.
 pub(super) fn take(
     rows: &Layer,
     upto: u64,
@@ -217,27 +217,29 @@ pub(super) fn take(
             bytes = 0;
         }
     }
-    piece.push((keys::JOURNAL.into(), Some(IVec::from(&upto.to_be_bytes()))));
-    apply(&piece)
+    if !piece.is_empty() {
+        apply(&piece)?;
+    }
+    apply(&[(keys::JOURNAL.into(), Some(IVec::from(&upto.to_be_bytes())))])
 }
 
 /// Gives sled some rows, durably.
 pub(super) fn give(db: &sled::Db, sync: &File, piece: &[Change]) -> io::Result<()> {
-    db.apply_batch(batch(piece))?;
+    put(db, piece)?;
     db.flush()?;
     sync.sync_data()?;
     garbage::free(piece.len());
     Ok(())
 }
 
-/// Rows as sled takes them.
-pub(super) fn batch<'a>(changes: impl IntoIterator<Item = &'a Change>) -> sled::Batch {
-    let mut batch = sled::Batch::default();
+/// Gives sled some rows, each by itself. A batch would be all or nothing, which the journal is already, and nobody in this process could read any sled
+/// before the last of its rows is in: the writer would stand still for tens of milliseconds.
+pub(super) fn put<'a>(db: &sled::Db, changes: impl IntoIterator<Item = &'a Change>) -> sled::Result<()> {
     for (key, value) in changes {
         match value {
-            Some(value) => batch.insert(key, value),
-            None => batch.remove(key),
+            Some(value) => drop(db.insert(key, value)?),
+            None => drop(db.remove(key)?),
         }
     }
-    batch
+    Ok(())
 }

@@ -125,24 +125,22 @@ fn make(path: &Path, rows: &Current, upto: u64) -> Result<u64, ReadError> {
 
 /// Every row but the mark, and what is true of the old files alone.
 fn copy(from: &Current, to: &sled::Db) -> Result<u64, ReadError> {
-    let (mut batch, mut rows, mut bytes, mut all) = (sled::Batch::default(), 0, 0, 0);
+    let (mut rows, mut bytes, mut all) = (0, 0, 0);
     for row in from.all_under(b"") {
         let (key, value) = row?;
         if [keys::STALE, keys::RENEWED, keys::JOURNAL].contains(&key.as_ref()) {
             continue;
         }
         (rows, bytes, all) = (rows + 1, bytes + key.len() + value.len(), all + 1);
-        batch.insert(key, value);
+        to.insert(key, value)?;
         if all % TOLD_ROWS == 0 {
             tracing::info!(rows = all, "the state's file is still being written anew");
         }
         if bytes >= BATCH_BYTES {
-            to.apply_batch(std::mem::take(&mut batch))?;
             garbage::free(rows);
             (rows, bytes) = (0, 0);
         }
     }
-    to.apply_batch(batch)?;
     garbage::free(rows);
     Ok(all)
 }

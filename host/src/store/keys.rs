@@ -71,6 +71,12 @@ pub(super) fn leaf(index: u64) -> Vec<u8> {
     join(LEAVES, &[&index.to_be_bytes()])
 }
 
+/// The record for which a row is written first, of the rows that go again soon: leaves, and jobs that are not over.
+pub(super) fn record_of(key: &[u8]) -> Option<u64> {
+    let index = key.strip_prefix(LEAVES).or_else(|| key.strip_prefix(ACTIVE))?;
+    Some(u64::from_be_bytes(index.try_into().ok()?))
+}
+
 /// Where a job's other rows are: the index of its `admitted` record.
 pub(super) fn place(job: &JobId) -> Vec<u8> {
     join(PLACES, &[job.as_bytes()])

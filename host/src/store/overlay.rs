@@ -12,6 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sled::IVec;
 
+use super::keys;
+
 /// Rows that a reader takes out at once.
 pub(super) const CHUNK: usize = 64;
 
@@ -26,6 +28,15 @@ struct Layers {
     upper: Layer,
     upper_bytes: usize,
     lower: Arc<Layer>,
+    /// The log's size when the upper layer began, as far as that is known: rows of records from there on are in no layer below it, and not in sled.
+    since: Option<u64>,
+}
+
+impl Layers {
+    /// Whether nothing below the upper layer can have this key.
+    fn is_above_all(&self, key: &[u8]) -> bool {
+        self.since.zip(keys::record_of(key)).is_some_and(|(since, record)| record >= since)
+    }
 }
 
 /// The layers over one sled. Clones are handles to the same.
@@ -38,8 +49,14 @@ impl Overlay {
         let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in changes {
             let key_bytes = key.len() + ROW_BYTES;
-            layers.upper_bytes += key_bytes + value.as_ref().map_or(0, |value| value.len());
-            if let Some(before) = layers.upper.insert(key, value) {
+            let before = if value.is_none() && layers.is_above_all(&key) {
+                // It came and went: nobody below needs to hear of it.
+                layers.upper.remove(&key)
+            } else {
+                layers.upper_bytes += key_bytes + value.as_ref().map_or(0, |value| value.len());
+                layers.upper.insert(key, value)
+            };
+            if let Some(before) = before {
                 layers.upper_bytes -= key_bytes + before.map_or(0, |before| before.len());
             }
         }
@@ -57,9 +74,15 @@ impl Overlay {
         layers.upper.get(key).is_some_and(Option::is_some)
     }
 
-    /// Makes the upper layer the lower one, and gives it. The one before must be in sled, durably.
-    pub(super) fn lower(&self) -> Arc<Layer> {
+    /// What comes from now on is of a log that has this size: rows of its next records are nowhere yet.
+    pub(super) fn is_of(&self, log_size: u64) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).since = Some(log_size);
+    }
+
+    /// Makes the upper layer the lower one, and gives it. The one before must be in sled, durably. What comes from now on is of a log that has this size.
+    pub(super) fn lower(&self, log_size: u64) -> Arc<Layer> {
         let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        layers.since = Some(log_size);
         layers.lower = Arc::new(std::mem::take(&mut layers.upper));
         layers.upper_bytes = 0;
         Arc::clone(&layers.lower)
@@ -126,4 +149,32 @@ fn merge<'a>(
         let (key, value) = if which == Ordering::Greater { second.next()? } else { first.next()? };
         Some((key.clone(), value.clone()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    // Red without `is_above_all` in `take`: sled would be told to remove what it never had. Red, too, when `lower` says nothing about the log.
+    #[test]
+    fn what_came_and_went_in_a_layer_is_not_handed_down() {
+        let overlay = Overlay::default();
+        let come = |record| overlay.take([(keys::leaf(record).into(), Some(IVec::from(b"leaf")))]);
+        let go = |record| overlay.take([(keys::leaf(record).into(), None)]);
+        // Before anybody said how long the log is, such as while a journal is read.
+        come(4);
+        let kept = go(4);
+        overlay.is_of(5);
+        come(5);
+        assert_eq!(go(5), kept, "its bytes are not counted any more");
+        come(6);
+        let lower = overlay.lower(7);
+        assert_eq!(lower.keys().collect::<Vec<_>>(), [&keys::leaf(4), &keys::leaf(6)]);
+        // This one is below.
+        go(6);
+        come(7);
+        go(7);
+        assert_eq!(overlay.lower(8).iter().collect::<Vec<_>>(), [(&keys::leaf(6).into(), &None)]);
+    }
 }

@@ -129,17 +129,17 @@ impl Renewer {
     }
 
     /// What of a piece is to go to the new state as well: changes of rows that it has been given. All others it will get as they are then.
-    pub(super) fn share_of(&mut self, piece: &[Change]) -> Option<sled::Batch> {
+    pub(super) fn share_of(&mut self, piece: &[Change]) -> Option<Vec<Change>> {
         // What is erased from now on may have been copied already.
         self.is_stale |= piece.iter().any(|(key, value)| key == keys::STALE && value.is_some());
         let upto = &self.under_way.as_ref()?.upto;
-        Some(base::batch(piece.iter().filter(|(key, _)| key <= upto)))
+        Some(piece.iter().filter(|(key, _)| key <= upto).cloned().collect())
     }
 
     /// Gives the new state its share of a piece that is durable.
-    pub(super) fn follow(&mut self, share: Option<sled::Batch>, sync: &File) {
+    pub(super) fn follow(&mut self, share: Option<Vec<Change>>, sync: &File) {
         let (Some(copying), Some(share)) = (&self.under_way, share) else { return };
-        if let Err(error) = copying.to.apply_batch(share) {
+        if let Err(error) = base::put(&copying.to, &share) {
             self.give_up(&error.into(), length(sync));
         }
     }
@@ -270,7 +270,7 @@ impl Copying {
             self.sync.sync_data().map_err(ReadError::Io)?;
             self.unsynced = 0;
         }
-        let (mut batch, mut rows, mut bytes) = (sled::Batch::default(), 0, 0);
+        let (mut rows, mut bytes) = (0, 0);
         // The first key behind the last; the empty key is nobody's.
         let next = [self.upto.as_ref(), &[0]].concat();
         let mut left = from.range(next..);
@@ -278,9 +278,9 @@ impl Copying {
             let Some(row) = left.next() else { break };
             let (key, value) = row?;
             (rows, bytes, self.upto) = (rows + 1, bytes + key.len() + value.len(), key.clone());
-            batch.insert(key, value);
+            // Each by itself: see `base::put`.
+            self.to.insert(key, value)?;
         }
-        self.to.apply_batch(batch)?;
         garbage::free(rows);
         self.rows += rows as u64;
         self.unsynced += bytes;

@@ -159,6 +159,7 @@ impl Writer {
         let Start { log_size, counts, .. } = start;
         let layer_bytes = LAYER_FILES.saturating_mul(base::lock(&journal).file_bytes());
         let layer_bytes = usize::try_from(layer_bytes).unwrap_or(usize::MAX);
+        current.overlay().is_of(log_size);
         Self { current, journal, base, clock, fault, told, log_size, counts, layer_bytes }
     }
 
@@ -225,7 +226,7 @@ impl Writer {
             journal.roll();
             journal.next()
         };
-        self.base.give(self.current.overlay().lower(), upto)
+        self.base.give(self.current.overlay().lower(self.log_size), upto)
     }
 
     /// Commits one group and tells everybody; on an error nobody is told that anything happened.

@@ -68,7 +68,7 @@ impl Both {
         let [batch, same] = groups;
         let piece: Vec<Change> = batch.into_changes().collect();
         let share = self.renewer.share_of(&piece);
-        self.db.apply_batch(base::batch(&piece)).unwrap();
+        base::put(&self.db, &piece).unwrap();
         self.renewer.follow(share, &self.sync);
         self.memory.apply(same);
     }
@@ -138,7 +138,7 @@ fn the_last_row_of_a_slice_changes_right_behind_it() {
             let [batch, same] = groups;
             let piece: Vec<Change> = batch.into_changes().collect();
             let share = both.renewer.share_of(&piece);
-            both.db.apply_batch(base::batch(&piece)).unwrap();
+            base::put(&both.db, &piece).unwrap();
             both.renewer.follow(share, &both.sync);
             both.memory.apply(same);
         }
@@ -243,7 +243,7 @@ fn change(both: &mut Both, key: &[u8], value: Option<&[u8]>, is_erasure: bool) {
     let [batch, same] = groups;
     let piece: Vec<Change> = batch.into_changes().collect();
     let share = both.renewer.share_of(&piece);
-    both.db.apply_batch(base::batch(&piece)).unwrap();
+    base::put(&both.db, &piece).unwrap();
     both.renewer.follow(share, &both.sync);
     both.memory.apply(same);
 }
