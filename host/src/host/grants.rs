@@ -167,7 +167,7 @@ impl HostService {
     }
 
     /// Whether `config.lock` lies there. Whatever keeps it from being looked at counts as a lock.
-    fn is_locked(&self) -> bool {
+    pub(super) fn is_locked(&self) -> bool {
         self.doors.get().is_some_and(|(_, lock)| {
             let looked = lock.symlink_metadata();
             !looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)

@@ -6,5 +6,6 @@ mod common;
 mod ended;
 mod kept;
 mod meet;
+mod principal;
 mod support;
 mod taken;

@@ -130,6 +130,18 @@ impl Grants {
         self.kept.get(grant).map(AsRef::as_ref).filter(|kept| !kept.ended)
     }
 
+    /// Whether a grant that stands is for this key.
+    #[must_use]
+    pub fn is_delegate(&self, key: &PublicKey) -> bool {
+        self.by_delegate.contains_key(key)
+    }
+
+    /// Whether a grant that stands calls somebody this.
+    #[must_use]
+    pub fn is_called(&self, name: &Name) -> bool {
+        self.kept.values().any(|kept| !kept.ended && kept.signed.body().name == *name)
+    }
+
     /// The grants of a tenant that stand, behind `after`, in the order of their ids.
     pub fn of_tenant<'g>(
         &'g self,
