@@ -38,6 +38,7 @@ mod log_level;
 mod manual;
 mod module;
 mod notify;
+mod ordered;
 mod plan;
 mod policy;
 mod principal;

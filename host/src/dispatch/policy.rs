@@ -108,6 +108,12 @@ impl InForce {
         Self { config, file, commands, grants, principals, delegates }
     }
 
+    /// How many delegates may do something at this time.
+    #[must_use]
+    pub fn delegates(&self, now: Timestamp) -> usize {
+        self.delegates.keys().filter(|key| self.principal(key, now).is_some()).count()
+    }
+
     /// Who has this key at this time: a principal of the configuration or of a command, or a delegate whose time it is.
     #[must_use]
     pub fn principal(&self, key: &PublicKey, now: Timestamp) -> Option<Arc<Principal>> {

@@ -248,6 +248,7 @@ impl Host {
         let policy = OwnPolicy::new(key, config).with_grants(grants);
         let policy = Arc::new(policy.with_commands(Commands::of(store.commands()?)));
         let in_force = policy.in_force();
+        principals::tell_of_no_operator(&in_force, trusted.as_ref());
         let config = &in_force.config;
         let loader = Loader::new(engine, compiler, cache, &config.bounds);
         let dispatcher = Dispatcher::new(

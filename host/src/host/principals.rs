@@ -1,13 +1,15 @@
 //! Commands of operators about principals: taken, shown; and what follows for those whom they take out.
 //!
 //! The order, and what a crash after each step means: the command is durable with its record (the next start reads it) → it is in force →
-//! connections of keys that are gone are closed → their jobs are stopped (the next start gives them no grant).
+//! connections of keys that are gone are closed → their jobs are stopped (the next start gives them no grant) → grants that they gave or got have ended
+//! (they are worth nothing from the first step on; whoever looks next ends them).
 //!
 //! *Owns:* that order. *Never:* whether a command is taken (`admission/command`). *Spec:* `docs/formats/principal.md`.
 
 use std::sync::Arc;
 
 use strongroom_job::principal::{CommandError, SignedCommand};
+use strongroom_job::trust::TrustFile;
 use strongroom_job::{PrincipalSource, PrincipalView, PublicKey, Refusal, RefusalCode};
 
 use super::refuse::refuse_commit;
@@ -51,6 +53,10 @@ impl HostService {
         };
         let keys: Vec<PublicKey> = signed.body().keys().collect();
         if let Judged::New(forgets) = before.commands.judge(&signed, &asking)? {
+            // A key is taken out also when the disk is almost full.
+            if signed.body().revoke.is_none() {
+                self.check_room()?;
+            }
             let transition =
                 Transition::Command { signed: Box::new(signed.clone()), forgets: forgets.clone() };
             let log_index = match self.store().commit(transition).await {
@@ -60,6 +66,9 @@ impl HostService {
             };
             self.policy.replace_commands(before.commands.with(signed, log_index, &forgets));
             self.enforce(&before).await;
+            if let Err(error) = self.end_of_the_revoked(who.key).await {
+                tracing::error!(%error, "grants of a key that is out cannot be ended; they are worth nothing, and it is tried again in a second");
+            }
         }
         let now = self.policy.in_force();
         Ok(keys.iter().map(|key| view(key, &now)).collect())
@@ -80,6 +89,20 @@ impl HostService {
             shown.push(view);
         }
         (shown, keys.peek().is_some())
+    }
+}
+
+/// Says what to do when commands took out everybody who could operate the host by its file. It starts all the same: jobs need no operator.
+pub(super) fn tell_of_no_operator(in_force: &InForce, trusted: Option<&TrustFile>) {
+    let InForce { file, config, .. } = in_force;
+    let named = |who: &Principal| trusted.is_none_or(|trusted| trusted.in_force().names(&who.key));
+    if file.lets_in(named).is_ok()
+        && let Err(problem) = config.lets_in(named)
+    {
+        tracing::error!(
+            "commands of operators took out whom the configuration lets operate this host, and {problem}. Jobs go on. Give another key the role admin \
+             in [[principals]], reload, and with it look at `strongroom principal list` and restore whom you want back"
+        );
     }
 }
 

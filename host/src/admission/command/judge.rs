@@ -79,6 +79,7 @@ impl Commands {
         if let Some(key) = &body.revoke {
             self.can_go(key, body, asking)?;
         }
+        self.is_later(body)?;
         if let Some(key) = &body.restore {
             self.can_come_back(key, asking)?;
         }
@@ -138,6 +139,19 @@ impl Commands {
             ));
         }
         Ok(())
+    }
+
+    /// Whether what lets a key in was not signed before what took it out: who signed it did not know of that. What takes a key out may be older than anything.
+    fn is_later(&self, body: &CommandBody) -> Result<(), Refusal> {
+        let key = body.restore.or_else(|| body.add.as_ref().map(|entry| entry.key));
+        let out = key.and_then(|key| self.kept.get(self.revoked.get(&key)?));
+        match out.map(|out| out.signed.body()) {
+            Some(out) if body.not_before < out.not_before => conflict(format!(
+                "the command is older than {}, which took the key out: its time begins before that one's. Sign it anew, or set the clock of who signs right",
+                out.id
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn can_come_back(&self, key: &PublicKey, asking: &Asking<'_>) -> Result<(), Refusal> {

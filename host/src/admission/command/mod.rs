@@ -61,13 +61,18 @@ impl Commands {
     #[must_use]
     pub fn with(&self, signed: SignedCommand, log_index: u64, forgets: &[CommandId]) -> Self {
         let mut next = self.clone();
-        next.put(Kept { signed, log_index });
+        next.follow(signed, log_index, forgets);
+        next
+    }
+
+    /// As the record of a command says: one more, and without some.
+    pub fn follow(&mut self, signed: SignedCommand, log_index: u64, forgets: &[CommandId]) {
+        self.put(Kept { signed, log_index });
         for id in forgets {
-            if let Some(at) = next.ids.remove(id) {
-                next.kept.remove(&at);
+            if let Some(at) = self.ids.remove(id) {
+                self.kept.remove(&at);
             }
         }
-        next
     }
 
     fn put(&mut self, kept: Kept) {
