@@ -5,6 +5,7 @@ mod commands;
 #[path = "../common/mod.rs"]
 mod common;
 mod ended;
+mod judge;
 mod kept;
 mod meet;
 mod principal;
