@@ -115,7 +115,7 @@ fn each_question_is_asked() {
             conflict,
         ),
         ("rotate: not one's own", of(put(&ada(), ci(&level(2)))), forbidden),
-        ("restore: out", of(back(&ann())), conflict),
+        ("restore: out", of(back(&level(5))), conflict),
         ("restore: no older", of(older), conflict),
         ("add: not the host's", of(new(entry("new", &bench.host))), conflict),
         ("add: not in the file", of(new(entry("new", &ann()))), conflict),
