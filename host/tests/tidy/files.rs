@@ -7,7 +7,7 @@ use crate::rust;
 const MAX_LINES: usize = 500;
 
 /// Hosts that a text may name in a link. A mirror, or a machine of ours, is none of them.
-const HOSTS: [&str; 11] = [
+const HOSTS: [&str; 12] = [
     "github.com",
     "c2sp.org",
     "in-toto.io",
@@ -19,6 +19,8 @@ const HOSTS: [&str; 11] = [
     "docs.rs",
     "webassembly.org",
     "wasi.dev",
+    // The name space of every SVG file.
+    "www.w3.org",
 ];
 
 /// Where every crate of the lock files must come from.
