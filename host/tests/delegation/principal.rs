@@ -92,7 +92,7 @@ pub(crate) async fn works(client: &Client) {
     assert_succeeded(&run(client, &Job::new(module)).await);
 }
 
-// NOT SEEN RED YET; should be red when `Commands::over` leaves out `made` (nobody comes in), and when `entry` of the command gets `any_network` (it asks for more).
+// Red when `Commands::over` leaves out `made` (nobody comes in), and when a principal that a command made gets `any_network`.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_added_may_do_what_was_said_and_no_more() {
     let live = site().await;
@@ -145,7 +145,7 @@ fn changed(event: Event) -> Option<(Option<PublicKey>, Option<PublicKey>)> {
     Some((revoked, added))
 }
 
-// Hostile test 11. NOT SEEN RED YET; should be red without `retain` in `Commands::over` (ann stays), and without `enforce` in `take_command` (nobody is thrown out).
+// Hostile test 11. Red without `retain` in `Commands::over` (ann stays), and without `enforce` in `take_command` (nobody is thrown out).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_the_file_is_out_at_once_and_stays_out() {
     let live = site().await;
@@ -189,7 +189,7 @@ async fn a_key_of_the_file_is_out_at_once_and_stays_out() {
     live.stop().await;
 }
 
-// NOT SEEN RED YET; should be red without the comparison at the end of `can_go`.
+// Red without the comparison at the end of `can_go`.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_key_takes_the_place_with_the_same_rights() {
     let live = site().await;
@@ -229,7 +229,7 @@ async fn another_key_takes_the_place_with_the_same_rights() {
     live.stop().await;
 }
 
-// NOT SEEN RED YET; should be red without the line of `judge`, or of what it calls, that each is about.
+// Red without the line of `judge`, or of what it calls, that each is about.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_an_operators_own_good_command_is_not_taken() {
     let live = site().await;
@@ -310,7 +310,7 @@ async fn what_is_not_an_operators_own_good_command_is_not_taken() {
     live.stop().await;
 }
 
-// NOT SEEN RED YET; should be red when `reload` asks the file alone.
+// Red when `reload` asks the file alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_whose_operators_are_all_out_is_refused() {
     let live = site().await;
@@ -325,7 +325,7 @@ async fn a_file_whose_operators_are_all_out_is_refused() {
     live.stop().await;
 }
 
-// NOT SEEN RED YET; should be red without the bounds of `judge`; without `stays` in `spent`, the last part is.
+// Red without the bounds of `judge`; without `stays` in `spent`, the last part is.
 #[test]
 fn commands_are_bounded_and_let_go_in_an_order_that_keeps_their_meaning() {
     let host = secret(1).public();
