@@ -145,7 +145,7 @@ fn the_other_how_tos_work_as_described() {
         assert!(said.out().contains(told), "{told}: {said:?}");
     }
     let said = run("docs/how-to/change-principals.md").exits(0);
-    assert_eq!(statuses(&said), ["125"; 2], "Ann's key, twice: {said:?}");
+    assert_eq!(statuses(&said), ["120"; 2], "Ann's key, twice: {said:?}");
     for told in
         [" build ", "principals: revoked ", "build of tenant web: view, submit", "allowed: a job of build"]
     {
