@@ -110,7 +110,7 @@ async fn what_lets_in_is_never_older_than_what_took_out() {
     live.stop().await;
 }
 
-// Red without the turn (`reloading`) and the look at who asks in `take_command`: then both are out in some of the rounds.
+// Red without the look at who asks in `take_command`: then both are out.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_operators_who_take_each_other_out_one_is_left() {
     let dir = tempfile::tempdir().unwrap();
