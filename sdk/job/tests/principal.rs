@@ -39,7 +39,7 @@ fn json(body: &CommandBody) -> String {
     serde_json::to_string(body).unwrap()
 }
 
-// Not seen red yet. It should be red without `verifies` in `SignedCommand::of`.
+// Red without `verifies` in `SignedCommand::of`.
 #[test]
 fn no_bit_of_a_command_is_free() {
     let signed = rotated().sign(&principal()).unwrap();
