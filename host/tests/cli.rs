@@ -141,6 +141,7 @@ fn help_names_what_there_is() {
         "config",
         "policy",
         "grant",
+        "principal",
         "receipt",
         "audit",
         "trust",
@@ -154,6 +155,7 @@ fn help_names_what_there_is() {
     ];
     assert_eq!(commands(&["--help"]), all);
     assert_eq!(commands(&["grant", "--help"]), ["new", "show", "add", "list", "revoke"]);
+    assert_eq!(commands(&["principal", "--help"]), ["add", "revoke", "restore", "rotate", "list"]);
     assert_eq!(commands(&["receipt", "--help"]), ["get", "verify", "replay"]);
     assert_eq!(commands(&["config", "--help"]), ["check", "show", "digest"]);
     assert_eq!(commands(&["policy", "--help"]), ["check", "explain"]);

@@ -144,6 +144,13 @@ fn the_other_how_tos_work_as_described() {
     {
         assert!(said.out().contains(told), "{told}: {said:?}");
     }
+    let said = run("docs/how-to/change-principals.md").exits(0);
+    assert_eq!(statuses(&said), ["120"; 2], "Ann's key, twice: {said:?}");
+    for told in
+        [" build ", "principals: revoked ", "build of tenant web: view, submit", "allowed: a job of build"]
+    {
+        assert!(said.out().contains(told), "{told}: {said:?}");
+    }
     let said = run("docs/how-to/forward-the-log.md").exits(0);
     assert!(said.out().contains(r#"{"index":0,"record":{"v":1,"#), "{said:?}");
     assert!(said.out().contains(", 0 behind"), "{said:?}");
@@ -196,6 +203,7 @@ fn the_other_how_tos_work_as_described() {
         "a-stolen-key",
         "after-a-damaged-disk",
         "back-up-and-restore",
+        "change-principals",
         "check-the-log",
         "delegate",
         "erase-a-value",

@@ -22,6 +22,7 @@ use strongroom::clock::Clock;
 use strongroom::home::Home;
 use strongroom_job::delegation::{DelegationBody, SignedDelegation};
 use strongroom_job::frame::encode_header;
+use strongroom_job::principal::{CommandBody, Entry, SignedCommand};
 use strongroom_job::{
     BlobKind, Context, Digest, Event, EventQuery, Input, JobBody, JobId, ModuleRef, OutputStream, PublicKey,
     QueueMode, RefusalCode, Request, Response, Role, SecretKey, sign_job,
@@ -177,6 +178,26 @@ impl Tenant {
         body.sign(giver).unwrap()
     }
 
+    /// A command that makes a principal of this tenant.
+    fn command(&mut self, operator: &SecretKey, host: &PublicKey) -> SignedCommand {
+        // The names and keys of grants that nobody takes.
+        let body = self.grant(operator, Role::View, host).body().clone();
+        let add = Entry {
+            key: body.delegate,
+            name: body.name,
+            tenant: body.tenant,
+            roles: body.roles,
+            volumes: body.volumes,
+            connect: Vec::new(),
+            listen: Vec::new(),
+            http: Vec::new(),
+            secrets: Vec::new(),
+        };
+        let window = (body.not_before, body.not_after);
+        let command = CommandBody::new(body.id, *host, operator.public(), window);
+        CommandBody { add: Some(Box::new(add)), ..command }.sign(operator).unwrap()
+    }
+
     /// A grant that somebody of this tenant has given.
     async fn given(&mut self, host: &PublicKey) -> JobId {
         let giver = self.giver.clone();
@@ -242,6 +263,9 @@ async fn requests(
     requests.push((Request::Grants { after: None }, Vec::new()));
     let revoked = if tenant.name == "own" { grant } else { tenant.given(host).await };
     requests.push((Request::RevokeGrant { grant: revoked }, Vec::new()));
+    let command = tenant.command(signer, host).to_bytes();
+    requests.push((Request::ChangePrincipal { length: command.len() as u64 }, command));
+    requests.push((Request::Principals { after: None }, Vec::new()));
     requests
 }
 
@@ -271,6 +295,7 @@ fn kind(request: &Request) -> String {
         Request::Receipt { .. } | Request::Erase { .. } | Request::Queues {} | Request::SetQueue { .. } => {}
         Request::Events(_) | Request::AllEvents(_) => {}
         Request::AddGrant { .. } | Request::Grants { .. } | Request::RevokeGrant { .. } => {}
+        Request::ChangePrincipal { .. } | Request::Principals { .. } => {}
     }
     value["type"].as_str().unwrap().to_owned()
 }
@@ -311,6 +336,9 @@ async fn ask(connection: &Connection, request: &Request, body: &[u8], of: &Tenan
         | Response::Events { .. }
         | Response::Grants { .. }
         | Response::Queues { .. } => Got::Allowed,
+        Response::Principals { principals, .. } => seen(
+            principals.iter().any(|view| view.tenant.as_ref().is_some_and(|own| own.as_str() == of.name)),
+        ),
     }
 }
 
@@ -393,10 +421,13 @@ async fn a_host_answers_each_role_as_the_table_says() {
     let expected = BTreeSet::from([
         lack(0, Role::Submit),
         lack(0, Role::Operate),
+        lack(0, Role::Admin),
         lack(1, Role::View),
         lack(1, Role::Operate),
+        lack(1, Role::Admin),
         lack(2, Role::View),
         lack(2, Role::Submit),
+        lack(2, Role::Admin),
     ]);
     assert_eq!(told, expected);
 }

@@ -114,11 +114,7 @@ fn listeners(shared: &Shared) -> Vec<Listener> {
         purpose: "jobs",
         protocol: "QUIC over UDP",
         address: watched.jobs.to_string(),
-        who: format!(
-            "the keys of {} principals, {}",
-            config.principals.len(),
-            from(config.allow_from.as_ref())
-        ),
+        who: format!("the keys of {}, {}", keys(shared), from(config.allow_from.as_ref())),
     }];
     if let Some(address) = watched.log_served {
         let who = format!("anybody, for reading, {}", from(config.serve_log_allow_from.as_ref()));
@@ -135,6 +131,16 @@ fn listeners(shared: &Shared) -> Vec<Listener> {
         listeners.push(tcp("admin", address, who));
     }
     listeners
+}
+
+/// Who may connect at this moment, in numbers.
+fn keys(shared: &Shared) -> String {
+    let in_force = shared.in_force();
+    let principals = in_force.config.principals.len();
+    match in_force.delegates(shared.watched.clock.now()) {
+        0 => format!("{principals} principals"),
+        delegates => format!("{principals} principals and {delegates} delegates"),
+    }
 }
 
 /// How far witnesses have signed; none where nobody is asked, or nobody has.

@@ -7,6 +7,7 @@
 //! *Owns:* every yes and no. A request is granted in full or refused with the list of what is missing; it is never
 //! narrowed. *Never:* I/O, clocks (`now` is passed in), the network, the store.
 
+pub mod command;
 pub mod delegation;
 mod grant;
 mod labels;

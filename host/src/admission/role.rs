@@ -40,6 +40,7 @@ pub const fn needed(request: &Request) -> Takes {
             Takes::One(Role::Submit)
         }
         Request::Erase { .. } | Request::SetQueue { .. } | Request::AllEvents(_) => Takes::One(Role::Operate),
+        Request::ChangePrincipal { .. } | Request::Principals { .. } => Takes::One(Role::Admin),
     }
 }
 
@@ -85,6 +86,8 @@ pub const fn names(request: &Request) -> Option<JobId> {
         | Request::AddGrant { .. }
         | Request::Grants { .. }
         | Request::RevokeGrant { .. }
+        | Request::ChangePrincipal { .. }
+        | Request::Principals { .. }
         | Request::SetQueue { .. } => None,
     }
 }

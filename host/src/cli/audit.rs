@@ -395,6 +395,12 @@ fn words(entry: &Entry) -> String {
         Event::GrantsEnded { tenant, grants, why, principal } => {
             grants_ended(tenant, grants, *why, principal)
         }
+        Event::PrincipalChanged { principal, revoked, restored, added, .. } => {
+            let parts = [("revoked", revoked), ("restored", restored), ("added", added)];
+            let told = parts.into_iter().filter_map(|(what, key)| Some(format!("{what} {}", key.as_ref()?)));
+            let told: Vec<String> = told.collect();
+            format!("principals: {}, by {}", told.join(", "), principal.short())
+        }
         Event::Checked { records, files, problems, first, .. } => {
             let first = if first.is_empty() { String::new() } else { format!(", such as {first}") };
             format!("checked: {records} records, {files} files, {problems} problems{first}")

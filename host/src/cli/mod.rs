@@ -38,8 +38,10 @@ mod log_level;
 mod manual;
 mod module;
 mod notify;
+mod ordered;
 mod plan;
 mod policy;
+mod principal;
 mod progress;
 mod queue;
 mod reach;
@@ -149,6 +151,9 @@ enum Command {
     /// Give some of your rights to another key for a while, list what was given, end it
     #[command(subcommand, name = "grant")]
     Grants(grant::GrantCommand),
+    /// Add a principal of a running host, take one out, put another key in its place, list them
+    #[command(subcommand)]
+    Principal(principal::PrincipalCommand),
     /// Fetch receipts of jobs, check them without a host, run their jobs again
     #[command(subcommand)]
     Receipt(receipt::ReceiptCommand),
@@ -220,6 +225,7 @@ fn dispatch(cli: Cli, arguments: &[OsString], console: &Console) -> Result<Exit,
         Command::Config(command) => config::config(&common, &command, console),
         Command::Policy(command) => policy::policy(&common, command, console),
         Command::Grants(command) => grant::grant(&common, command, console),
+        Command::Principal(command) => principal::principal(&common, command, console),
         Command::Receipt(command) => receipt::receipt(&common, command, console),
         Command::Audit(command) => audit::audit(&common, command, console),
         Command::Trust(command) => trust::trust(&common, &command, console),

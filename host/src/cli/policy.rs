@@ -1,11 +1,12 @@
-//! `strongroom policy`: what a configuration lets whom do, asked of the file alone. *Never:* a judge of its own: every yes and no is
-//! admission's.
+//! `strongroom policy`: what a configuration lets whom do, asked of the file and of what the log says that operators ordered over it. *Never:* a judge of
+//! its own: every yes and no is admission's.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use strongroom_job::{Context, Envelope, JobBody, JobId, Name, sign_job};
+use strongroom_job::delegation::DelegationBody;
+use strongroom_job::{Context, Envelope, JobBody, JobId, Name, PublicKey, Timestamp, sign_job};
 use strongroom_sdk::Identity;
 
 use super::Common;
@@ -13,7 +14,9 @@ use super::config::{FileArgs, checked};
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::grant;
+use super::ordered::ordered;
 use super::task::{BareName, TaskArgs};
+use crate::admission::command::Commands;
 use crate::admission::delegation::meet;
 use crate::admission::{self, Answer, Policy};
 use crate::clock::Clock;
@@ -48,12 +51,16 @@ pub(super) struct ExplainArgs {
 }
 
 /// Who is at the end of a chain of grants below a principal; none without grants.
-fn delegate(root: &Principal, grants: &[PathBuf]) -> Result<Option<Principal>, Failure> {
+fn delegate(root: &Principal, grants: &[PathBuf], asked: &Asked<'_>) -> Result<Option<Principal>, Failure> {
     let mut who: Option<Principal> = None;
     for file in grants {
         let signed = grant::read(file)?;
+        let body = signed.body();
         let giver = who.as_ref().unwrap_or(root);
-        let next = meet(giver, signed.body()).ok_or_else(|| {
+        if let Some(problem) = asked.problem(body) {
+            return Err(Failure::no("bad-grant", format_args!("{}: {problem}", file.display())));
+        }
+        let next = meet(giver, body).ok_or_else(|| {
             Failure::no(
                 "bad-grant",
                 format_args!(
@@ -66,6 +73,37 @@ fn delegate(root: &Principal, grants: &[PathBuf]) -> Result<Option<Principal>, F
         who = Some(next);
     }
     Ok(who)
+}
+
+/// What every grant is held against.
+struct Asked<'a> {
+    host: PublicKey,
+    commands: &'a Commands,
+    now: Timestamp,
+}
+
+impl Asked<'_> {
+    /// Why a grant is worth nothing, whoever gave it.
+    fn problem(&self, body: &DelegationBody) -> Option<String> {
+        let Self { host, commands, now } = self;
+        if body.audience != *host {
+            return Some(format!(
+                "it is for the host {}, and the one of this directory is {host}",
+                body.audience
+            ));
+        }
+        if *now < body.not_before {
+            return Some(format!(
+                "it begins at {}, and is worth nothing before",
+                body.not_before.to_rfc3339()
+            ));
+        }
+        if body.not_after <= *now {
+            return Some(format!("its time was up at {}", body.not_after.to_rfc3339()));
+        }
+        let out = commands.is_revoked(&body.delegate);
+        out.then(|| format!("a command of an operator took its delegate {} out", body.delegate))
+    }
 }
 
 #[derive(Serialize)]
@@ -100,6 +138,7 @@ pub(super) fn policy(common: &Common, command: PolicyCommand, console: &Console)
 
 fn check(common: &Common, args: &FileArgs, console: &Console) -> Result<Exit, Failure> {
     let (file, config) = checked(common, args)?;
+    let config = ordered(&common.directory()?)?.over(&config);
     config
         .lets_in(|_| true)
         .map_err(|error| Failure::no("locked-out", format_args!("{}: {error}", file.display())))?;
@@ -124,7 +163,19 @@ fn explain(common: &Common, args: ExplainArgs, console: &Console) -> Result<Exit
     let ExplainArgs { principal, config: file, grants, task } = args;
     let home = Home::open(&common.directory()?)?;
     let (file, config) = checked(common, &FileArgs { file })?;
+    let commands = ordered(home.dir())?;
+    let out = config.principals.iter().find(|who| who.name == principal).map(|who| who.key);
+    let config = commands.over(&config);
     let Some(who) = config.principals.iter().find(|who| who.name == principal) else {
+        if let Some(key) = out.filter(|key| commands.is_revoked(key)) {
+            return Err(Failure::no(
+                "revoked",
+                format_args!(
+                    "{principal} may do nothing: a command of an operator took its key {key} out (record {})",
+                    commands.record(&key).unwrap_or_default()
+                ),
+            ));
+        }
         let known: Vec<&str> = config.principals.iter().map(|who| who.name.as_str()).collect();
         return Err(Failure::usage(format_args!(
             "{}: no principal is called {principal}; it names: {}",
@@ -132,7 +183,8 @@ fn explain(common: &Common, args: ExplainArgs, console: &Console) -> Result<Exit
             known.join(", ")
         )));
     };
-    let below = delegate(who, &grants)?;
+    let asked = Asked { host: home.host_key()?.public(), commands: &commands, now: Clock::default().now() };
+    let below = delegate(who, &grants, &asked)?;
     let who = below.as_ref().unwrap_or(who);
     let answers = answers(&home, &config, who, task)?;
     let allowed = answers.iter().all(|answer| answer.answer.is_ok());

@@ -16,7 +16,7 @@ pub enum LockOut {
     Everybody,
     /// Nobody could operate the host.
     #[error(
-        "no principal could operate the host: give one of them the role operate (one whom the trust file names, if there is one)"
+        "no principal could operate the host: give one of them the role operate (one whom the trust file names, if there is one, and whose key no operator took out)"
     )]
     Operators,
 }

@@ -1,4 +1,5 @@
-//! The host's own policy: the configuration in force, which a reload replaces as a whole, and the grants of its principals.
+//! The host's own policy: the configuration in force, which a reload replaces as a whole, what operators ordered
+//! over it, and the grants of its principals.
 //!
 //! Whoever decides something takes it once and decides all of it by that one. *Never:* decides what may be replaced (`host/reload.rs`).
 
@@ -8,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use strongroom_job::{PublicKey, Timestamp};
 
 use crate::admission::Policy;
+use crate::admission::command::Commands;
 use crate::admission::delegation::Grants;
 use crate::config::{Config, Principal};
 
@@ -22,8 +24,12 @@ pub struct OwnPolicy {
 /// A checked configuration, its principals by their keys, and what they have given to others.
 #[derive(Debug)]
 pub struct InForce {
-    /// The configuration.
+    /// The configuration, with the commands of operators: its principals are those who may come in.
     pub config: Config,
+    /// The configuration as its file says it.
+    pub file: Config,
+    /// Every command of an operator about principals that the host keeps.
+    pub commands: Arc<Commands>,
     /// Every grant that the host keeps.
     pub grants: Arc<Grants>,
     principals: HashMap<PublicKey, Arc<Principal>>,
@@ -35,13 +41,20 @@ impl OwnPolicy {
     /// The policy of a host with this key.
     #[must_use]
     pub fn new(host: PublicKey, config: Config) -> Self {
-        Self { host, in_force: RwLock::new(Arc::new(InForce::of(config, Arc::default()))) }
+        Self { host, in_force: RwLock::new(Arc::new(InForce::of(config, Arc::default(), Arc::default()))) }
     }
 
     /// The same, with grants.
     #[must_use]
     pub fn with_grants(self, grants: Grants) -> Self {
         self.replace_grants(grants);
+        self
+    }
+
+    /// The same, with commands of operators.
+    #[must_use]
+    pub fn with_commands(self, commands: Commands) -> Self {
+        self.replace_commands(commands);
         self
     }
 
@@ -54,14 +67,20 @@ impl OwnPolicy {
 
     /// From now on this is in force. Nobody else may replace anything meanwhile.
     pub(crate) fn replace(&self, config: Config) {
-        let grants = Arc::clone(&self.in_force().grants);
-        self.put(InForce::of(config, grants));
+        let InForce { grants, commands, .. } = &*self.in_force();
+        self.put(InForce::of(config, Arc::clone(grants), Arc::clone(commands)));
     }
 
     /// From now on these are the grants. Nobody else may replace anything meanwhile.
     pub(crate) fn replace_grants(&self, grants: Grants) {
-        let config = self.in_force().config.clone();
-        self.put(InForce::of(config, Arc::new(grants)));
+        let InForce { file, commands, .. } = &*self.in_force();
+        self.put(InForce::of(file.clone(), Arc::new(grants), Arc::clone(commands)));
+    }
+
+    /// From now on these are the commands. Nobody else may replace anything meanwhile.
+    pub(crate) fn replace_commands(&self, commands: Commands) {
+        let InForce { file, grants, .. } = &*self.in_force();
+        self.put(InForce::of(file.clone(), Arc::clone(grants), Arc::new(commands)));
     }
 
     fn put(&self, next: InForce) {
@@ -76,14 +95,26 @@ impl OwnPolicy {
 }
 
 impl InForce {
-    fn of(config: Config, grants: Arc<Grants>) -> Self {
+    fn of(file: Config, grants: Arc<Grants>, commands: Arc<Commands>) -> Self {
+        let config = commands.over(&file);
         let principals: HashMap<_, _> =
             config.principals.iter().map(|who| (who.key, Arc::new(who.clone()))).collect();
-        let delegates = grants.delegates(&principals);
-        Self { config, grants, principals, delegates }
+        let mut delegates = grants.delegates(&principals);
+        // A key that is out is out as a delegate, too, and so is who stands below it.
+        delegates.retain(|key, who| {
+            let mut above = who.narrowed.iter().flat_map(|narrowed| &narrowed.chain);
+            !commands.is_revoked(key) && !above.any(|above| commands.is_revoked(above))
+        });
+        Self { config, file, commands, grants, principals, delegates }
     }
 
-    /// Who has this key at this time: a principal of the configuration, or a delegate whose time it is.
+    /// How many delegates may do something at this time.
+    #[must_use]
+    pub fn delegates(&self, now: Timestamp) -> usize {
+        self.delegates.keys().filter(|key| self.principal(key, now).is_some()).count()
+    }
+
+    /// Who has this key at this time: a principal of the configuration or of a command, or a delegate whose time it is.
     #[must_use]
     pub fn principal(&self, key: &PublicKey, now: Timestamp) -> Option<Arc<Principal>> {
         let delegate = || {

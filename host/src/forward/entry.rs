@@ -67,7 +67,9 @@ fn severity(event: &Event) -> Severity {
         | Event::GrantsEnded { .. }
         | Event::CancelRequested { .. } => Severity::Notice,
         // Somebody has to follow it.
-        Event::ClockStepped { .. } | Event::KeyRotated { .. } => Severity::Warning,
+        Event::ClockStepped { .. } | Event::KeyRotated { .. } | Event::PrincipalChanged { .. } => {
+            Severity::Warning
+        }
         Event::Checked { problems: 1.., .. } => Severity::Error,
         // Somebody should look at the disk, and at what the last moments before it were.
         Event::StateRebuilt { .. } => Severity::Error,

@@ -56,6 +56,13 @@ impl HostService {
             now: self.now(),
         };
         let replaces = match before.grants.judge(&signed, &asking)? {
+            Taken::New(_) if before.commands.is_revoked(&body.delegate) => {
+                let text = format!(
+                    "a command took {} out, and no grant lets it in again: use another key, or have an operator restore it",
+                    body.delegate
+                );
+                return Err(Refusal::new(RefusalCode::Conflict, text));
+            }
             Taken::New(replaces) => replaces,
             Taken::Before(_) => {
                 return before
@@ -116,13 +123,17 @@ impl HostService {
         Ok(shown.map(|kept| GrantView { in_force: false, ..self.grant_view(kept, &before) }).collect())
     }
 
-    /// Lets grants go whose time is up.
+    /// Lets grants go whose time is up, or that a key has which is out.
     async fn end_expired(&self) -> Result<(), CommitError> {
+        let looked = self.policy.in_force();
         // Looked at without the turn first: there is almost never one.
-        if self.policy.in_force().grants.expired(self.now(), 1).is_empty() {
+        let is_left = !looked.grants.of_keys(|key| looked.commands.is_revoked(key)).is_empty();
+        if !is_left && looked.grants.expired(self.now(), 1).is_empty() {
             return Ok(());
         }
+        drop(looked);
         let _turn = self.reloading.lock().await;
+        self.end_of_the_revoked(self.policy.host).await?;
         let before = self.policy.in_force();
         let expired = before.grants.expired(self.now(), MAX_FORGOTTEN);
         if expired.is_empty() {
@@ -135,6 +146,18 @@ impl HostService {
         self.end(&before, &expired, GrantEnd::Expired, self.policy.host).await?;
         self.policy.replace_grants(before.grants.revoked(&below).without(&expired));
         self.enforce(&before).await;
+        Ok(())
+    }
+
+    /// Ends grants for good whose giver or delegate a command took out, and all below them. They are worth nothing before, too: a crash, or a disk
+    /// that takes no record of it, leaves it to the next look.
+    pub(super) async fn end_of_the_revoked(&self, by: PublicKey) -> Result<(), CommitError> {
+        let before = self.policy.in_force();
+        let ended = before.grants.of_keys(|key| before.commands.is_revoked(key));
+        if !ended.is_empty() {
+            self.end(&before, &ended, GrantEnd::Revoked, by).await?;
+            self.policy.replace_grants(before.grants.revoked(&ended));
+        }
         Ok(())
     }
 
@@ -167,7 +190,7 @@ impl HostService {
     }
 
     /// Whether `config.lock` lies there. Whatever keeps it from being looked at counts as a lock.
-    fn is_locked(&self) -> bool {
+    pub(super) fn is_locked(&self) -> bool {
         self.doors.get().is_some_and(|(_, lock)| {
             let looked = lock.symlink_metadata();
             !looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)

@@ -15,6 +15,7 @@ mod hands;
 mod health;
 mod keeper;
 mod operators;
+mod principals;
 mod receipts;
 mod refuse;
 mod reload;
@@ -38,6 +39,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use crate::admin::AdminError;
+use crate::admission::command::Commands;
 use crate::admission::delegation::Grants;
 use crate::blobs::Blobs;
 use crate::checkup::{self, Checkup};
@@ -243,8 +245,10 @@ impl Host {
         Box::pin(first::tell(&store, (&home, key), &config, trusted.as_ref(), clock.now())).await?;
         let threads = Threads::start().map_err(StartError::Threads)?;
         let grants = Grants::of(store.grants()?);
-        let policy = Arc::new(OwnPolicy::new(key, config).with_grants(grants));
+        let policy = OwnPolicy::new(key, config).with_grants(grants);
+        let policy = Arc::new(policy.with_commands(Commands::of(store.commands()?)));
         let in_force = policy.in_force();
+        principals::tell_of_no_operator(&in_force, trusted.as_ref());
         let config = &in_force.config;
         let loader = Loader::new(engine, compiler, cache, &config.bounds);
         let dispatcher = Dispatcher::new(

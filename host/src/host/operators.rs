@@ -43,6 +43,12 @@ impl HostService {
         Err(refusal)
     }
 
+    /// What is said to somebody who is no operator and wants to change principals.
+    pub(super) fn no_operator(&self, who: &Principal) -> Refusal {
+        let text = self.problem(who, "change principals").unwrap_or_default();
+        Refusal::new(RefusalCode::Forbidden, text)
+    }
+
     /// Whether the trust file, if there is one, names this key and is valid.
     pub(super) fn is_operator(&self, who: &Principal) -> bool {
         self.problem(who, "may").is_none()

@@ -76,16 +76,17 @@ impl Host {
         let service = &self.service;
         let _turn = service.reloading.lock().await;
         let before = service.policy.in_force();
-        let fixed = before.config.fixed(&config);
+        let fixed = before.file.fixed(&config);
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));
         }
-        match service.lets_in(&config) {
+        // As it will be with what operators ordered.
+        match service.lets_in(&before.commands.over(&config)) {
             // It had nobody to lose.
             Err(LockOut::Operators) if service.lets_in(&before.config) == Err(LockOut::Operators) => {}
             other => other?,
         }
-        let diff = before.config.diff(&config);
+        let diff = before.file.diff(&config);
         let governed = service.store().governed()?;
         if let Some(changed) = config.governs.changed_from(governed.map(|governed| governed.by)) {
             service.store().commit(Transition::Log(changed)).await?;

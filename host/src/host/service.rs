@@ -7,8 +7,8 @@ use strongroom_job::delegation::GrantId;
 use strongroom_job::trust::TrustBody;
 use strongroom_job::{
     BlobKind, Digest, ErasedView, EventQuery, GrantView, HostView, JobId, JobState, JobView, ModuleRef,
-    ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, Request,
-    Timestamp,
+    ModuleView, Name, OutputStream, PrincipalView, PublicKey, QueueMode, QueueView, Refusal, RefusalCode,
+    Request, Timestamp,
 };
 use tokio::sync::{Mutex, Semaphore};
 use tracing::Instrument as _;
@@ -397,6 +397,19 @@ impl Service for HostService {
 
     async fn revoke_grant(&self, who: &Arc<Principal>, grant: GrantId) -> Result<Vec<GrantView>, Refusal> {
         self.end_grant(who, grant).await.inspect_err(|refusal| self.note_refusal(who, refusal, None))
+    }
+
+    async fn change_principal(
+        &self,
+        who: &Arc<Principal>,
+        envelope: Vec<u8>,
+    ) -> Result<Vec<PrincipalView>, Refusal> {
+        let taken = self.take_command(who, &envelope).await;
+        taken.inspect_err(|refusal| self.note_refusal(who, refusal, None))
+    }
+
+    fn principals(&self, after: Option<PublicKey>) -> (Vec<PrincipalView>, bool) {
+        self.show_principals(after)
     }
 
     async fn modules(&self, who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use strongroom_job::delegation::GrantId;
 use strongroom_job::{
     AcceptanceSignature, AcceptedJob, BlobKind, Digest, ErasedView, EventQuery, GrantView, HostView, JobId,
-    JobState, JobView, ModuleView, Name, OutputStream, PublicKey, QueueMode, QueueView, Refusal, Request,
+    JobState, JobView, ModuleView, Name, OutputStream, PrincipalView, PublicKey, QueueMode, QueueView,
+    Refusal, Request,
 };
 
 use crate::config::Principal;
@@ -185,6 +186,16 @@ pub trait Service: Send + Sync + 'static {
         who: &Arc<Principal>,
         grant: GrantId,
     ) -> impl Future<Output = Result<Vec<GrantView>, Refusal>> + Send;
+
+    /// Does what a command in its envelope orders; answers once that is durable and in the log, and whoever is out has no connection and no job that runs.
+    fn change_principal(
+        &self,
+        who: &Arc<Principal>,
+        envelope: Vec<u8>,
+    ) -> impl Future<Output = Result<Vec<PrincipalView>, Refusal>> + Send;
+
+    /// Some principals of the host, in the order of their keys, and whether there are more. Must be quick.
+    fn principals(&self, after: Option<PublicKey>) -> (Vec<PrincipalView>, bool);
 
     /// The modules that the principal may run.
     fn modules(&self, who: &Arc<Principal>) -> impl Future<Output = Result<Vec<ModuleView>, Refusal>> + Send;

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use quinn::{RecvStream, SendStream};
 use strongroom_job::delegation::MAX_DELEGATION_ENVELOPE_BYTES;
 use strongroom_job::frame::{self, MAX_RESPONSE_BYTES, PREFIX_BYTES};
+use strongroom_job::principal::MAX_COMMAND_ENVELOPE_BYTES;
 use strongroom_job::{
     BlobKind, CloseCode, Digest, EventQuery, JobId, JobState, MAX_ENVELOPE_BYTES, MAX_LIST, Refusal,
     RefusalCode, Request, Response,
@@ -84,10 +85,14 @@ impl<'a, S: Service> InRequest<'a, S> {
             Request::Submit { length } => return self.submit(reader, length).await,
             Request::Push { kind, digest, length } => return self.push(reader, kind, digest, length).await,
             Request::AddGrant { length } => return self.add_grant(reader, length).await,
+            Request::ChangePrincipal { length } => return self.change_principal(reader, length).await,
             _ => reader.end().await?,
         }
         match request {
-            Request::Submit { .. } | Request::Push { .. } | Request::AddGrant { .. } => Ok(()),
+            Request::Submit { .. }
+            | Request::Push { .. }
+            | Request::AddGrant { .. }
+            | Request::ChangePrincipal { .. } => Ok(()),
             Request::Host {} => self.reply(&Response::Host(service.host(who))).await,
             Request::Has { kind, digest } => {
                 let present = self.while_heard(service.has(who, kind, digest)).await?;
@@ -148,6 +153,10 @@ impl<'a, S: Service> InRequest<'a, S> {
                 let (grants, more) = service.grants(who, after);
                 self.reply(&Response::Grants { grants, more }).await
             }
+            Request::Principals { after } => {
+                let (principals, more) = service.principals(after);
+                self.reply(&Response::Principals { principals, more }).await
+            }
             Request::RevokeGrant { grant } => {
                 let grants = service.revoke_grant(who, grant).await?;
                 self.reply(&Response::Grants { grants, more: false }).await
@@ -165,6 +174,12 @@ impl<'a, S: Service> InRequest<'a, S> {
         let (envelope, _memory) = self.envelope(reader, length, MAX_DELEGATION_ENVELOPE_BYTES).await?;
         let grant = self.shared.service.add_grant(self.who, envelope).await?;
         self.reply(&Response::Grants { grants: vec![grant], more: false }).await
+    }
+
+    async fn change_principal(&mut self, reader: &mut Reader, length: u64) -> Result<(), ReadFault> {
+        let (envelope, _memory) = self.envelope(reader, length, MAX_COMMAND_ENVELOPE_BYTES).await?;
+        let principals = self.shared.service.change_principal(self.who, envelope).await?;
+        self.reply(&Response::Principals { principals, more: false }).await
     }
 
     /// The envelope that is the request's body, and the memory that the key may hold for it: held until the answer, since the service holds

@@ -159,6 +159,7 @@ impl<'a> Group<'a> {
             Transition::Erase { doomed, by } => self.erase(&doomed, by),
             Transition::AddGrant { signed, replaces, by } => self.add_grant(&signed, replaces, by),
             Transition::EndGrants { tenant, grants, why, by } => Ok(self.end_grants(tenant, grants, why, by)),
+            Transition::Command { signed, forgets } => self.command(&signed, forgets),
             Transition::Log(event) => {
                 for (key, value) in said::rows(&event, self.now) {
                     self.batch.insert(key, value);

@@ -3,6 +3,7 @@
 //! *Spec:* `docs/formats/state.md`. Numbers in keys are big-endian, so that the order of bytes is the order of numbers.
 
 use strongroom_job::delegation::GrantId;
+use strongroom_job::principal::CommandId;
 use strongroom_job::{BlobKind, Digest, JobId, Name, OutputStream, Timestamp};
 
 /// The number of leaves, 8 bytes.
@@ -53,6 +54,8 @@ pub(super) const FOLLOWERS: &[u8] = b"d/";
 pub(super) const GRANTS: &[u8] = b"dg/";
 /// Every grant that ended before its time was up.
 pub(super) const GRANTS_ENDED: &[u8] = b"dx/";
+/// Every command of an operator about principals.
+pub(super) const COMMANDS: &[u8] = b"pc/";
 /// Every list of jobs whose outputs are the input of a job that is not over.
 pub(super) const SOURCES: &[u8] = b"p/";
 /// Every module that a tenant gave.
@@ -160,6 +163,11 @@ pub(super) fn grant(id: &GrantId) -> Vec<u8> {
 /// That a grant ended before its time was up.
 pub(super) fn grant_ended(id: &GrantId) -> Vec<u8> {
     join(GRANTS_ENDED, &[id.as_bytes()])
+}
+
+/// A command of an operator about principals.
+pub(super) fn command(id: &CommandId) -> Vec<u8> {
+    join(COMMANDS, &[id.as_bytes()])
 }
 
 /// The list of jobs whose outputs are a job's input.

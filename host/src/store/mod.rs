@@ -13,6 +13,7 @@ mod active;
 mod base;
 mod bytes;
 mod closing;
+mod commands;
 mod compact;
 mod core;
 mod counts;
@@ -58,6 +59,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom_job::delegation::{GrantId, SignedDelegation};
+use strongroom_job::principal::{CommandId, SignedCommand};
 use strongroom_job::{
     AcceptedJob, BlobKind, Digest, Event, GrantEnd, JobId, ModuleRef, Name, PublicKey, QueueMode, Refusal,
     Timestamp,
@@ -210,6 +212,13 @@ pub enum Transition {
         /// Who said so.
         by: PublicKey,
     },
+    /// An operator changed who is a principal.
+    Command {
+        /// What was signed.
+        signed: Box<SignedCommand>,
+        /// Earlier ones that go.
+        forgets: Vec<CommandId>,
+    },
     /// Nothing changes, but the log says it.
     Log(Event),
     /// The log was published up to here: remembered, so that a log that is put back to an earlier state is noticed.
@@ -269,7 +278,7 @@ pub enum Committed {
         /// Files that these jobs left or read, if there are files of these names; others may still name them.
         files: Vec<Digest>,
     },
-    /// The grant's place in the log.
+    /// The place in the log of a grant, or of a command.
     Granted {
         /// Index of its record.
         log_index: u64,

@@ -15,7 +15,7 @@ use crate::common::records::records;
 use crate::support::{RIGHTS, ann, bob, chain, connect, grant, level, put, refused, reload, site, soon};
 
 /// A job of this client that runs, and would for an hour.
-async fn running(client: &Client) -> JobId {
+pub(crate) async fn running(client: &Client) -> JobId {
     let module = push_wat(client, SPINS).await;
     let job = Job::new(module).timeout(Duration::from_secs(3600));
     let job = client.submit(&job).await.unwrap().job;
@@ -29,7 +29,7 @@ async fn running(client: &Client) -> JobId {
 }
 
 /// That the host closed this connection, since it no longer knows the key.
-async fn thrown_out(connection: &quinn::Connection) {
+pub(crate) async fn thrown_out(connection: &quinn::Connection) {
     match soon(connection.closed()).await {
         ConnectionError::ApplicationClosed(closed) => {
             let code = CloseCode::from_number(closed.error_code.into_inner());

@@ -13,8 +13,8 @@ use strongroom_job::note::VerifierKey;
 use strongroom_job::{
     Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, ErasedView, EventQuery, GrantView,
     HostView, JobEnd, JobId, JobState, JobView, Limits, ModuleRef, ModuleView, Name, Outcome, OutputStream,
-    OutputSummary, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, Request, SecretKey, Timestamp,
-    Usage,
+    OutputSummary, PrincipalView, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, Request, SecretKey,
+    Timestamp, Usage,
 };
 use strongroom_sdk::{Client, ConnectOptions, Error, Identity};
 use tokio::sync::{Notify, oneshot, watch};
@@ -454,6 +454,18 @@ impl Service for Fake {
 
     async fn revoke_grant(&self, _who: &Arc<Principal>, grant: JobId) -> Result<Vec<GrantView>, Refusal> {
         Err(Refusal::new(RefusalCode::UnknownGrant, format_args!("no grant {grant}")))
+    }
+
+    async fn change_principal(
+        &self,
+        _who: &Arc<Principal>,
+        _envelope: Vec<u8>,
+    ) -> Result<Vec<PrincipalView>, Refusal> {
+        Err(Refusal::new(RefusalCode::BadEnvelope, "this host takes no commands"))
+    }
+
+    fn principals(&self, _after: Option<PublicKey>) -> (Vec<PrincipalView>, bool) {
+        (Vec::new(), false)
     }
 
     async fn modules(&self, _who: &Arc<Principal>) -> Result<Vec<ModuleView>, Refusal> {

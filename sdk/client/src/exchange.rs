@@ -141,6 +141,7 @@ pub(crate) const fn kind_of(response: &Response) -> &'static str {
         Response::Queues { .. } => "queues",
         Response::Events { .. } => "events",
         Response::Grants { .. } => "grants",
+        Response::Principals { .. } => "principals",
         Response::Refused(_) => "refused",
     }
 }

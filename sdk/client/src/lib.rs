@@ -25,7 +25,7 @@
 //! 4. `submit` hands it over; one stream carries one request and its answer (`exchange`), again if the trouble was temporary (`retry`);
 //! 5. blobs go in and output comes out in pieces (`push`, `output`), checked against their SHA-256;
 //! 6. jobs are watched, read back and signed anew, queues looked at and set, events heard (`watch`, `again`, `queues`, `events`);
-//! 7. rights are given on to other keys, and taken back (`grants`);
+//! 7. rights are given on to other keys, and taken back (`grants`); operators add principals, and take them out (`principals`);
 //! 8. the host's signatures are checked: under what it accepted, and under what it says of a job's end (`receipts`).
 //!
 //! *Never:* trust on first use, a secret in an error or a log, a whole input or output in memory.
@@ -45,6 +45,7 @@ mod identity;
 mod job;
 mod known_hosts;
 mod output;
+mod principals;
 mod push;
 mod queues;
 mod quic;
@@ -75,8 +76,9 @@ pub use source::Source;
 pub use strongroom_job as types;
 pub use strongroom_job::{
     AcceptedJob, Artifact, Denial, Digest, EventLine, EventQuery, GrantView, HostEvent, HostView, Input,
-    JobEnd, JobId, JobState, JobView, Missed, ModuleRef, ModuleView, Name, Outcome, OutputStream, PublicKey,
-    QueueMode, QueueView, Refusal, RefusalCode, RetryOn, SecretKey, Taken, Timestamp,
+    JobEnd, JobId, JobState, JobView, Missed, ModuleRef, ModuleView, Name, Outcome, OutputStream,
+    PrincipalSource, PrincipalView, PublicKey, QueueMode, QueueView, Refusal, RefusalCode, RetryOn,
+    SecretKey, Taken, Timestamp,
 };
 pub use submit::Accepted;
 pub use watch::runs_as;

@@ -12,7 +12,8 @@
 //! 8. a [`receipt`] proves to anybody how the job ended, without the host (`receipt`);
 //! 9. a [`TrustFile`](trust::TrustFile) says who may operate the host (`trust`);
 //! 10. a [`SignedDelegation`](delegation::SignedDelegation) gives some of a principal's rights to another key, for a while (`delegation`);
-//! 11. whoever pinned a key of the host follows to the one that came after it ([`succession`]).
+//! 11. a [`SignedCommand`](principal::SignedCommand) of an operator adds a principal, or takes one out (`principal`);
+//! 12. whoever pinned a key of the host follows to the one that came after it ([`succession`]).
 //!
 //! *Never:* I/O, async, clocks, randomness. The caller passes them in as bytes and [`Timestamp`]s.
 #![forbid(unsafe_code)]
@@ -44,6 +45,7 @@ pub mod note;
 mod opening;
 mod outcome;
 mod plan;
+pub mod principal;
 pub mod receipt;
 mod record;
 mod refusal;
@@ -98,6 +100,7 @@ pub use plan::{
     After, MAX_AFTER, MAX_ATTEMPTS, MAX_KEY_BYTES, MAX_MISSED, MAX_PAUSE_MS, MAX_REPEAT_CRON_BYTES,
     MAX_ZONE_BYTES, Missed, On, Plan, Repeat, RetryOn, RetryPolicy, Taken, Unique,
 };
+pub use principal::{PrincipalSource, PrincipalView};
 pub use record::{
     Change, ErasedJob, Event, GrantEnd, GrantRecord, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, RecordError,
     StateFault,

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::delegation::GrantId;
+use crate::principal::PrincipalView;
 use crate::{
     AcceptanceSignature, Artifact, DeadReason, Denial, Digest, EventQuery, JobId, JobState, Limits,
     ModuleRef, Name, Outcome, OutputSummary, PublicKey, Refusal, Role, Timestamp, Usage, text,
@@ -139,6 +140,17 @@ pub enum Request {
         /// Which.
         grant: GrantId,
     },
+    /// Do what this signed command orders ([`crate::principal`]); for operators. The envelope follows. → [`Response::Principals`], with the keys that
+    /// it speaks of.
+    ChangePrincipal {
+        /// Bytes of the envelope that follows.
+        length: u64,
+    },
+    /// The principals of the host, in the order of their keys; for operators. → [`Response::Principals`].
+    Principals {
+        /// Only those behind this one.
+        after: Option<PublicKey>,
+    },
 }
 
 /// An answer: the first header that a host sends on a stream.
@@ -205,6 +217,13 @@ pub enum Response {
     Grants {
         /// In the order of their ids.
         grants: Vec<GrantView>,
+        /// Whether there are more behind the last of them.
+        more: bool,
+    },
+    /// Principals.
+    Principals {
+        /// In the order of their keys.
+        principals: Vec<PrincipalView>,
         /// Whether there are more behind the last of them.
         more: bool,
     },

@@ -13,6 +13,7 @@ mod words;
 use serde::{Deserialize, Serialize};
 
 use crate::delegation::GrantId;
+use crate::principal::CommandId;
 use crate::strict::{self, StrictError};
 use crate::text;
 use crate::{
@@ -317,6 +318,29 @@ pub enum Event {
         /// Who said so; the host itself when their time was up.
         principal: PublicKey,
     },
+    /// An operator changed who is a principal. The record holds all that was signed.
+    PrincipalChanged {
+        /// Which command.
+        command: CommandId,
+        /// Who ordered it, signed it and handed it in.
+        principal: PublicKey,
+        /// The key that is out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revoked: Option<PublicKey>,
+        /// The key that is out no more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restored: Option<PublicKey>,
+        /// The key that came.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        added: Option<PublicKey>,
+        /// Earlier commands that the host lets go of: their time is up, and nothing of what they ordered is left. At most [`MAX_FORGOTTEN`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        forgets: Vec<CommandId>,
+        /// The signed bytes.
+        payload: Base64Bytes,
+        /// The operator's signature.
+        signature: Base64Bytes,
+    },
     /// The running host has looked at its own log and files, and this is what came of it.
     Checked {
         /// How long it took, milliseconds.
@@ -436,6 +460,7 @@ impl Record {
             | Event::KeyRotated { .. }
             | Event::GrantAdded { .. }
             | Event::GrantsEnded { .. }
+            | Event::PrincipalChanged { .. }
             | Event::Checked { .. }
             | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,

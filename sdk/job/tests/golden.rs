@@ -10,11 +10,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fixtures::{
-    batch, context, delegations, flow, full_task, host, id, job, messages, mounts, plan, principal, receipts,
-    records, repeating, small_task, successions, trust, unique, wide_task,
+    batch, commands, context, delegations, flow, full_task, host, id, job, messages, mounts, plan, principal,
+    receipts, records, repeating, small_task, successions, trust, unique, wide_task,
 };
 use serde::Serialize;
 use strongroom_job::delegation::SignedDelegation;
+use strongroom_job::principal::SignedCommand;
 use strongroom_job::receipt::Receipt;
 use strongroom_job::succession::{KeyRole, Succession};
 use strongroom_job::trust::{TrustDraft, TrustFile};
@@ -266,6 +267,26 @@ fn delegations_of_rights() {
     }
     // For tools of others: the key that both verify with.
     golden.holds("delegator.pub", format!("{}\n", principal().public()).as_bytes());
+    golden.done();
+}
+
+#[test]
+fn commands_of_operators() {
+    let mut golden = Golden::new("principal");
+    let all = [
+        ("add.json", commands::added()),
+        ("rotate.json", commands::rotated()),
+        ("revoke.json", commands::revoked()),
+        ("restore.json", commands::restored()),
+    ];
+    for (file, body) in all {
+        let signed = body.sign(&principal()).unwrap();
+        let bytes = golden.holds(file, &signed.to_bytes());
+        let read = SignedCommand::parse(&bytes).unwrap();
+        assert_eq!((&read, read.body()), (&signed, &body), "{file}");
+    }
+    // For tools of others: the key that all verify with.
+    golden.holds("operator.pub", format!("{}\n", principal().public()).as_bytes());
     golden.done();
 }
 

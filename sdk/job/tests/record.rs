@@ -26,6 +26,7 @@ fn a_record_is_about_its_job() {
             | Event::KeyRotated { .. }
             | Event::GrantAdded { .. }
             | Event::GrantsEnded { .. }
+            | Event::PrincipalChanged { .. }
             | Event::Checked { .. }
             | Event::Erased { .. }
             | Event::StateRebuilt { .. } => None,

@@ -9,7 +9,7 @@
 mod judge;
 mod meet;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,6 +130,18 @@ impl Grants {
         self.kept.get(grant).map(AsRef::as_ref).filter(|kept| !kept.ended)
     }
 
+    /// Whether a grant that stands is for this key.
+    #[must_use]
+    pub fn is_delegate(&self, key: &PublicKey) -> bool {
+        self.by_delegate.contains_key(key)
+    }
+
+    /// Whether a grant that stands calls somebody this.
+    #[must_use]
+    pub fn is_called(&self, name: &Name) -> bool {
+        self.kept.values().any(|kept| !kept.ended && kept.signed.body().name == *name)
+    }
+
     /// The grants of a tenant that stand, behind `after`, in the order of their ids.
     pub fn of_tenant<'g>(
         &'g self,
@@ -168,6 +180,23 @@ impl Grants {
             givers = next;
         }
         found
+    }
+
+    /// The grants that stand and that one of these keys gave or got, and every one below them.
+    #[must_use]
+    pub fn of_keys(&self, is_one: impl Fn(&PublicKey) -> bool) -> Vec<GrantId> {
+        let is_theirs = |kept: &&Arc<Kept>| {
+            let body = kept.signed.body();
+            !kept.ended && (is_one(&body.delegator) || is_one(&body.delegate))
+        };
+        let mut found: BTreeSet<GrantId> = BTreeSet::new();
+        for kept in self.kept.values().filter(is_theirs) {
+            let id = kept.signed.body().id;
+            if !found.contains(&id) {
+                found.extend(self.below(&id));
+            }
+        }
+        found.into_iter().collect()
     }
 
     /// Whether `key` stands above this grant: it gave it, or what the one who gave it has.

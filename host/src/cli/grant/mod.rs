@@ -5,6 +5,8 @@
 
 mod new;
 
+pub(super) use new::volume;
+
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -137,7 +137,7 @@ fn body(
     })
 }
 
-fn volume(text: &str) -> Result<(Name, Access), String> {
+pub(in crate::cli) fn volume(text: &str) -> Result<(Name, Access), String> {
     let (name, access) = match text.split_once(':') {
         None | Some((_, "read")) => (text.trim_end_matches(":read"), Access::Read),
         Some((name, "write")) => (name, Access::ReadWrite),

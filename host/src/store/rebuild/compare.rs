@@ -14,7 +14,7 @@ use super::super::{Opened, PublishedHead, ReadError, Store, keys, read, settings
 use super::{History, RebuildError, Rebuilt, Terms, replay};
 
 /// Ranges of rows of jobs that are not over, and of what no job owns: nothing in them is ever forgotten.
-const WHOLE: [&[u8]; 13] = [
+const WHOLE: [&[u8]; 14] = [
     keys::ACTIVE,
     keys::SOURCES,
     keys::FOLLOWERS,
@@ -28,6 +28,7 @@ const WHOLE: [&[u8]; 13] = [
     keys::ERASED,
     keys::GRANTS,
     keys::GRANTS_ENDED,
+    keys::COMMANDS,
 ];
 
 /// What was held against what.

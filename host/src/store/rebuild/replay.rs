@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 
 use strongroom_job::delegation::SignedDelegation;
+use strongroom_job::principal::SignedCommand;
 use strongroom_job::{
     BlobKind, Digest, Event, JobId, JobState, Name, Opening, Outcome, OutputStream, OutputSummary, PublicKey,
     Record, Timestamp,
@@ -214,6 +215,11 @@ impl<'a> Replay<'a> {
                 why: *why,
                 by: *principal,
             }),
+            Event::PrincipalChanged { forgets, payload, signature, .. } => {
+                let signed = SignedCommand::from_parts(payload, signature);
+                let signed = signed.map_err(|error| illegal(at, error.to_string()))?;
+                Some(Transition::Command { signed: Box::new(signed), forgets: forgets.clone() })
+            }
             Event::Refused { .. }
             | Event::HostStarted { .. }
             | Event::HostStopped {}

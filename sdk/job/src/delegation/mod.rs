@@ -221,11 +221,11 @@ impl DelegationBody {
     }
 }
 
-fn ascends<T: Ord>(list: &[T]) -> bool {
+pub(crate) fn ascends<T: Ord>(list: &[T]) -> bool {
     list.is_sorted_by(|one, next| one < next)
 }
 
 /// Their length is looked at first: what follows compares each with each.
-fn each_once<T: PartialEq>(list: &[T]) -> bool {
+pub(crate) fn each_once<T: PartialEq>(list: &[T]) -> bool {
     list.len() <= MAX_DELEGATED && list.iter().enumerate().all(|(at, one)| !list[..at].contains(one))
 }

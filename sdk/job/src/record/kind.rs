@@ -4,7 +4,7 @@ use super::Event;
 
 impl Event {
     /// Every word, in the order of `docs/formats/record.md`.
-    pub const KINDS: [&'static str; 25] = [
+    pub const KINDS: [&'static str; 26] = [
         "host-started",
         "host-stopped",
         "module-registered",
@@ -28,6 +28,7 @@ impl Event {
         "key-rotated",
         "grant-added",
         "grants-ended",
+        "principal-changed",
         "checked",
         "finished",
     ];
@@ -59,6 +60,7 @@ impl Event {
             Self::KeyRotated { .. } => "key-rotated",
             Self::GrantAdded { .. } => "grant-added",
             Self::GrantsEnded { .. } => "grants-ended",
+            Self::PrincipalChanged { .. } => "principal-changed",
             Self::Checked { .. } => "checked",
             Self::Finished { .. } => "finished",
         }
