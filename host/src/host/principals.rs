@@ -54,7 +54,7 @@ impl HostService {
         let keys: Vec<PublicKey> = signed.body().keys().collect();
         if let Judged::New(forgets) = before.commands.judge(&signed, &asking)? {
             // A key is taken out also when the disk is almost full.
-            if signed.body().revoke.is_none() {
+            if signed.body().revoke.is_none() || signed.body().add.is_some() {
                 self.check_room()?;
             }
             let transition =

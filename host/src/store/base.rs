@@ -1,10 +1,10 @@
 //! sled behind the journal: the one thread that gives it rows, and writes its file anew when that has grown long.
 //!
-//! It gets what the writer has gathered, some MiB at once and sorted: rows that came and went meanwhile, such as most leaves, it never sees. Nobody
+//! It gets what the writer has gathered, some MiB at once and sorted: leaves that came and went meanwhile it never sees. Nobody
 //! waits for it, unless it is a whole layer behind.
 //!
 //! *Owns:* every write into sled while the host works. *Never:* what a row means. *Crash:* a layer is in the journal until sled has it durably;
-//! `m/journal` says up to which entry that is, in the last batch of the layer.
+//! `m/journal`, written after that, says up to which entry that is.
 //! *Bound:* what sled is given between two syncs ([`PIECE_BYTES`]): a segment is free for other bytes once sled has written, not synced, elsewhere what
 //! was in it, and this is a small part of one.
 

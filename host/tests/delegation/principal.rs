@@ -325,7 +325,7 @@ async fn a_file_whose_operators_are_all_out_is_refused() {
     live.stop().await;
 }
 
-// Red without the bounds of `judge`; without `stays` in `spent`, the last part is.
+// Red without the bounds of `judge`, and when a rotation has that of a `revoke`; without `stays` in `spent`, the last part is.
 #[test]
 fn commands_are_bounded_and_let_go_in_an_order_that_keeps_their_meaning() {
     let host = secret(1).public();
@@ -358,6 +358,16 @@ fn commands_are_bounded_and_let_go_in_an_order_that_keeps_their_meaning() {
     // A key can still be taken out.
     let out = revoke(&host, most, &key(0));
     assert_eq!(full.judge(&out, &asking(soon)), Ok(Judged::New(Vec::new())));
+    // Not by another one in its place, which holds a place for good.
+    let rotated = CommandBody {
+        revoke: Some(key(0).public()),
+        add: Some(Box::new(entry("n0", &key(most)))),
+        ..order(&host, most)
+    };
+    let over = full.over(&file);
+    let asking_all = Asking { config: &over, ..asking(soon) };
+    let refused = full.judge(&rotated.sign(&ada()).unwrap(), &asking_all).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::QuotaReached, "{refused:?}");
     let outs = (most..u16::try_from(MAX_COMMANDS).unwrap())
         .map(|number| Kept { signed: revoke(&host, number, &key(number - most)), log_index: number.into() });
     let all =

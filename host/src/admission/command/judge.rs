@@ -89,7 +89,8 @@ impl Commands {
         }
         let spent = self.spent(asking.now);
         let kept = self.kept.len() - spent.len();
-        let most = if body.add.is_some() && body.revoke.is_none() { MAX_ADDING } else { MAX_COMMANDS };
+        // Another key for a principal holds a place for good, too: with that, one operator could take them all, and nobody could be taken out any more.
+        let most = if body.add.is_some() { MAX_ADDING } else { MAX_COMMANDS };
         if kept >= most {
             let text = format!(
                 "this host keeps {kept} commands about principals, and takes {most} at most: write those principals into its configuration, and \
