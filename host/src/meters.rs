@@ -230,13 +230,12 @@ impl Meters {
         count(&self.refusals, code.to_string());
     }
 
-    /// The log has everything that is durable.
-    pub(crate) fn caught_up(&self) {
-        let now = u64::try_from(self.uptime().as_millis()).unwrap_or(u64::MAX);
-        self.caught_up.store(now, Ordering::Relaxed);
+    /// The log has everything that was durable when the host had run for so long.
+    pub(crate) fn caught_up(&self, at: Duration) {
+        self.caught_up.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Since the log had everything that was durable.
+    /// Since the beginning of the last publication, which took everything that was durable then.
     pub(crate) fn behind_for(&self) -> Duration {
         let last = Duration::from_millis(self.caught_up.load(Ordering::Relaxed));
         self.uptime().saturating_sub(last)

@@ -197,11 +197,17 @@ fn run(dir: &Path, mut log: Log, mut evidence: Evidence, store: &Store, ears: &E
         // Nobody has the bell any more: a start that failed after this one. Without an end the thread would hold the store for ever.
         let is_alone = heard == Err(RecvTimeoutError::Disconnected);
         let last_round = is_alone || ears.stopping.load(Ordering::Acquire);
+        let begun = store.meters().uptime();
         publish(&mut log, &mut evidence, store)?;
-        store.meters().caught_up();
+        store.meters().caught_up(begun);
         let size = log.size().get();
         ears.tell.send_if_modified(|told| std::mem::replace(told, size) != size);
         if last_round {
+            // What came during the last one, too: nobody publishes it before the next start.
+            while log.size().get() < store.log_size() {
+                publish(&mut log, &mut evidence, store)?;
+                ears.tell.send_replace(log.size().get());
+            }
             return Ok(());
         }
         if heard.is_ok() {
@@ -240,7 +246,7 @@ fn catch_up(
     Ok(true)
 }
 
-/// Publishes everything that is durable.
+/// Publishes what is durable when it begins.
 ///
 /// What the records refer to goes first: a state that is lost afterwards can be made from what a checkpoint covers.
 fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store) -> Result<(), RunError> {

@@ -66,6 +66,18 @@ impl Current {
         self.range(prefix, behind(prefix).as_deref(), false)
     }
 
+    /// Lets go of sled's rows of records that a log of this size does not have. sled may have been given some before the entry of the journal that brought
+    /// them was damaged, and nobody would tell it when a new record that has their number has come and gone ([`Overlay::take`]). sled has it durably when it
+    /// has the next layer.
+    pub(super) fn let_go_from(&self, log_size: u64) -> Result<(), ReadError> {
+        for (from, all) in [(keys::leaf(log_size), keys::LEAVES), (keys::active(log_size), keys::ACTIVE)] {
+            for row in self.range(&from, behind(all).as_deref(), false) {
+                self.base().remove(row?.0)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the files may hold what was erased.
     pub(super) fn is_stale(&self) -> Result<bool, ReadError> {
         Ok(self.value(keys::STALE)?.is_some())
@@ -321,6 +333,21 @@ mod tests {
             }
             case.check();
         }
+    }
+
+    // Red without the removal in `let_go_from`.
+    #[test]
+    fn a_row_of_a_record_that_never_was_does_not_come_back() {
+        let case = Case::new();
+        for key in [keys::leaf(4), keys::leaf(5), keys::active(2), keys::active(7), keys::over(9)] {
+            case.db.insert(key, b"given").unwrap();
+        }
+        case.rows.let_go_from(5).unwrap();
+        case.rows.overlay.is_of(5);
+        case.rows.overlay.take([(keys::leaf(5).into(), Some(b"leaf".into()))]);
+        case.rows.overlay.take([(keys::leaf(5).into(), None)]);
+        let left: Vec<_> = case.rows.under(b"").map(|row| row.unwrap().0.to_vec()).collect();
+        assert_eq!(left, [keys::over(9), keys::leaf(4), keys::active(2)]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Frees what sled has replaced.
 //!
 //! sled leaves every page that it replaces to an epoch collector, and the collector frees a little of it at every 128th call into
-//! sled. A batch is one call, and replaces a page for each of its rows: with batches alone, what waits to be freed grows for ever.
-//! So whoever gives sled one asks the collector for as much as it may have left.
+//! sled. A row by itself frees some 4 objects so and may leave 8, and a batch, at a start, is one call: what waits to be freed would grow for ever.
+//! So whoever gives sled many rows asks the collector for as much as they may have left.
 //!
 //! *Owns:* nothing. *Never:* decides what is garbage; a page that somebody reads stays.
 

@@ -228,11 +228,19 @@ fn a_power_cut_after_a_sync_that_failed_takes_nothing_either() {
     let mut random = Random::new(seed);
     let (mut struck, mut checked) = (0, 0);
     for run in 0..runs {
-        let mut recorder = Recorder::new();
         // Not the last ones: another run may have fewer.
         let nth = syncs[1 + run * (syncs.len() / 2) / runs];
-        let failed = recorder.run(scenario, Some(Fault { nth, how: How::Refused(nix::errno::Errno::EIO) }));
-        struck += usize::from(failed.struck.is_some_and(|_| is_sync(&failed.calls[nth])));
+        let mut recorder = Recorder::new();
+        // Threads take turns as they like: the call with this number may be another one.
+        for _ in 0..20 {
+            recorder = Recorder::new();
+            let fault = Fault { nth, how: How::Refused(nix::errno::Errno::EIO) };
+            let failed = recorder.run(scenario, Some(fault));
+            if failed.struck.is_some_and(|_| is_sync(&failed.calls[nth])) {
+                struck += 1;
+                break;
+            }
+        }
         let from = recorder.trace.changes.len();
         record(&mut recorder, "store 6");
         let trace = &recorder.trace;
