@@ -49,6 +49,7 @@ mod receipt;
 mod reload;
 mod remote;
 mod repeat;
+mod rights;
 mod run;
 mod secret;
 mod serve;

@@ -7,17 +7,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use strongroom_job::principal::{CommandBody, CommandId, Entry};
-use strongroom_job::{
-    Access, Destination, HttpRule, Listener, Name, PrincipalSource, PrincipalView, PublicKey, Role, Timestamp,
-};
+use strongroom_job::{Name, PrincipalSource, PrincipalView, PublicKey, Role, Timestamp};
 use strongroom_sdk::Client;
 
 use super::Common;
 use super::console::Console;
 use super::exit::{Exit, Failure};
-use super::grant::volume;
 use super::local::with_client;
 use super::remote::RemoteArgs;
+use super::rights::{self, RightsArgs};
 use super::view::columns;
 use crate::clock::Clock;
 
@@ -56,21 +54,8 @@ pub(super) struct AddArgs {
     /// A role that it gets: view, submit, operate or admin; once for each [default: view and submit]
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<Role>,
-    /// A volume that its jobs may read, or with :write at its end, write; once for each
-    #[arg(long = "volume", value_name = "NAME[:write]", value_parser = volume)]
-    volumes: Vec<(Name, Access)>,
-    /// Where its jobs may connect or send to; once for each
-    #[arg(long = "connect", value_name = "HOST:PORT")]
-    connect: Vec<Destination>,
-    /// Where its jobs may listen; once for each
-    #[arg(long = "listen", value_name = "ADDRESS:PORT")]
-    listen: Vec<Listener>,
-    /// HTTP requests that its jobs may make; once for each
-    #[arg(long = "http", value_name = "[METHODS ]URL")]
-    http: Vec<HttpRule>,
-    /// A secret that its jobs may ask for; once for each
-    #[arg(long = "secret", value_name = "NAME")]
-    secrets: Vec<Name>,
+    #[command(flatten)]
+    rights: RightsArgs,
 }
 
 #[derive(Args, Debug)]
@@ -152,22 +137,16 @@ pub(super) fn principal(
 }
 
 fn entry(args: &AddArgs) -> Entry {
-    let mut roles = if args.roles.is_empty() { vec![Role::View, Role::Submit] } else { args.roles.clone() };
-    roles.sort_unstable();
-    roles.dedup();
-    let mut secrets = args.secrets.clone();
-    secrets.sort_unstable();
-    secrets.dedup();
     Entry {
         key: args.key,
         name: args.name.clone(),
         tenant: args.tenant.clone(),
-        roles,
-        volumes: args.volumes.iter().cloned().collect(),
-        connect: args.connect.clone(),
-        listen: args.listen.clone(),
-        http: args.http.clone(),
-        secrets,
+        roles: rights::roles(&args.roles),
+        volumes: args.rights.volumes.iter().cloned().collect(),
+        connect: args.rights.connect.clone(),
+        listen: args.rights.listen.clone(),
+        http: args.rights.http.clone(),
+        secrets: rights::sorted(&args.rights.secrets),
     }
 }
 

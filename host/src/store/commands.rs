@@ -2,23 +2,12 @@
 //!
 //! *Never:* whether one is taken: that was asked before (`admission/command`). *Spec:* `docs/formats/state.md`, `docs/formats/principal.md`.
 
-use serde::{Deserialize, Serialize};
-use strongroom_job::principal::{CommandId, SignedCommand};
-use strongroom_job::{Base64Bytes, Event};
+use strongroom_job::Event;
+use strongroom_job::principal::{CommandBody, CommandId, SignedCommand};
 
 use super::group::{Group, Refused};
-use super::rows::Rows;
-use super::{Committed, ReadError, Store, keys};
+use super::{Committed, ReadError, Store, keys, statement};
 use crate::admission::command::Kept;
-
-/// A command as it stands in a row: what was signed, and where the log says so.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    payload: Base64Bytes,
-    signature: Base64Bytes,
-    log_index: u64,
-}
 
 impl Group<'_> {
     pub(super) fn command(
@@ -40,26 +29,9 @@ impl Group<'_> {
             payload: signed.payload(),
             signature: signed.signature(),
         });
-        let row = Row { payload: signed.payload(), signature: signed.signature(), log_index };
-        let row = serde_json::to_vec(&row).map_err(ReadError::from)?;
-        self.batch.insert(keys::command(&body.id), row);
+        self.batch.insert(keys::command(&body.id), statement::row(signed, log_index)?);
         Ok(Committed::Granted { log_index })
     }
-}
-
-fn commands(rows: &dyn Rows) -> Result<Vec<Kept>, ReadError> {
-    let mut kept = Vec::new();
-    for row in rows.under(keys::COMMANDS) {
-        let (key, value) = row?;
-        let Row { payload, signature, log_index } = serde_json::from_slice(&value)?;
-        let signed = SignedCommand::from_parts(&payload, &signature);
-        let signed = signed.map_err(|_| ReadError::Damaged("an operator's command"))?;
-        if key[keys::COMMANDS.len()..] != *signed.body().id.as_bytes() {
-            return Err(ReadError::Damaged("an operator's command under another one's id"));
-        }
-        kept.push(Kept { signed, log_index });
-    }
-    Ok(kept)
 }
 
 impl Store {
@@ -68,6 +40,12 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn commands(&self) -> Result<Vec<Kept>, ReadError> {
-        commands(&self.current)
+        let all = statement::all(
+            &self.current,
+            keys::COMMANDS,
+            |body: &CommandBody| *body.id.as_bytes(),
+            "an operator's command",
+        )?;
+        Ok(all.into_iter().map(|(signed, log_index)| Kept { signed, log_index }).collect())
     }
 }

@@ -49,6 +49,7 @@ mod series;
 mod settings;
 mod signed;
 mod spec;
+mod statement;
 mod unique;
 mod whose;
 mod writer;

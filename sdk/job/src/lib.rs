@@ -50,6 +50,7 @@ pub mod receipt;
 mod record;
 mod refusal;
 mod role;
+pub mod signed;
 mod spki;
 pub mod strict;
 pub mod succession;

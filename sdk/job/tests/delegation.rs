@@ -4,29 +4,13 @@
 mod fixtures;
 
 use fixtures::delegations::{delegate, full, small};
-use fixtures::{name, principal};
+use fixtures::{name, principal, sealed};
 use strongroom_job::delegation::{
     DELEGATION_PAYLOAD_TYPE, DelegationBody, DelegationError, MAX_DELEGATED, MAX_DELEGATION_BYTES,
     MAX_DELEGATION_DEPTH, MAX_DELEGATION_ENVELOPE_BYTES, MAX_DELEGATION_LIFETIME, SignedDelegation,
 };
 use strongroom_job::strict::StrictError;
-use strongroom_job::{
-    Access, Base64Bytes, Destination, MAX_RECORD_BYTES, Record, Role, SecretKey, Timestamp,
-};
-
-/// An envelope around these bytes, signed well by this key.
-fn sealed(payload_type: &str, payload: &[u8], key: &SecretKey) -> Vec<u8> {
-    let length = (payload_type.len(), payload.len());
-    let mut message = format!("DSSEv1 {} {payload_type} {} ", length.0, length.1).into_bytes();
-    message.extend_from_slice(payload);
-    let text = |bytes: &[u8]| serde_json::to_string(&Base64Bytes(bytes.to_vec())).unwrap();
-    let sig = text(key.sign(&message).as_bytes());
-    format!(
-        r#"{{"payloadType":"{payload_type}","payload":{},"signatures":[{{"sig":{sig}}}]}}"#,
-        text(payload)
-    )
-    .into_bytes()
-}
+use strongroom_job::{Access, Destination, MAX_RECORD_BYTES, Record, Role, Timestamp};
 
 fn forged(payload: &str) -> Result<SignedDelegation, DelegationError> {
     SignedDelegation::parse(&sealed(DELEGATION_PAYLOAD_TYPE, payload.as_bytes(), &principal()))
@@ -36,7 +20,7 @@ fn json(body: &DelegationBody) -> String {
     serde_json::to_string(body).unwrap()
 }
 
-// Red without `verifies` in `SignedDelegation::of`.
+// Red without `verifies` in `Signed::of`.
 #[test]
 fn no_bit_of_a_grant_is_free() {
     let signed = full().sign(&principal()).unwrap();

@@ -5,7 +5,7 @@ mod fixtures;
 
 use fixtures::commands::{added, changed, entry, restored, revoked, rotated};
 use fixtures::delegations::delegate;
-use fixtures::{host, id, name, principal};
+use fixtures::{host, id, name, principal, sealed};
 use strongroom_job::delegation::MAX_DELEGATED;
 use strongroom_job::principal::{
     COMMAND_PAYLOAD_TYPE, CommandBody, CommandError, Entry, MAX_COMMAND_BYTES, MAX_COMMAND_ENVELOPE_BYTES,
@@ -13,23 +13,8 @@ use strongroom_job::principal::{
 };
 use strongroom_job::strict::StrictError;
 use strongroom_job::{
-    Access, Base64Bytes, Destination, Event, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, Role, SecretKey,
-    Timestamp,
+    Access, Base64Bytes, Destination, Event, MAX_FORGOTTEN, MAX_RECORD_BYTES, Record, Role, Timestamp,
 };
-
-/// An envelope around these bytes, signed well by this key.
-fn sealed(payload_type: &str, payload: &[u8], key: &SecretKey) -> Vec<u8> {
-    let length = (payload_type.len(), payload.len());
-    let mut message = format!("DSSEv1 {} {payload_type} {} ", length.0, length.1).into_bytes();
-    message.extend_from_slice(payload);
-    let text = |bytes: &[u8]| serde_json::to_string(&Base64Bytes(bytes.to_vec())).unwrap();
-    let sig = text(key.sign(&message).as_bytes());
-    format!(
-        r#"{{"payloadType":"{payload_type}","payload":{},"signatures":[{{"sig":{sig}}}]}}"#,
-        text(payload)
-    )
-    .into_bytes()
-}
 
 fn forged(payload: &str) -> Result<SignedCommand, CommandError> {
     SignedCommand::parse(&sealed(COMMAND_PAYLOAD_TYPE, payload.as_bytes(), &principal()))
@@ -39,7 +24,7 @@ fn json(body: &CommandBody) -> String {
     serde_json::to_string(body).unwrap()
 }
 
-// Red without `verifies` in `SignedCommand::of`.
+// Red without `verifies` in `Signed::of`.
 #[test]
 fn no_bit_of_a_command_is_free() {
     let signed = rotated().sign(&principal()).unwrap();

@@ -5,8 +5,6 @@
 
 mod new;
 
-pub(super) use new::volume;
-
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 use strongroom_job::delegation::{Ceilings, DelegationBody, GrantId};
 use strongroom_job::strict;
-use strongroom_job::{Access, Destination, HttpRule, Listener, Name, PublicKey, Role, Timestamp};
+use strongroom_job::{Name, PublicKey, Role, Timestamp};
 use strongroom_sdk::When;
 
 use super::show;
@@ -16,6 +16,7 @@ use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::plan::when;
 use crate::cli::remote::RemoteArgs;
+use crate::cli::rights::{self, RightsArgs};
 use crate::clock::Clock;
 use crate::home::place;
 
@@ -47,21 +48,8 @@ pub(in crate::cli) struct NewArgs {
     /// A queue that its jobs may wait in; once for each [default: all of yours]
     #[arg(long = "queue", value_name = "QUEUE")]
     queues: Vec<Name>,
-    /// A volume that its jobs may read, or with :write at its end, write; once for each
-    #[arg(long = "volume", value_name = "NAME[:write]", value_parser = volume)]
-    volumes: Vec<(Name, Access)>,
-    /// Where its jobs may connect or send to; once for each
-    #[arg(long = "connect", value_name = "HOST:PORT")]
-    connect: Vec<Destination>,
-    /// Where its jobs may listen; once for each
-    #[arg(long = "listen", value_name = "ADDRESS:PORT")]
-    listen: Vec<Listener>,
-    /// HTTP requests that its jobs may make; once for each
-    #[arg(long = "http", value_name = "[METHODS ]URL")]
-    http: Vec<HttpRule>,
-    /// A secret that its jobs may ask for; once for each
-    #[arg(long = "secret", value_name = "NAME")]
-    secrets: Vec<Name>,
+    #[command(flatten)]
+    rights: RightsArgs,
     /// A highest limit of its jobs, by its name in a job's limits, such as memory_bytes=64MiB or wall_ms=30s; once for each
     #[arg(long = "max", value_name = "LIMIT=AMOUNT", value_parser = limit)]
     max: Vec<(String, u64)>,
@@ -105,19 +93,13 @@ fn body(
     delegator: PublicKey,
     window: (Timestamp, Timestamp),
 ) -> Result<DelegationBody, Failure> {
-    let roles = if args.roles.is_empty() { &[Role::View, Role::Submit] } else { args.roles.as_slice() };
+    let roles = rights::roles(&args.roles);
     let mut id = [0; 16];
     getrandom::fill(&mut id)
         .map_err(|error| Failure::fault(format_args!("the system gives no random bytes: {error}")))?;
     let names = (args.name.clone(), args.tenant.clone());
     let keys = (delegator, args.to);
-    let body = DelegationBody::new(GrantId::from_bytes(id), audience, keys, names, window, roles);
-    let sorted = |names: &[Name]| {
-        let mut names = names.to_vec();
-        names.sort_unstable();
-        names.dedup();
-        names
-    };
+    let body = DelegationBody::new(GrantId::from_bytes(id), audience, keys, names, window, &roles);
     let limits: Map<String, Value> =
         args.max.iter().map(|(limit, most)| (limit.clone(), (*most).into())).collect();
     let limits = Value::Object(limits).to_string();
@@ -125,27 +107,16 @@ fn body(
         .map_err(|error| Failure::usage(format_args!("--max: {error}")))?;
     Ok(DelegationBody {
         further: args.further,
-        queues: (!args.queues.is_empty()).then(|| sorted(&args.queues)),
-        volumes: args.volumes.iter().cloned().collect(),
-        connect: args.connect.clone(),
-        listen: args.listen.clone(),
-        http: args.http.clone(),
-        secrets: sorted(&args.secrets),
+        queues: (!args.queues.is_empty()).then(|| rights::sorted(&args.queues)),
+        volumes: args.rights.volumes.iter().cloned().collect(),
+        connect: args.rights.connect.clone(),
+        listen: args.rights.listen.clone(),
+        http: args.rights.http.clone(),
+        secrets: rights::sorted(&args.rights.secrets),
         max_limits,
         labels: args.labels.iter().cloned().collect(),
         ..body
     })
-}
-
-pub(in crate::cli) fn volume(text: &str) -> Result<(Name, Access), String> {
-    let (name, access) = match text.split_once(':') {
-        None | Some((_, "read")) => (text.trim_end_matches(":read"), Access::Read),
-        Some((name, "write")) => (name, Access::ReadWrite),
-        Some(_) => {
-            return Err(format!("{text:?}: expected a volume's name, alone or with :write at its end"));
-        }
-    };
-    Ok((name.parse().map_err(|error| format!("{error}"))?, access))
 }
 
 /// A limit's amount: bytes and times may have a unit.

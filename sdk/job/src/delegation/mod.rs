@@ -7,19 +7,21 @@
 //! *Spec:* `docs/formats/delegation.md`; DSSE v1.
 
 mod ceilings;
-mod signed;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::signed::{NotSigned, Signed, SignedBody};
 use crate::strict::{self, StrictError};
 use crate::task::{TaskError, check_labels};
 use crate::{Access, Destination, HttpRule, JobId, Listener, Name, PublicKey, Role, SecretKey, Timestamp};
 
 pub use ceilings::Ceilings;
-pub use signed::SignedDelegation;
+
+/// What is given, the bytes that say so, and the delegator's good signature under them.
+pub type SignedDelegation = Signed<DelegationBody>;
 
 /// DSSE payload type of a delegation.
 pub const DELEGATION_PAYLOAD_TYPE: &str = "application/vnd.strongroom.delegation.v1+json";
@@ -177,13 +179,7 @@ impl DelegationBody {
     /// # Errors
     /// When it breaks a rule of the format, or `key` is not the delegator's.
     pub fn sign(&self, key: &SecretKey) -> Result<SignedDelegation, DelegationError> {
-        SignedDelegation::sign(self, key)
-    }
-
-    fn parse(payload: &[u8]) -> Result<Self, DelegationError> {
-        let body: Self = strict::parse(payload, MAX_DELEGATION_BYTES)?;
-        body.check()?;
-        Ok(body)
+        Signed::sign(self, key)
     }
 
     fn check(&self) -> Result<(), DelegationError> {
@@ -218,6 +214,33 @@ impl DelegationBody {
         }
         check_labels("labels", &self.labels)?;
         Ok(())
+    }
+}
+
+impl SignedBody for DelegationBody {
+    const PAYLOAD_TYPE: &'static str = DELEGATION_PAYLOAD_TYPE;
+    const MAX_ENVELOPE_BYTES: usize = MAX_DELEGATION_ENVELOPE_BYTES;
+    type Error = DelegationError;
+
+    fn read(payload: &[u8]) -> Result<Self, DelegationError> {
+        let body: Self = strict::parse(payload, MAX_DELEGATION_BYTES)?;
+        body.check()?;
+        Ok(body)
+    }
+
+    fn signer(&self) -> PublicKey {
+        self.delegator
+    }
+}
+
+impl From<NotSigned> for DelegationError {
+    fn from(wrong: NotSigned) -> Self {
+        match wrong {
+            NotSigned::OtherType => Self::OtherType,
+            NotSigned::Signature => Self::Signature,
+            NotSigned::Bad(key) => Self::BadSignature(Box::new(key)),
+            NotSigned::OtherSigner(key) => Self::OtherSigner(Box::new(key)),
+        }
     }
 }
 

@@ -13,16 +13,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base64_bytes::Base64Bytes;
 use crate::delegation::{MAX_DELEGATED, ascends, each_once};
-use crate::dsse::{Dsse, pae};
+use crate::signed::{NotSigned, Signed, SignedBody};
 use crate::strict::{self, StrictError};
-use crate::{
-    Access, Destination, Digest, HttpRule, JobId, Listener, Name, PublicKey, Role, SecretKey, Signature,
-    Timestamp,
-};
+use crate::{Access, Destination, HttpRule, JobId, Listener, Name, PublicKey, Role, SecretKey, Timestamp};
 
 pub use view::{PrincipalSource, PrincipalView};
+
+/// What is ordered, the bytes that say so, and the operator's good signature under them.
+pub type SignedCommand = Signed<CommandBody>;
 
 /// DSSE payload type of a command.
 pub const COMMAND_PAYLOAD_TYPE: &str = "application/vnd.strongroom.principal.v1+json";
@@ -156,16 +155,7 @@ impl CommandBody {
     /// # Errors
     /// When it breaks a rule of the format, or `key` is not the operator's.
     pub fn sign(&self, key: &SecretKey) -> Result<SignedCommand, CommandError> {
-        if key.public() != self.operator {
-            return Err(CommandError::OtherSigner(Box::new(self.operator)));
-        }
-        #[expect(
-            clippy::expect_used,
-            reason = "string keys and plain values always serialize; a Vec takes every write"
-        )]
-        let payload = serde_json::to_vec(self).expect("plain data serializes");
-        let signature = key.sign(&pae(COMMAND_PAYLOAD_TYPE, &payload));
-        SignedCommand::of(payload, signature)
+        Signed::sign(self, key)
     }
 
     /// Every key that it speaks of.
@@ -173,8 +163,14 @@ impl CommandBody {
         let added = self.add.as_ref().map(|entry| entry.key);
         [self.revoke, self.restore, added].into_iter().flatten()
     }
+}
 
-    fn parse(payload: &[u8]) -> Result<Self, CommandError> {
+impl SignedBody for CommandBody {
+    const PAYLOAD_TYPE: &'static str = COMMAND_PAYLOAD_TYPE;
+    const MAX_ENVELOPE_BYTES: usize = MAX_COMMAND_ENVELOPE_BYTES;
+    type Error = CommandError;
+
+    fn read(payload: &[u8]) -> Result<Self, CommandError> {
         let body: Self = strict::parse(payload, MAX_COMMAND_BYTES)?;
         if body.command != FORMAT {
             return Err(CommandError::OtherType);
@@ -190,6 +186,21 @@ impl CommandBody {
         }
         body.add.as_ref().map_or(Ok(()), |entry| entry.check())?;
         Ok(body)
+    }
+
+    fn signer(&self) -> PublicKey {
+        self.operator
+    }
+}
+
+impl From<NotSigned> for CommandError {
+    fn from(wrong: NotSigned) -> Self {
+        match wrong {
+            NotSigned::OtherType => Self::OtherType,
+            NotSigned::Signature => Self::Signature,
+            NotSigned::Bad(key) => Self::BadSignature(Box::new(key)),
+            NotSigned::OtherSigner(key) => Self::OtherSigner(Box::new(key)),
+        }
     }
 }
 
@@ -210,81 +221,5 @@ impl Entry {
             ("secrets", ascends(&self.secrets) && self.secrets.len() <= MAX_DELEGATED),
         ];
         lists.into_iter().find(|(_, good)| !good).map_or(Ok(()), |(list, _)| Err(CommandError::List(list)))
-    }
-}
-
-/// What is ordered, the bytes that say so, and the operator's good signature under them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedCommand {
-    body: CommandBody,
-    payload: Vec<u8>,
-    signature: Signature,
-}
-
-impl SignedCommand {
-    /// Reads an envelope. The key that must have signed is named in the signed bytes themselves; whether that is an operator is the host's to ask.
-    ///
-    /// # Errors
-    /// When it is not a DSSE envelope with one good signature of the operator, over a body that keeps the rules of the format.
-    pub fn parse(bytes: &[u8]) -> Result<Self, CommandError> {
-        let dsse: Dsse = strict::parse(bytes, MAX_COMMAND_ENVELOPE_BYTES)?;
-        if dsse.payloadType != COMMAND_PAYLOAD_TYPE {
-            return Err(CommandError::OtherType);
-        }
-        let signature = dsse.signature().ok_or(CommandError::Signature)?;
-        Self::of(dsse.payload.0, signature)
-    }
-
-    /// From its two parts, as an audit record holds them.
-    ///
-    /// # Errors
-    /// As [`parse`](Self::parse).
-    pub fn from_parts(payload: &Base64Bytes, signature: &Base64Bytes) -> Result<Self, CommandError> {
-        let signature = <[u8; 64]>::try_from(signature.0.as_slice()).map_err(|_| CommandError::Signature)?;
-        Self::of(payload.0.clone(), Signature::from_bytes(signature))
-    }
-
-    fn of(payload: Vec<u8>, signature: Signature) -> Result<Self, CommandError> {
-        let body = CommandBody::parse(&payload)?;
-        if !body.operator.verifies(&pae(COMMAND_PAYLOAD_TYPE, &payload), &signature) {
-            return Err(CommandError::BadSignature(Box::new(body.operator)));
-        }
-        Ok(Self { body, payload, signature })
-    }
-
-    /// What is ordered.
-    #[must_use]
-    pub const fn body(&self) -> &CommandBody {
-        &self.body
-    }
-
-    /// The signed bytes.
-    #[must_use]
-    pub fn payload(&self) -> Base64Bytes {
-        Base64Bytes(self.payload.clone())
-    }
-
-    /// The signature under them.
-    #[must_use]
-    pub fn signature(&self) -> Base64Bytes {
-        Base64Bytes(self.signature.as_bytes().to_vec())
-    }
-
-    /// SHA-256 of the signed bytes.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.payload)
-    }
-
-    /// The envelope as we write it, whatever the spelling in which it came: the signature does not depend on it.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let dsse =
-            Dsse::signed(COMMAND_PAYLOAD_TYPE, self.payload.clone(), &self.body.operator, &self.signature);
-        #[expect(
-            clippy::expect_used,
-            reason = "string keys and plain values always serialize; a Vec takes every write"
-        )]
-        serde_json::to_vec(&dsse).expect("plain data serializes")
     }
 }
