@@ -66,7 +66,7 @@ fn only_the_operator_signs() {
     assert_eq!(SignedCommand::parse(twice.as_bytes()), Err(CommandError::Signature));
 }
 
-// Not seen red yet. It should be red without the line of `CommandBody::parse` or `Entry::check` that each is about.
+// Red without the part of `CommandBody::read` or `Entry::check` that each is about.
 #[test]
 fn what_breaks_a_rule_is_not_taken() {
     let wrong = |change: &dyn Fn(&mut CommandBody)| {
@@ -115,7 +115,7 @@ fn what_breaks_a_rule_is_not_taken() {
     assert_eq!(of(&volumes), twice("volumes"));
 }
 
-// Not seen red yet. It should be red with `serde_json::from_slice` in place of `strict::parse`.
+// Red with `serde_json::from_slice` in place of `strict::parse`.
 #[test]
 fn a_body_is_strict() {
     for body in [added(), rotated(), revoked(), restored()] {
@@ -143,7 +143,7 @@ fn a_body_is_strict() {
     assert!(matches!(too_long, Err(CommandError::Malformed(StrictError::TooLong { .. }))));
 }
 
-// Not seen red yet. It should be red with a `MAX_COMMAND_BYTES` of 40 KiB: `MAX_RECORD_BYTES` is too little then.
+// Red with a `MAX_COMMAND_BYTES` of 48 KiB: `MAX_RECORD_BYTES` is too little then.
 #[test]
 fn the_longest_command_fits_a_record() {
     let mut body = rotated();
