@@ -265,7 +265,7 @@ mod tests {
         }
     }
 
-    // Red when a state that cannot be put in place of the old one leaves none: something is in the way of the old one.
+    // Something is in the way of the old one. There is no guard to take away, so this one was not seen red: nothing is removed before both have their names.
     #[test]
     fn a_state_that_cannot_be_put_in_place_leaves_the_old_one_there() {
         let dir = tempfile::tempdir().unwrap();
