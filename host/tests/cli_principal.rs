@@ -58,7 +58,7 @@ fn refused(said: Said, words: &[&str]) {
     }
 }
 
-// Not seen red yet. It should be red without `Request::ChangePrincipal` in `needed` (ann is obeyed), or without `end_of_the_revoked` or `enforce` (the job goes on).
+// Red when `needed` asks no role of `Request::ChangePrincipal` (ann is obeyed), and without `enforce` (the job goes on).
 #[test]
 fn an_operator_lets_keys_in_and_out_and_puts_one_in_anothers_place() {
     let town = Town::new();
@@ -153,7 +153,7 @@ fn an_operator_lets_keys_in_and_out_and_puts_one_in_anothers_place() {
     serving.stop().exits(0);
 }
 
-// Not seen red yet. It should be red without `is_operator` in `take_command`, or with `not_locked(false, …)` in `judge`.
+// Red without `is_operator` in `take_command`, and without `not_locked` in `judge`.
 #[test]
 fn neither_a_locked_host_nor_one_whose_trust_file_says_otherwise_takes_commands() {
     let town = Town::new();
@@ -194,7 +194,7 @@ fn neither_a_locked_host_nor_one_whose_trust_file_says_otherwise_takes_commands(
     }
 }
 
-// Not seen red yet. It should be red without `tell_of_no_operator`; without `ordered` in `policy check`, that finds nothing wrong.
+// Red without `tell_of_no_operator`, and without `ordered` in `policy check`, which finds nothing wrong then.
 #[test]
 fn who_asks_the_file_is_told_what_commands_make_of_it() {
     let town = Town::new();

@@ -3,7 +3,7 @@
 //! It gets what the writer has gathered, some MiB at once and sorted: leaves that came and went meanwhile it never sees. Nobody
 //! waits for it, unless it is a whole layer behind.
 //!
-//! *Owns:* every write into sled while the host works. *Never:* what a row means. *Crash:* a layer is in the journal until sled has it durably;
+//! *Owns:* every row that sled is given while the host works; a reader may split or merge a page of it. *Never:* what a row means. *Crash:* a layer is in the journal until sled has it durably;
 //! `m/journal`, written after that, says up to which entry that is.
 //! *Bound:* what sled is given between two syncs ([`PIECE_BYTES`]): a segment is free for other bytes once sled has written, not synced, elsewhere what
 //! was in it, and this is a small part of one.

@@ -9,7 +9,7 @@
 //! one as it was, with its mark, and the next start tries again.
 //! *Crash:* before the new state has its name there is the old one, with its mark; or none, and the old one in `state.stale`, which is put
 //! back. After it there is the new one, without the mark, and `state.stale` is removed.
-//! *Bound:* one batch of rows in memory; the disk holds the state twice.
+//! *Bound:* a chunk of rows in memory; the disk holds the state twice.
 
 use std::fs;
 use std::io;
@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use super::current::Current;
 use super::{OpenError, ReadError, fresh, garbage, journal, keys, renew, settings};
 
-/// Bytes of rows that are copied at once.
-const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of rows after which what sled replaced is freed.
+const FREE_BYTES: usize = 1 << 20;
 /// After so many rows it is told that it is not done yet.
 const TOLD_ROWS: u64 = 500_000;
 
@@ -136,7 +136,7 @@ fn copy(from: &Current, to: &sled::Db) -> Result<u64, ReadError> {
         if all % TOLD_ROWS == 0 {
             tracing::info!(rows = all, "the state's file is still being written anew");
         }
-        if bytes >= BATCH_BYTES {
+        if bytes >= FREE_BYTES {
             garbage::free(rows);
             (rows, bytes) = (0, 0);
         }
