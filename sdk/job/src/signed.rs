@@ -1,6 +1,6 @@
 //! A body that says who signs it, and his good signature under these very bytes, in a DSSE envelope: a grant, or a command of an operator.
 //!
-//! Only [`Signed::sign`], [`Signed::parse`] and [`Signed::from_parts`] make one, so whoever has one has checked the signature and the form.
+//! Only the bodies' own `sign`, [`Signed::parse`] and [`Signed::from_parts`] make one, so whoever has one has checked the signature and the form.
 //!
 //! *Never:* says whether who signed may do so: that is the host's to ask. *Spec:* DSSE v1.
 
