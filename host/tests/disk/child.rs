@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,8 +65,8 @@ pub fn run_if_asked() {
     match name {
         "sled" => sled_alone(data, &told, count, false),
         "synced-sled" => sled_alone(data, &told, count, true),
-        "store" => store(data, &told, 0..count, |opened| opened),
-        "renewed" => store(data, &told, EARLIER..count, |opened| opened.renewed_above(0)),
+        "store" => store(data, &told, 0..count, |opened| opened, |_| false),
+        "renewed" => renewed(data, &told, count),
         "marked" => marked(data, &told, count),
         "opened" => drop(Store::open(&data.join(STATE)).unwrap()),
         "init" => told.say(&keys(&data.join(HOME))),
@@ -97,9 +98,28 @@ fn sled_alone(data: &Path, told: &Told, keys: u64, sync: bool) {
 
 /// Jobs of the process before one of `renewed`: so many that the state is copied in several slices.
 pub const EARLIER: u64 = 24;
+/// Jobs of one of `renewed` beyond those that it was told of, at most.
+const PATIENT_JOBS: u64 = 300;
 
-/// The store, with several jobs under way, so that groups are shared. Does whatever an earlier process left undone.
-fn store(data: &Path, told: &Told, jobs: Range<u64>, set: fn(Opened) -> Opened) {
+/// More jobs, until the state was written anew: the thread that copies it takes its turns when it gets them. Where a call failed for it,
+/// it may never be: so many jobs more are enough.
+fn renewed(data: &Path, told: &Told, count: u64) {
+    let state = data.join(STATE);
+    let inode = move || std::fs::metadata(&state).map(|state| state.ino()).ok();
+    let before = inode();
+    let is_enough = move |job| job >= count && inode() != before;
+    store(data, told, EARLIER..count + PATIENT_JOBS, |opened| opened.renewed_above(0), is_enough);
+}
+
+/// The store, with several jobs under way, so that groups are shared. Does whatever an earlier process left undone. No job is begun
+/// whose number is enough.
+fn store(
+    data: &Path,
+    told: &Told,
+    jobs: Range<u64>,
+    set: fn(Opened) -> Opened,
+    is_enough: impl Fn(u64) -> bool + Clone + Send + 'static,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let opened = set(Store::open(&data.join(STATE)).unwrap().journal_files(JOURNAL));
     let clock = Arc::new(Clock::not_before(opened.latest()));
@@ -107,11 +127,15 @@ fn store(data: &Path, told: &Told, jobs: Range<u64>, set: fn(Opened) -> Opened) 
     let failed = runtime.block_on(async {
         let mut workers = tokio::task::JoinSet::new();
         for worker in 0..WORKERS {
-            let (store, told, jobs) = (store.clone(), told.clone(), jobs.clone());
+            let (store, told, jobs, is_enough) =
+                (store.clone(), told.clone(), jobs.clone(), is_enough.clone());
             workers.spawn(async move {
                 let mut failed = None;
                 // A worker whose commit failed tries the others all the same: a store that failed must refuse them.
                 for job in (jobs.start + worker..jobs.end).step_by(WORKERS as usize) {
+                    if is_enough(job) {
+                        break;
+                    }
                     failed = live(&store, &told, job).await.err().or(failed);
                 }
                 failed
@@ -128,7 +152,7 @@ fn store(data: &Path, told: &Told, jobs: Range<u64>, set: fn(Opened) -> Opened) 
 
 /// A store whose files the next opening writes anew, as after an erasure.
 fn marked(data: &Path, told: &Told, jobs: u64) {
-    store(data, told, 0..jobs, |opened| opened);
+    store(data, told, 0..jobs, |opened| opened, |_| false);
     let path = data.join(STATE);
     let config = sled::Config::new().path(&path).segment_size(8 << 20).flush_every_ms(None);
     // sled's threads may hold its lock for a moment after the last handle is gone. The process ends if that goes on.
