@@ -56,11 +56,13 @@ pub(crate) fn check_private(path: &Path, wanted: u32) -> Result<(), HomeError> {
 /// *Crash:* the name appears only for a file that is complete and synced; a crash before leaves a file with a temporary
 /// name, which nobody reads.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, HomeError> {
-    let made = match temporary(path, bytes)?.persist_noclobber(path) {
-        Ok(_) => true,
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(failed(path, &error.error)),
-    };
+    // Every command comes by here: what is there already costs no write.
+    let made = path.symlink_metadata().is_err()
+        && match temporary(path, bytes)?.persist_noclobber(path) {
+            Ok(_) => true,
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(failed(path, &error.error)),
+        };
     sync_parent(path)?;
     Ok(made)
 }

@@ -86,6 +86,11 @@ impl Keyring {
         closed
     }
 
+    /// Whether nobody is connected.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().values().all(|entry| entry.connections.is_empty())
+    }
+
     /// Takes the place of a closed connection back.
     pub(super) fn leave(&self, key: &PublicKey, connection: &Connection) {
         if let Some(entry) = self.lock().get_mut(key) {

@@ -39,7 +39,7 @@ use quinn::{Endpoint, Incoming};
 use strongroom_job::{CloseCode, SecretKey};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::config::{AllowList, Bounds};
 use crate::meters::Meters;
@@ -54,6 +54,8 @@ const MAX_HANDSHAKES: usize = 128;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end waits for closed connections to be forgotten, and for requests that must not be cut off.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
+/// Whoever has said goodbye just now, as the client of an embedded host has, is gone within this time.
+const GOODBYES: Duration = Duration::from_millis(10);
 
 /// A bound endpoint that serves nobody yet.
 pub struct Intake<S> {
@@ -152,8 +154,9 @@ impl<S: Service> Intake<S> {
         meters: Arc<Meters>,
     ) -> Result<Self, BindError> {
         let known = {
-            let service = Arc::clone(&service);
-            Arc::new(move |key: &_| service.principal(key).is_some())
+            // quinn keeps this for as long as it remembers a closed connection, and what is behind the service ends when nobody has that.
+            let service = Arc::downgrade(&service);
+            Arc::new(move |key: &_| service.upgrade().is_some_and(|service| service.principal(key).is_some()))
         };
         let server = endpoint::server_config(key, known, bounds)?;
         let unbound = |error: io::Error| match error.kind() {
@@ -211,13 +214,24 @@ impl<S: Service> Intake<S> {
             _ = in_progress.wait_for(|count| *count == 0) => {}
             () = close => {}
         }
+        let is_alone = timeout(GOODBYES, nobody_connected(&shared.keyring)).await.is_ok();
         endpoint.close(CloseCode::ShuttingDown.number().into(), b"the host stops");
-        let _ = timeout(CLOSE_GRACE, endpoint.wait_idle()).await;
+        // Connections that their clients have closed stay with the endpoint for three probe timeouts, 80 ms or more; nobody is told anything by them.
+        if !is_alone {
+            let _ = timeout(CLOSE_GRACE, endpoint.wait_idle()).await;
+        }
         if timeout(CLOSE_GRACE, in_progress.wait_for(|count| *count == 0)).await.is_err() {
             let left = *shared.in_progress.borrow();
             tracing::warn!(left, "requests are still in progress; they go on without a client");
         }
         tracing::debug!(%local, "intake is closed");
+    }
+}
+
+/// Waits until nobody is connected any more.
+async fn nobody_connected(keyring: &Keyring) {
+    while !keyring.is_empty() {
+        sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -4,16 +4,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::{Connection, Endpoint};
 use strongroom_job::{CloseCode, HostView, PublicKey, Request, Response};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::ConnectOptions;
 use crate::exchange::{Exchange, kind_of};
 use crate::tls::FoundKey;
 use crate::{Error, quic};
+
+/// Time between two looks whether the goodbye is on its way.
+const GOODBYE_TICK: Duration = Duration::from_millis(1);
 
 /// Where to connect, and the connection if there is one.
 pub(crate) struct Link {
@@ -58,13 +62,27 @@ impl Link {
         if let Some(session) = self.session.lock().await.take() {
             let code = CloseCode::Done.number().into();
             session.connection.close(code, b"done");
-            // Bounded: the endpoint forgets a closed connection after a few round trips.
-            let _ = timeout(self.options.timeouts.connect, session.endpoint.wait_idle()).await;
+            // Nothing but the goodbye goes out from here on. The endpoint forgets the connection only after three probe timeouts, 80 ms
+            // where there is no way to speak of: nobody waits for that, unless the goodbye went before the count was taken.
+            let before = session.datagrams_sent();
+            let gone = async {
+                while session.datagrams_sent() == before {
+                    sleep(GOODBYE_TICK).await;
+                }
+            };
+            tokio::select! {
+                () = gone => {}
+                _ = timeout(self.options.timeouts.connect, session.endpoint.wait_idle()) => {}
+            }
         }
     }
 }
 
 impl Session {
+    fn datagrams_sent(&self) -> u64 {
+        self.connection.stats().udp_tx.datagrams
+    }
+
     async fn connect(options: &ConnectOptions) -> Result<Self, Error> {
         let address = &options.addr;
         let unreachable = |reason: String| Error::NotReachable { address: address.clone(), reason };
