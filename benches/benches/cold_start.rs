@@ -86,6 +86,7 @@ impl Column {
 }
 
 /// From the start of a process.
+#[derive(Clone, Copy)]
 struct Times {
     /// To the first byte of its standard output.
     first: Duration,
