@@ -61,13 +61,16 @@ impl Link {
     pub(crate) async fn close(&self) {
         if let Some(session) = self.session.lock().await.take() {
             let code = CloseCode::Done.number().into();
-            session.connection.close(code, b"done");
-            // Nothing but the goodbye goes out from here on. The endpoint forgets the connection only after three probe timeouts, 80 ms
-            // where there is no way to speak of: nobody waits for that, unless the goodbye went before the count was taken.
             let before = session.datagrams_sent();
+            session.connection.close(code, b"done");
+            // From here on nothing but the goodbye goes out. The endpoint forgets the connection only after three probe timeouts, 80 ms
+            // where there is no way to speak of: nobody waits for that.
             let gone = async {
-                while session.datagrams_sent() == before {
+                loop {
                     sleep(GOODBYE_TICK).await;
+                    if session.datagrams_sent() != before {
+                        break;
+                    }
                 }
             };
             tokio::select! {
