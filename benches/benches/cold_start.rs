@@ -14,12 +14,14 @@
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use strongroom_benches::contest::{UPPER_MODULE, input};
+use strongroom::home::Home;
+use strongroom_benches::contest::{UPPER, input};
 use strongroom_benches::machine;
+use strongroom_benches::serving::Serving;
 use tempfile::TempDir;
 
 /// Starts of each kind, unless said otherwise.
@@ -39,20 +41,17 @@ fn main() -> Result<()> {
     print!("{}", machine::describe());
     let bench = Bench::new()?;
     println!("binary     {} bytes\n", std::fs::metadata(&bench.binary)?.len());
-    println!("{:<10} {:>14} {:>14} {:>12} {:>12}", "", "first output", "99 % of them", "the end", "99 %");
+    println!("{:<10} {:>14} {:>14} {:>12} {:>12}", "", "first output", "slowest", "the end", "slowest");
     let (alone, served) = (bench.directory()?, bench.directory()?);
     let host = bench.serve(served.path())?;
-    let mut columns = [const { Column { name: "", first: Vec::new(), end: Vec::new() } }; 3];
-    for (column, name) in columns.iter_mut().zip(["embedded", "served", "version"]) {
-        column.name = name;
-    }
+    let mut columns = ["embedded", "served", "version"].map(|name| Column { name, times: Vec::new() });
     for _ in 0..rounds {
         let [embedded, beside, version] = &mut columns;
-        embedded.take(bench.run(alone.path())?);
-        beside.take(bench.run(served.path())?);
-        version.take(bench.timed(Command::new(&bench.binary).arg("--version"))?.0);
+        embedded.times.push(bench.run(alone.path())?);
+        beside.times.push(bench.run(served.path())?);
+        version.times.push(bench.timed(Command::new(&bench.binary).arg("--version"))?.0);
     }
-    for column in &mut columns {
+    for column in &columns {
         column.tell();
     }
     drop(host);
@@ -67,42 +66,26 @@ fn main() -> Result<()> {
 /// Times of one kind of start.
 struct Column {
     name: &'static str,
-    first: Vec<Duration>,
-    end: Vec<Duration>,
+    times: Vec<Times>,
 }
 
 impl Column {
-    fn take(&mut self, times: Times) {
-        self.first.push(times.first);
-        self.end.push(times.end);
-    }
-
-    fn tell(&mut self) {
-        let [first, end] = [&mut self.first, &mut self.end]
-            .map(|times| [50, 99].map(|percent| machine::percentile(times, percent).as_secs_f64() * 1e3));
-        let ([first, first_99], [end, end_99]) = (first, end);
-        println!("{:<10} {first:>11.1} ms {first_99:>11.1} ms {end:>9.1} ms {end_99:>9.1} ms", self.name);
+    fn tell(&self) {
+        let of = |pick: fn(&Times) -> Duration| {
+            let mut times: Vec<Duration> = self.times.iter().map(pick).collect();
+            [50, 100].map(|percent| machine::percentile(&mut times, percent).as_secs_f64() * 1e3)
+        };
+        let ([first, slowest], [end, last]) = (of(|times| times.first), of(|times| times.end));
+        println!("{:<10} {first:>11.1} ms {slowest:>11.1} ms {end:>9.1} ms {last:>9.1} ms", self.name);
     }
 }
 
 /// From the start of a process.
-#[derive(Clone, Copy)]
 struct Times {
     /// To the first byte of its standard output.
     first: Duration,
     /// To its end.
     end: Duration,
-}
-
-/// Killed when it is dropped.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It has nothing to finish.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 struct Bench {
@@ -117,6 +100,7 @@ impl Bench {
         ensure!(binary.exists(), "there is no {}: cargo build --release", binary.display());
         let files = tempfile::tempdir()?;
         std::fs::write(files.path().join("input"), input())?;
+        std::fs::write(files.path().join("upper.wasm"), UPPER)?;
         Ok(Self { binary, files })
     }
 
@@ -131,7 +115,7 @@ impl Bench {
     fn run(&self, dir: &Path) -> Result<Times> {
         let mut command = Command::new(&self.binary);
         command.arg("--dir").arg(dir).arg("run").arg("--input").arg(self.files.path().join("input"));
-        let (times, said) = self.timed(command.arg(UPPER_MODULE))?;
+        let (times, said) = self.timed(command.arg(self.files.path().join("upper.wasm")))?;
         ensure!(said == input().to_ascii_uppercase(), "a wrong answer");
         Ok(times)
     }
@@ -158,7 +142,7 @@ impl Bench {
         }
         let mut host = Serving(command.spawn()?);
         let begun = Instant::now();
-        while !dir.join("live.json").exists() {
+        while Home::open(dir)?.live()?.is_none() {
             ensure!(host.0.try_wait()?.is_none() && begun.elapsed() < PATIENCE, "the host does not start");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -14,7 +14,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio as Pipe};
+use std::process::{Command, Stdio as Pipe};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -23,6 +23,7 @@ use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom::host::Host;
 use strongroom_benches::machine;
+use strongroom_benches::serving::Serving;
 use strongroom_job::{JobId, JobState};
 use strongroom_runtime::{
     CancelToken, Engine, EngineConfig, Grant, HostFault, Limits, Module, Outcome, Report, Sandbox, Stdio,
@@ -187,17 +188,6 @@ fn serve(dir: &Path, running: usize) -> Result<()> {
         println!("serving");
         anyhow::bail!("the host failed: {}", host.failed().await)
     })
-}
-
-/// Killed when it is dropped.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // It has nothing to finish.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 async fn host(count: usize) -> Result<()> {

@@ -3,3 +3,4 @@
 pub mod contest;
 pub mod jobs;
 pub mod machine;
+pub mod serving;

@@ -18,8 +18,6 @@ use hdrhistogram::Histogram;
 
 /// The real program that is every contender's job, where it runs modules.
 pub const UPPER: &[u8] = include_bytes!("../../../host/assets/upper.wasm");
-/// Where it lies.
-pub const UPPER_MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../host/assets/upper.wasm");
 /// Its source, for those who run processes.
 pub const UPPER_SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../host/assets/upper.rs");
 /// Bytes of a job's input.
