@@ -1,8 +1,8 @@
 //! Small jobs from the client's signature to the durable, logged result: over QUIC on loopback, client and host in one
 //! process on the same cores, state on the disk of the temporary directory.
 //!
-//! `cargo bench -p strongroom-benches --bench end_to_end [-- ROW…]`. Prints a table. With `TMPDIR` on a file system in memory
-//! it shows what is left when the disk costs nothing. The job is a real program,
+//! `cargo bench -p strongroom-benches --bench end_to_end [-- ROW…]`. Prints a table. A row `rate-N` has N jobs a second come at a fixed rate, each
+//! timed from when it was due. With `TMPDIR` on a file system in memory it shows what is left when the disk costs nothing. The job is a real program,
 //! `host/assets/upper.wasm`: Rust on WASI preview 1, it reads 300 bytes of stdin and prints them in capitals. Every job's end is
 //! asked for by its client, and its output is held against what it must be by its digest.
 
@@ -21,21 +21,29 @@ use strongroom_benches::machine;
 const ROUNDS: usize = 3;
 
 /// One row of the table.
-struct Row {
-    name: &'static str,
+struct Row<'a> {
+    name: &'a str,
     /// How long a round takes.
     time: Duration,
     /// Jobs, or batches, in flight.
     in_flight: usize,
-    batches: bool,
+    load: Load,
 }
 
-const ROWS: [Row; 5] = [
-    Row { name: "alone", time: Duration::from_secs(1), in_flight: 1, batches: false },
-    Row { name: "single-64", time: Duration::from_secs(2), in_flight: 64, batches: false },
-    Row { name: "single-1000", time: Duration::from_secs(3), in_flight: 1000, batches: false },
-    Row { name: "batch-1", time: Duration::from_secs(2), in_flight: 1, batches: true },
-    Row { name: "batch-8", time: Duration::from_secs(8), in_flight: 8, batches: true },
+#[derive(Clone, Copy)]
+enum Load {
+    Singles,
+    Batches,
+    /// Jobs a second.
+    Rate(f64),
+}
+
+const ROWS: [Row<'static>; 5] = [
+    Row { name: "alone", time: Duration::from_secs(1), in_flight: 1, load: Load::Singles },
+    Row { name: "single-64", time: Duration::from_secs(2), in_flight: 64, load: Load::Singles },
+    Row { name: "single-1000", time: Duration::from_secs(3), in_flight: 1000, load: Load::Singles },
+    Row { name: "batch-1", time: Duration::from_secs(2), in_flight: 1, load: Load::Batches },
+    Row { name: "batch-8", time: Duration::from_secs(8), in_flight: 8, load: Load::Batches },
 ];
 
 fn main() -> Result<()> {
@@ -57,14 +65,19 @@ fn main() -> Result<()> {
         "{:<12} {:>8} {:>9} {:>9} {:>10} {:>10} {:>14}",
         "", "in flight", "jobs", "jobs/s", "p50", "p99", "processor/job"
     );
-    for row in ROWS.iter().filter(|row| asked.is_empty() || asked.iter().any(|name| name == row.name)) {
+    let at_rates = asked.iter().filter_map(|name| {
+        let rate = name.strip_prefix("rate-")?.parse().ok()?;
+        Some(Row { name, time: Duration::from_secs(6), in_flight: 0, load: Load::Rate(rate) })
+    });
+    let fixed = ROWS.into_iter().filter(|row| asked.is_empty() || asked.iter().any(|name| name == row.name));
+    for row in fixed.chain(at_rates) {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let before = machine::processor_time();
-            let measure = if row.batches {
-                site.batches(row.in_flight, row.time)?
-            } else {
-                site.singles(row.in_flight, row.time)?
+            let measure = match row.load {
+                Load::Singles => site.singles(row.in_flight, row.time)?,
+                Load::Batches => site.batches(row.in_flight, row.time)?,
+                Load::Rate(rate) => site.at_rate(rate, row.time)?,
             };
             rounds.push((measure, machine::processor_time().saturating_sub(before)));
             // What the last round left to publish is not the next one's to pay.
@@ -72,16 +85,19 @@ fn main() -> Result<()> {
         }
         rounds.sort_by(|(one, _), (other, _)| one.rate().total_cmp(&other.rate()));
         let (measure, processor) = rounds.swap_remove(ROUNDS / 2);
-        print_row(row, &measure, processor);
+        print_row(&row, &measure, processor);
     }
     Ok(())
 }
 
-fn print_row(row: &Row, measure: &Measure, processor: Duration) {
+fn print_row(row: &Row<'_>, measure: &Measure, processor: Duration) {
     let part = |part| time(measure.micros.value_at_quantile(part) as f64);
     let each = processor.as_secs_f64() * 1e6 / measure.jobs as f64;
-    let in_flight =
-        if row.batches { format!("{}×{BATCH}", row.in_flight) } else { row.in_flight.to_string() };
+    let in_flight = match row.load {
+        Load::Singles => row.in_flight.to_string(),
+        Load::Batches => format!("{}×{BATCH}", row.in_flight),
+        Load::Rate(_) => "as due".into(),
+    };
     println!(
         "{:<12} {in_flight:>8} {:>9} {:>9.0} {:>10} {:>10} {each:>11.1} µs",
         row.name,

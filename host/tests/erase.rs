@@ -194,10 +194,7 @@ async fn an_erased_value_is_in_no_file_and_every_proof_still_verifies() {
     let places: Vec<String> =
         private.places(live.dir.path()).into_iter().flat_map(|(_, places)| places).collect();
     let may_still = ["state/", "state.stale/", "blobs/"];
-    assert!(
-        places.iter().all(|place| may_still.iter().any(|still| place.starts_with(still))),
-        "{places:?}"
-    );
+    assert!(places.iter().all(|place| may_still.iter().any(|still| place.starts_with(still))), "{places:?}");
     let client = live.client().await;
     gone(&client, job).await;
     let live = live.restart().await;
