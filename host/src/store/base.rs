@@ -1,7 +1,7 @@
 //! sled behind the journal: the one thread that gives it rows, and writes its file anew when that has grown long.
 //!
 //! It gets what the writer has gathered, some MiB at once and sorted: leaves that came and went meanwhile it never sees. Nobody
-//! waits for it, unless it is a whole layer behind.
+//! waits for it, unless it is a whole layer behind; as long as it is not it [takes its time](super::pace).
 //!
 //! *Owns:* every row that sled is given while the host works; a reader may split or merge a page of it. *Never:* what a row means. *Crash:* a layer is in the journal until sled has it durably;
 //! `m/journal`, written after that, says up to which entry that is.
@@ -11,9 +11,10 @@
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use sled::IVec;
 use tokio::sync::watch;
@@ -22,11 +23,16 @@ use super::current::Current;
 use super::journal::{Change, Journal};
 use super::nudge::Nudge;
 use super::overlay::Layer;
+use super::pace::{Haste, Pace};
 use super::renew::{Renewed, Renewer};
 use super::{garbage, keys};
+use crate::clock::Stopwatch;
 
-/// Bytes of rows that sled is given between two syncs.
-const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of rows that sled is given between two syncs: a few milliseconds of a processor and the disk.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// A layer that comes so soon behind the one before is of a busy host.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// The journal, of which the writer writes entries, and this thread lets go.
 pub(super) type SharedJournal = Arc<Mutex<Journal>>;
@@ -50,6 +56,7 @@ pub(super) struct Base {
     done: Receiver<()>,
     /// An order was given whose word was not heard yet.
     is_busy: bool,
+    pace: Pace,
     thread: JoinHandle<()>,
 }
 
@@ -61,6 +68,7 @@ struct Worker {
     current: Current,
     journal: SharedJournal,
     renewer: Renewer,
+    pace: Pace,
 }
 
 impl Base {
@@ -79,7 +87,8 @@ impl Base {
         let (orders, ordered) = sync_channel(1);
         let (finished, done) = sync_channel(1);
         let Renewed { db, sync } = opened;
-        let mut worker = Worker { db, sync, current, journal, renewer };
+        let pace = Pace::default();
+        let mut worker = Worker { db, sync, current, journal, renewer, pace: pace.clone() };
         let thread = std::thread::Builder::new().name("store-base".into()).spawn(move || {
             // sled panics where it finds what it cannot have written. A writer that has nothing to write would not see that.
             let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -96,7 +105,7 @@ impl Base {
             }
             nudge.stop();
         })?;
-        Ok(Self { orders, done, is_busy: false, thread })
+        Ok(Self { orders, done, is_busy: false, pace, thread })
     }
 
     /// Whether it would take a layer at once.
@@ -105,8 +114,14 @@ impl Base {
         !self.is_busy
     }
 
+    /// Says how much time there is.
+    pub(super) fn hurry(&self, haste: Haste) {
+        self.pace.set(haste, self.thread.thread());
+    }
+
     /// Waits until it would. False when it has failed.
     pub(super) fn wait(&mut self) -> bool {
+        self.hurry(Haste::All);
         self.is_busy = self.is_busy && self.done.recv().is_err();
         !self.is_busy
     }
@@ -115,11 +130,13 @@ impl Base {
     pub(super) fn give(&mut self, rows: Arc<Layer>, upto: u64) -> bool {
         debug_assert!(!self.is_busy, "it has one layer at a time");
         self.is_busy = true;
+        self.hurry(Haste::None);
         self.orders.send(Order { rows, upto }).is_ok()
     }
 
     /// Ends it, once it has done what it was given.
     pub(super) fn stop(self) {
+        self.hurry(Haste::All);
         let Self { orders, thread, .. } = self;
         drop(orders);
         // A panic in it is sled's, and was told of by what it dropped.
@@ -129,12 +146,16 @@ impl Base {
 
 impl Worker {
     fn run(&mut self, orders: &Receiver<Order>, finished: &SyncSender<()>, nudge: &Nudge) -> io::Result<()> {
+        let (mut worked, mut taken, mut is_busy) = (Duration::ZERO, None::<Stopwatch>, false);
         loop {
-            let order = if self.renewer.is_copying() {
-                match orders.try_recv() {
+            let order = if self.renewer.owes() {
+                self.pace.rest(worked);
+                None
+            } else if self.renewer.is_copying() {
+                match orders.recv_timeout(self.pace.after(worked)) {
                     Ok(order) => Some(order),
-                    Err(TryRecvError::Empty) => None,
-                    Err(TryRecvError::Disconnected) => return Ok(()),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 }
             } else {
                 match orders.recv() {
@@ -142,28 +163,38 @@ impl Worker {
                     Err(_) => return Ok(()),
                 }
             };
-            let was_given = order.is_some();
-            nudge.during(|| self.work(order))?;
-            if was_given {
+            if let Some(order) = order {
+                let rows = order.rows.len();
+                is_busy = taken.replace(Stopwatch::start()).is_some_and(|taken| taken.passed() < BUSY);
+                self.lower(order, nudge)?;
+                self.renewer.owe(rows);
                 // There is room: the word before was heard before this order was given. A writer that is gone hears none.
                 let _ = finished.send(());
             }
+            let working = Stopwatch::start();
+            nudge.during(|| self.renew(is_busy))?;
+            worked = working.passed();
         }
     }
 
-    /// Gives sled a layer if there is one, and copies a slice if there is something to copy.
-    fn work(&mut self, order: Option<Order>) -> io::Result<()> {
-        let given = order.as_ref().map_or(0, |order| order.rows.len());
-        if let Some(Order { rows, upto }) = order {
-            let erased = rows.get(keys::STALE).is_some_and(Option::is_some);
-            take(&rows, upto, |piece| self.apply(piece))?;
-            self.current.overlay().clear_lower();
-            lock(&self.journal).forget_below(upto, erased)?;
-        }
-        self.renewer.begin_if_due(&self.sync);
+    /// Gives sled a layer.
+    fn lower(&mut self, Order { rows, upto }: Order, nudge: &Nudge) -> io::Result<()> {
+        let erased = rows.get(keys::STALE).is_some_and(Option::is_some);
+        take(&rows, upto, |piece| {
+            let working = Stopwatch::start();
+            nudge.during(|| self.apply(piece))?;
+            self.pace.rest(working.passed());
+            Ok(())
+        })?;
+        self.current.overlay().clear_lower();
+        lock(&self.journal).forget_below(upto, erased)
+    }
+
+    /// Copies a slice if there is something to copy.
+    fn renew(&mut self, is_busy: bool) -> io::Result<()> {
+        self.renewer.begin_if_due(&self.sync, is_busy);
         self.current.make(self.renewer.making());
-        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, given, &self.journal)?
-        else {
+        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, &self.journal)? else {
             // One that was given up takes room while anybody has it.
             self.current.make(self.renewer.making());
             return Ok(());
@@ -175,6 +206,7 @@ impl Worker {
         Ok(())
     }
 
+    /// Gives sled a piece of a layer.
     fn apply(&mut self, piece: &[Change]) -> io::Result<()> {
         let share = self.renewer.share_of(piece);
         give(&self.db, &self.sync, piece)?;

@@ -36,6 +36,7 @@ mod migrate;
 mod nudge;
 mod opened;
 mod overlay;
+mod pace;
 mod pack;
 mod past;
 mod published;

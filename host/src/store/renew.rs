@@ -30,6 +30,8 @@ use crate::disk;
 pub(super) const FLOOR_BYTES: u64 = 256 << 20;
 /// One that was written anew may grow to so many times what it was then.
 const FACTOR: u64 = 2;
+/// While there is much to do the file may become so many times longer than when it would be due otherwise: copying takes as much of a processor as the work does.
+const BUSY_FACTOR: u64 = 4;
 /// A slice ends behind so many rows, or bytes of rows: a layer waits for the slice that is under way, some milliseconds.
 const SLICE_ROWS: usize = 128;
 const SLICE_BYTES: usize = 64 << 10;
@@ -46,7 +48,7 @@ pub(super) struct Renewer {
     floor: u64,
     /// What stays free on the disk.
     reserve: u64,
-    /// The file is not written anew before it is longer than this.
+    /// The file is not written anew before it is longer than this, in a quiet hour.
     due_above: u64,
     /// Something was erased whose bytes the file may still have.
     is_stale: bool,
@@ -63,6 +65,8 @@ struct Copying {
     upto: IVec,
     unsynced: usize,
     rows: u64,
+    /// So many are to be copied before the next layer is taken.
+    owed: usize,
 }
 
 /// The state that is in force from now on.
@@ -101,10 +105,11 @@ impl Renewer {
         self.under_way.as_ref().map(|copying| copying.to.clone())
     }
 
-    /// Begins when the file is long enough.
-    pub(super) fn begin_if_due(&mut self, sync: &File) {
+    /// Begins when the file is long enough. A quiet hour is waited for, but not for ever.
+    pub(super) fn begin_if_due(&mut self, sync: &File, is_busy: bool) {
         let Ok(length) = sync.metadata().map(|file| file.len()) else { return };
-        let is_due = self.is_stale || length > self.due_above;
+        let limit = self.due_above.saturating_mul(if is_busy { BUSY_FACTOR } else { 1 });
+        let is_due = self.is_stale || length > limit;
         // Of a link the name would be moved, and not the state.
         if self.under_way.is_some() || !is_due || self.path.is_symlink() || !self.is_clear() {
             return;
@@ -144,7 +149,19 @@ impl Renewer {
         }
     }
 
-    /// Copies a slice of the rows, or as many as are due behind a layer of so many. After the last one the new state takes its place, and is given back.
+    /// Behind a layer of so many rows, so many more must be copied before the next one comes.
+    pub(super) fn owe(&mut self, layer: usize) {
+        if let Some(copying) = &mut self.under_way {
+            copying.owed = layer.saturating_mul(PACE);
+        }
+    }
+
+    /// Whether the next layer is to wait for the copying.
+    pub(super) fn owes(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|copying| copying.owed > 0)
+    }
+
+    /// Copies a slice of the rows. After the last one the new state takes its place, and is given back.
     ///
     /// # Errors
     /// When nobody can know which state has the name: the host must not go on.
@@ -152,13 +169,12 @@ impl Renewer {
         &mut self,
         from: &sled::Db,
         sync: &File,
-        layer: usize,
         journal: &SharedJournal,
     ) -> io::Result<Option<Renewed>> {
         let Some(copying) = &mut self.under_way else { return Ok(None) };
         // sled panics where it finds what it cannot have written: whoever needs such a row finds it, too, and it is his affair.
-        let slices = catch_unwind(AssertUnwindSafe(|| copying.slices(from, &self.path, layer, self.reserve)));
-        match slices.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
+        let slice = catch_unwind(AssertUnwindSafe(|| copying.slice(from, &self.path, self.reserve)));
+        match slice.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
             Ok(Slice::More) => Ok(None),
             Ok(Slice::Last) => self.replace(sync, journal),
             Err(error) => {
@@ -242,23 +258,7 @@ impl Copying {
         let making = fresh::begin(path).map_err(ReadError::Io)?;
         let to = settings::of(&making).open()?;
         let sync = File::open(making.join("db")).map_err(ReadError::Io)?;
-        Ok(Self { to, sync, upto: IVec::default(), unsynced: 0, rows: 0 })
-    }
-
-    /// As many slices as a layer of so many rows asks for.
-    fn slices(
-        &mut self,
-        from: &sled::Db,
-        path: &Path,
-        layer: usize,
-        reserve: u64,
-    ) -> Result<Slice, ReadError> {
-        for _ in 1..(layer * PACE).div_ceil(SLICE_ROWS) {
-            if self.slice(from, path, reserve)? == Slice::Last {
-                return Ok(Slice::Last);
-            }
-        }
-        self.slice(from, path, reserve)
+        Ok(Self { to, sync, upto: IVec::default(), unsynced: 0, rows: 0, owed: 0 })
     }
 
     fn slice(&mut self, from: &sled::Db, path: &Path, reserve: u64) -> Result<Slice, ReadError> {
@@ -283,6 +283,7 @@ impl Copying {
         }
         garbage::free(rows);
         self.rows += rows as u64;
+        self.owed = self.owed.saturating_sub(rows);
         self.unsynced += bytes;
         Ok(if rows == 0 { Slice::Last } else { Slice::More })
     }

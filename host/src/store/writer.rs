@@ -20,6 +20,7 @@ use super::core::{self, Judged};
 use super::counts::Counts;
 use super::current::Current;
 use super::fault::{Fault, Step};
+use super::pace::Haste;
 use super::rows::{Batch, Rows};
 use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, journal, keys, migrate};
 use crate::clock::{Clock, Stopwatch};
@@ -209,7 +210,13 @@ impl Writer {
         let journal = base::lock(&self.journal).since_roll() / JOURNAL_FOR_ROWS;
         let waiting = usize::try_from(journal).unwrap_or(usize::MAX).max(*bytes);
         let must_wait = waiting >= 2 * self.layer_bytes || erased;
-        if !must_wait && (waiting < self.layer_bytes || !self.base.is_idle()) {
+        if !must_wait && waiting < self.layer_bytes {
+            return Ok(());
+        }
+        if !must_wait && !self.base.is_idle() {
+            // Half a layer before anybody has to wait.
+            let haste = if 2 * waiting >= 3 * self.layer_bytes { Haste::All } else { Haste::Some };
+            self.base.hurry(haste);
             return Ok(());
         }
         if !self.base.wait() || !self.hand_over() {

@@ -74,8 +74,8 @@ impl Both {
     }
 
     fn go_on(&mut self) -> bool {
-        self.renewer.begin_if_due(&self.sync);
-        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, 0, &self.journal).unwrap()
+        self.renewer.begin_if_due(&self.sync, false);
+        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, &self.journal).unwrap()
         else {
             return false;
         };
@@ -152,7 +152,7 @@ fn a_file_that_was_written_anew_may_grow_to_twice_what_it_was() {
     let mut both = Both::new();
     while !both.go_on() {}
     both.renewer.wait_removed();
-    both.renewer.begin_if_due(&both.sync);
+    both.renewer.begin_if_due(&both.sync, false);
     assert!(!both.renewer.is_copying(), "it has not grown");
     let base = length(&both.sync);
     let again = Renewer::new(&both.path(), &both.db, 0, 0).unwrap();
@@ -161,8 +161,26 @@ fn a_file_that_was_written_anew_may_grow_to_twice_what_it_was() {
     while length(&both.sync) <= both.renewer.due_above {
         both.commit(3000);
     }
-    both.renewer.begin_if_due(&both.sync);
+    both.renewer.begin_if_due(&both.sync, false);
     assert!(both.renewer.is_copying());
+    both.check();
+}
+
+// Red without `is_busy` in `begin_if_due`, and when a busy host never writes its file anew.
+#[test]
+fn a_busy_host_waits_for_a_quiet_hour_but_not_for_ever() {
+    let mut both = Both::new();
+    let length = length(&both.sync);
+    both.renewer.due_above = length - 1;
+    both.renewer.begin_if_due(&both.sync, true);
+    assert!(!both.renewer.is_copying(), "it has much to do");
+    both.renewer.due_above = (length - 1) / BUSY_FACTOR;
+    both.renewer.begin_if_due(&both.sync, true);
+    assert!(both.renewer.is_copying(), "it has grown for too long");
+    both.renewer.stop();
+    both.renewer.due_above = length - 1;
+    both.renewer.begin_if_due(&both.sync, false);
+    assert!(both.renewer.is_copying(), "it is quiet");
     both.check();
 }
 
@@ -177,7 +195,7 @@ fn a_state_that_cannot_be_made_whole_leaves_the_old_one_in_use() {
         assert!(!both.go_on());
         both.commit(3);
     }
-    both.renewer.begin_if_due(&both.sync);
+    both.renewer.begin_if_due(&both.sync, false);
     assert!(!both.renewer.is_copying(), "it is not tried again at once");
     both.check();
 }
