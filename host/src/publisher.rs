@@ -6,6 +6,7 @@
 //! *Crash:* the store keeps each record until the full bundle that holds it is durable, so the next start publishes what
 //! is missing, through this same function.
 
+mod ease;
 mod progress;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 pub(crate) use progress::Published;
 
+use ease::Ease;
 use progress::HURRIED;
 
 use crate::audit::read::{LogReader, ReadError as LogError};
@@ -198,14 +200,15 @@ fn run(dir: &Path, mut log: Log, mut evidence: Evidence, store: &Store, ears: &E
         let is_alone = heard == Err(RecvTimeoutError::Disconnected);
         let last_round = is_alone || ears.stopping.load(Ordering::Acquire);
         let begun = store.meters().uptime();
-        publish(&mut log, &mut evidence, store)?;
+        let ease = if last_round || heard.is_ok() { Ease::none() } else { Ease::all() };
+        publish(&mut log, &mut evidence, store, ease)?;
         store.meters().caught_up(begun);
         let size = log.size().get();
         ears.tell.send_if_modified(|told| std::mem::replace(told, size) != size);
         if last_round {
             // What came during the last one, too: nobody publishes it before the next start.
             while log.size().get() < store.log_size() {
-                publish(&mut log, &mut evidence, store)?;
+                publish(&mut log, &mut evidence, store, Ease::none())?;
                 ears.tell.send_replace(log.size().get());
             }
             return Ok(());
@@ -241,7 +244,7 @@ fn catch_up(
         if leaves.is_empty() {
             return Err(RunError::Missing(from));
         }
-        evidence.append(from, &leaves, store)?;
+        evidence.append(from, &leaves, store, &mut || ())?;
     }
     Ok(true)
 }
@@ -249,7 +252,7 @@ fn catch_up(
 /// Publishes what is durable when it begins.
 ///
 /// What the records refer to goes first: a state that is lost afterwards can be made from what a checkpoint covers.
-fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store) -> Result<(), RunError> {
+fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store, mut ease: Ease) -> Result<(), RunError> {
     let mut size = log.size().get();
     let before = size;
     // What comes meanwhile is for the next time: a host that always has a few records more would sign and sync for each of them, without an end.
@@ -259,7 +262,7 @@ fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store) -> Result<(), 
         if leaves.is_empty() {
             return Err(RunError::Missing(size));
         }
-        let taken = evidence.append(size, &leaves, store)?;
+        let taken = evidence.append(size, &leaves, store, &mut || ease.breathe())?;
         log.publish(LeafIndex::new(size), &leaves[..taken])?;
         size = log.size().get();
     }
@@ -321,7 +324,7 @@ mod tests {
             while store.log_size() == log.size().get() && busy.iter().any(|busy| !busy.is_finished()) {
                 std::thread::yield_now();
             }
-            publish(&mut log, &mut evidence, &store).unwrap();
+            publish(&mut log, &mut evidence, &store, Ease::none()).unwrap();
         }
         ended.store(true, Ordering::Release);
         busy.into_iter().for_each(|busy| busy.join().unwrap());

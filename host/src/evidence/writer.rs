@@ -118,6 +118,8 @@ impl Evidence {
     /// has no more was forgotten. Durable when this returns. Gives how many records were taken: all in front of an `erased` record must be
     /// published before what that one names goes, or a crash would leave a log in which its job is not over and nobody knows what it is.
     ///
+    /// `between` is called behind each record: who has time may rest there.
+    ///
     /// # Errors
     /// When the disk does not take it, or the state cannot be read.
     pub fn append<L: AsRef<[u8]>>(
@@ -125,6 +127,7 @@ impl Evidence {
         first: u64,
         leaves: &[L],
         state: &Store,
+        between: &mut dyn FnMut(),
     ) -> Result<usize, EvidenceError> {
         if first > self.covered {
             return Err(EvidenceError::Gap { covered: self.covered, first });
@@ -177,6 +180,7 @@ impl Evidence {
                 _ => {}
             }
             next += 1;
+            between();
         }
         if tenants {
             self.tenants.sync_data().map_err(|error| self.failed(error))?;

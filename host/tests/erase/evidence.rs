@@ -40,11 +40,11 @@ async fn evidence_goes_only_when_all_records_before_that_are_published() {
     let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
     let room = tempfile::tempdir().unwrap();
     let mut evidence = Evidence::open(&room.path().join("evidence"), 0).unwrap();
-    let taken = evidence.append(0, &leaves, &store).unwrap();
+    let taken = evidence.append(0, &leaves, &store, &mut || ()).unwrap();
     let next = Record::from_leaf(leaves[taken].as_ref()).unwrap();
     assert!(matches!(next.event, Event::Erased { .. }), "{next:?}");
     assert_eq!(evidence.covered(), taken as u64);
-    let rest = evidence.append(taken as u64, &leaves[taken..], &store).unwrap();
+    let rest = evidence.append(taken as u64, &leaves[taken..], &store, &mut || ()).unwrap();
     assert_eq!(taken + rest, leaves.len());
     drop(store);
     closing.wait();
