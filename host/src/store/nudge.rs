@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use super::current::Current;
 
-/// Between two looks. A layer that is seen at two of them is nudged: this is a disk that failed, or one that is very slow.
+/// Between two looks. A piece of a layer, or of a copy, that is seen at two of them is nudged: this is a disk that failed, or one that is very slow.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is held by who gives sled rows.
 pub(super) struct Nudge {
-    /// Goes up at both ends of a layer: odd while one is under way.
+    /// Goes up at both ends of a piece: odd while one is under way.
     ends: Arc<AtomicU64>,
     /// Dropped: there are no more.
     stop: SyncSender<()>,

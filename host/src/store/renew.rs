@@ -32,10 +32,10 @@ pub(super) const FLOOR_BYTES: u64 = 256 << 20;
 const FACTOR: u64 = 2;
 /// While there is much to do the file may become so many times longer than when it would be due otherwise: copying takes as much of a processor as the work does.
 const BUSY_FACTOR: u64 = 4;
-/// A slice ends behind so many rows, or bytes of rows: a layer waits for the slice that is under way, some milliseconds.
+/// A slice ends behind so many rows, or bytes of rows: a layer waits for the slice that is under way, some milliseconds, and for those that are owed.
 const SLICE_ROWS: usize = 128;
 const SLICE_BYTES: usize = 64 << 10;
-/// Behind a layer come so many times its rows: or a busy host would write faster than it copies, and everything twice for as long.
+/// Behind a layer come the slices of so many times its rows, if those were short: or a busy host would write faster than it copies, and everything twice for as long.
 const PACE: usize = 2;
 /// What is copied is synced in pieces of this size, so that the last sync has little to do.
 const SYNC_BYTES: usize = 1 << 20;
@@ -65,7 +65,7 @@ struct Copying {
     upto: IVec,
     unsynced: usize,
     rows: u64,
-    /// So many are to be copied before the next layer is taken.
+    /// So many slices are to be copied before the next layer is taken.
     owed: usize,
 }
 
@@ -149,10 +149,11 @@ impl Renewer {
         }
     }
 
-    /// Behind a layer of so many rows, so many more must be copied before the next one comes.
+    /// Behind a layer of so many rows, some slices must be copied before the next one comes. They are counted, and not their rows: a slice of long rows has
+    /// few, and as many of those as a layer has of short ones would be gigabytes, for which the writer would wait.
     pub(super) fn owe(&mut self, layer: usize) {
         if let Some(copying) = &mut self.under_way {
-            copying.owed = layer.saturating_mul(PACE);
+            copying.owed = layer.saturating_mul(PACE).div_ceil(SLICE_ROWS);
         }
     }
 
@@ -283,7 +284,7 @@ impl Copying {
         }
         garbage::free(rows);
         self.rows += rows as u64;
-        self.owed = self.owed.saturating_sub(rows);
+        self.owed = self.owed.saturating_sub(1);
         self.unsynced += bytes;
         Ok(if rows == 0 { Slice::Last } else { Slice::More })
     }

@@ -184,6 +184,31 @@ fn a_busy_host_waits_for_a_quiet_hour_but_not_for_ever() {
     both.check();
 }
 
+// Red when rows are owed, and not slices: with these, all of them.
+#[test]
+fn what_is_owed_behind_a_layer_has_a_bound_in_bytes() {
+    let mut both = Both::new();
+    let [batch, same] = [(); 2].map(|()| {
+        let mut batch = Batch::default();
+        for number in 0..200_u64 {
+            // In front of all others.
+            batch.insert([b"0/", number.to_be_bytes().as_slice()].concat(), vec![7; 48 << 10]);
+        }
+        batch
+    });
+    both.db.apply_batch(batch.into()).unwrap();
+    both.memory.apply(same);
+    both.go_on();
+    both.renewer.owe(640);
+    let mut slices = 0;
+    while both.renewer.owes() {
+        assert!(!both.go_on());
+        slices += 1;
+    }
+    assert_eq!(slices, 10);
+    both.check();
+}
+
 // Red without `give_up` in `replace`.
 #[test]
 fn a_state_that_cannot_be_made_whole_leaves_the_old_one_in_use() {
