@@ -42,6 +42,9 @@ const SYNC_BYTES: usize = 1 << 20;
 /// What the disk must have free before each of those pieces, at the least: the host's own writes come first. More where a configuration keeps more.
 pub(super) const RESERVE_BYTES: u64 = 128 << 20;
 
+/// What is said when sled panicked in the new state.
+const COPY_PANICKED: &str = "sled cannot write what is being copied";
+
 /// Knows when the file is to be written anew, and does it.
 pub(super) struct Renewer {
     path: PathBuf,
@@ -144,8 +147,12 @@ impl Renewer {
     /// Gives the new state its share of a piece that is durable.
     pub(super) fn follow(&mut self, share: Option<Vec<Change>>, sync: &File) {
         let (Some(copying), Some(share)) = (&self.under_way, share) else { return };
-        if let Err(error) = base::put(&copying.to, &share) {
-            self.give_up(&error.into(), length(sync));
+        // sled panics where an earlier write of its own threads has failed. Nobody needs this one.
+        let put = catch_unwind(AssertUnwindSafe(|| base::put(&copying.to, &share)));
+        match put {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.give_up(&error.into(), length(sync)),
+            Err(_) => self.give_up(&ReadError::Damaged(COPY_PANICKED), length(sync)),
         }
     }
 
@@ -190,7 +197,9 @@ impl Renewer {
         let Some(copying) = self.under_way.take() else { return Ok(None) };
         // Nobody commits meanwhile: a file of the journal that is begun now would be in the old state alone.
         let mut journal = base::lock(journal);
-        let base = match copying.make_whole(&self.path, self.is_stale, &mut journal) {
+        let whole =
+            catch_unwind(AssertUnwindSafe(|| copying.make_whole(&self.path, self.is_stale, &mut journal)));
+        let base = match whole.unwrap_or(Err(ReadError::Damaged(COPY_PANICKED))) {
             Ok(base) => base,
             Err(error) => {
                 drop(copying);
