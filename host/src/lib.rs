@@ -34,6 +34,7 @@ mod stage;
 
 mod admin;
 pub mod admission;
+mod allocator;
 pub mod audit;
 pub mod backup;
 pub mod blobs;

@@ -23,7 +23,8 @@ const FETCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/prebuilt/f
 /// A library that every glibc has, and that this program does not ask for.
 const PRELOADED: &str = "libresolv.so.2";
 /// What a compiler's process has in its environment, and nothing else.
-const OF_THE_COMPILER: [&str; 2] = ["MALLOC_ARENA_MAX=2", "RAYON_NUM_THREADS="];
+const OF_THE_COMPILER: [&str; 3] =
+    ["MALLOC_ARENA_MAX=2", "_RJEM_MALLOC_CONF=retain:false,narenas:2", "RAYON_NUM_THREADS="];
 
 /// What an evil variable holds.
 #[derive(Clone, Copy)]
@@ -128,6 +129,7 @@ const EVIL: &[(&str, Evil)] = &[
     ("MALLOC_PERTURB_", Words("170")),
     ("MALLOC_CHECK_", Words("3")),
     ("MALLOC_ARENA_MAX", Words("100000")),
+    ("_RJEM_MALLOC_CONF", Words("narenas:1,junk:true,dirty_decay_ms:0,tcache:false")),
     ("MALLOC_MMAP_THRESHOLD_", Words("1")),
     ("MALLOC_TOP_PAD_", Words("1073741824")),
     ("MALLOC_TRACE", File),
@@ -382,7 +384,7 @@ fn a_host_has_only_the_documented_variables_and_no_library_that_a_variable_names
 /// A compiler that has much to do is looked at while it is there.
 // Red without `env_clear` in `Process::start`, when `serve` leaves nothing behind either.
 #[test]
-fn a_compiler_has_two_variables_and_no_others() {
+fn a_compiler_has_three_variables_and_no_others() {
     let mut world = world("127.0.0.1:9".parse().unwrap());
     world.trap = Some(Trap::new(&world.place));
     let bomb = world.place.file("bomb.wasm", bomb::bomb(60, 200));

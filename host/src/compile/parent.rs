@@ -23,6 +23,7 @@ use super::LoadError;
 use super::child::COMMAND;
 use super::confine::Confinement;
 use super::message::{ANSWER_HEAD_BYTES, Answer, AnswerHead, Head};
+use crate::allocator::LEAN;
 use crate::config;
 
 /// Most threads of one compiler. Each takes address space of the child's.
@@ -166,8 +167,8 @@ impl Process {
             .arg0("strongroom")
             .args([COMMAND, &bounds.memory.as_u64().to_string(), &bounds.cpu_seconds().to_string()])
             .env_clear()
-            // The C library reserves address space for every thread, unless told otherwise.
-            .envs([("MALLOC_ARENA_MAX", "2"), ("RAYON_NUM_THREADS", &bounds.threads.to_string())])
+            // The C library reserves address space for every thread, unless told otherwise; it allocates where a host is inside another program.
+            .envs([("MALLOC_ARENA_MAX", "2"), LEAN, ("RAYON_NUM_THREADS", &bounds.threads.to_string())])
             .current_dir("/")
             // Ctrl-C in a terminal is for the host, which finishes what it does.
             .process_group(0)

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::child::COMMAND;
 use super::message::{self, Hello, Ready};
 use super::pass;
+use crate::allocator::LEAN;
 
 /// How long a worker may take until it is ready. It reserves address space and starts threads, which takes milliseconds.
 const START: Duration = Duration::from_secs(20);
@@ -55,6 +56,7 @@ impl Process {
             .arg0("strongroom")
             .arg(COMMAND)
             .env_clear()
+            .envs([LEAN])
             .current_dir("/")
             // Ctrl-C in a terminal is for the host, which finishes what it does.
             .process_group(0)
