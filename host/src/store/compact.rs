@@ -158,10 +158,10 @@ mod tests {
     fn marked(path: &Path) {
         drop(Store::open(path).unwrap());
         let db = settings::open(&settings::of(path)).unwrap();
-        db.insert(b"z/private", PRIVATE).unwrap();
-        db.insert(b"z/other", b"kept").unwrap();
+        db.insert(b"t/private", PRIVATE).unwrap();
+        db.insert(b"t/other", b"kept").unwrap();
         db.flush().unwrap();
-        db.remove(b"z/private").unwrap();
+        db.remove(b"t/private").unwrap();
         db.insert(keys::STALE, &[1]).unwrap();
         db.flush().unwrap();
         drop(db);
@@ -183,7 +183,7 @@ mod tests {
         drop(Store::open(path).unwrap());
         assert!(!is_in_a_file(path) && !stale(path).exists() && !path.with_extension("making").exists());
         let db = settings::open(&settings::of(path)).unwrap();
-        assert_eq!(db.get(b"z/other").unwrap().unwrap(), b"kept".as_slice());
+        assert_eq!(db.get(b"t/other").unwrap().unwrap(), b"kept".as_slice());
         assert_eq!(db.get(keys::STALE).unwrap(), None);
     }
 
@@ -206,14 +206,14 @@ mod tests {
         fs::write(journal::of(&path).join("0".repeat(16)), PRIVATE).unwrap();
         let rows = rows(&path);
         let layer =
-            [("z/new", Some("value")), ("z/other", None), ("z/private", None), ("m/stale", Some("1"))];
+            [("t/new", Some("value")), ("t/other", None), ("t/private", None), ("m/stale", Some("1"))];
         rows.overlay().take(layer.map(|(key, value)| (key.into(), value.map(sled::IVec::from))));
         assert!(anew(&path, rows, 7).unwrap().is_none());
         assert!(!is_in_a_file(&path) && fresh::is_empty(&journal::of(&path)).unwrap());
         drop(Store::open(&path).unwrap());
         let db = settings::open(&settings::of(&path)).unwrap();
         let value = |key: &str| db.get(key).unwrap().map(|value| value.to_vec());
-        assert_eq!((value("z/new").as_deref(), value("z/other")), (Some(b"value".as_slice()), None));
+        assert_eq!((value("t/new").as_deref(), value("t/other")), (Some(b"value".as_slice()), None));
         assert_eq!((value("m/journal"), value("m/stale")), (Some(7u64.to_be_bytes().to_vec()), None));
     }
 
@@ -257,7 +257,7 @@ mod tests {
             let path = dir.path().join("state");
             marked(&path);
             let db = anew_with(&path, rows(&path), 0, make).unwrap().unwrap().base();
-            assert_eq!(db.get(b"z/other").unwrap().unwrap(), b"kept".as_slice());
+            assert_eq!(db.get(b"t/other").unwrap().unwrap(), b"kept".as_slice());
             assert!(db.get(keys::STALE).unwrap().is_some(), "the next start tries again");
             assert!(!path.with_extension("making").exists(), "it would take room from who needs it");
             drop(db);

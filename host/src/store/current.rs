@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sled::IVec;
 
-use super::overlay::{CHUNK, Overlay};
+use super::overlay::{CHUNK, Chunk, Overlay};
 use super::rows::{Row, Rows};
 use super::{ReadError, keys};
 
@@ -70,9 +70,20 @@ impl Current {
     /// them was damaged, and nobody would tell it when a new record that has their number has come and gone ([`Overlay::take`]). sled has it durably when it
     /// has the next layer.
     pub(super) fn let_go_from(&self, log_size: u64) -> Result<(), ReadError> {
-        for (from, all) in [(keys::leaf(log_size), keys::LEAVES), (keys::active(log_size), keys::ACTIVE)] {
-            for row in self.range(&from, behind(all).as_deref(), false) {
+        for kind in keys::OF_RECORDS {
+            for row in self.range(&keys::from_record(kind, log_size), behind(kind).as_deref(), false) {
                 self.base().remove(row?.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks which of the kinds that every job is looked for in have no row, and remembers it for as long as that is so. For whoever knows
+    /// that nobody writes meanwhile.
+    pub(super) fn look_for_rare(&self) -> Result<(), ReadError> {
+        for kind in keys::RARE {
+            if self.all_under(kind).next().transpose()?.is_none() {
+                self.overlay.has_none(kind);
             }
         }
         Ok(())
@@ -148,18 +159,21 @@ impl Range {
     /// Looks for more.
     fn fill(&mut self) -> Result<(), ReadError> {
         let bound = |bound: &Bound<IVec>| bound.clone();
-        let (layers, all) = self.rows.overlay.some(as_slice(&self.from), as_slice(&self.to), self.backwards);
+        let Chunk { rows: layers, are_all, are_above_all } =
+            self.rows.overlay.some(as_slice(&self.from), as_slice(&self.to), self.backwards);
         // sled is asked for what lies between here and the last of those; behind it there may be others above it.
         let (mut from, mut to) = (bound(&self.from), bound(&self.to));
-        if !all && let Some((last, _)) = layers.last() {
+        if !are_all && let Some((last, _)) = layers.last() {
             let edge = if self.backwards { &mut from } else { &mut to };
             *edge = Bound::Included(last.clone());
         }
-        let base = self.rows.base();
-        let mut below = base.range::<IVec, _>((from, to));
         let mut rows: BTreeMap<IVec, Option<IVec>> = BTreeMap::new();
-        let mut edge = layers.last().filter(|_| !all).map(|(key, _)| key.clone());
-        for _ in 0..CHUNK {
+        let mut edge = layers.last().filter(|_| !are_all).map(|(key, _)| key.clone());
+        let base = (!are_above_all).then(|| self.rows.base());
+        let mut below = base.map(|base| base.range::<IVec, _>((from, to)));
+        while let Some(below) = &mut below
+            && rows.len() < CHUNK
+        {
             let row = if self.backwards { below.next_back() } else { below.next() };
             let Some(row) = row else { break };
             let (key, value) = row?;
@@ -219,6 +233,8 @@ fn as_slice(bound: &Bound<IVec>) -> Bound<&[u8]> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use strongroom_job::JobId;
+
     use super::*;
 
     /// As good as random.
@@ -227,7 +243,7 @@ mod tests {
     }
 
     fn key(number: u64) -> Vec<u8> {
-        [b"k/".as_slice(), &(mix(number) % 700).to_be_bytes()[6..]].concat()
+        [b"t/".as_slice(), &(mix(number) % 700).to_be_bytes()[6..]].concat()
     }
 
     /// Layers, sled, and a map with the same rows.
@@ -265,6 +281,18 @@ mod tests {
                 let gone = keys::leaf(self.round.saturating_sub(150));
                 self.expected.remove(&gone);
                 self.rows.overlay.take([(gone.into(), None)]);
+                // Of some records there are rows that stay, some of which are written late, and some go.
+                for (record, stays) in
+                    [(self.round, true), (self.round.saturating_sub(90), true), (self.round / 2, false)]
+                {
+                    let key = keys::envelope(record, 7);
+                    let value = (stays && !mix(record).is_multiple_of(4)).then(|| b"piece".to_vec());
+                    match value.clone() {
+                        Some(value) => drop(self.expected.insert(key.clone(), value)),
+                        None => drop(self.expected.remove(&key)),
+                    }
+                    self.rows.overlay.take([(key.into(), value.map(IVec::from))]);
+                }
             }
         }
 
@@ -287,7 +315,7 @@ mod tests {
             let plain = |rows: &mut dyn Iterator<Item = Row>| -> Vec<(Vec<u8>, Vec<u8>)> {
                 rows.map(|row| row.unwrap()).map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
             };
-            let (low, high) = (b"k/\x00\x50".to_vec(), b"k/\x02\x10".to_vec());
+            let (low, high) = (b"t/\x00\x50".to_vec(), b"t/\x02\x10".to_vec());
             let all: Vec<_> = self.expected.clone().into_iter().collect();
             let some: Vec<_> = self.expected.range(low.clone()..high.clone()).collect();
             let some: Vec<_> = some.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -298,9 +326,26 @@ mod tests {
             assert!(back == some);
             assert!(plain(&mut self.rows.between(&high, &low)).is_empty());
             for number in 0..700u64 {
-                let key = [b"k/".as_slice(), &number.to_be_bytes()[6..]].concat();
+                let key = [b"t/".as_slice(), &number.to_be_bytes()[6..]].concat();
                 let value = self.rows.value(&key).unwrap().map(|value| value.to_vec());
                 assert_eq!(value.as_ref(), self.expected.get(&key));
+            }
+            for record in 0..self.round + 100 {
+                for key in [keys::envelope(record, 7), keys::leaf(record), keys::variation(record)] {
+                    let value = self.rows.value(&key).unwrap().map(|value| value.to_vec());
+                    assert_eq!(value.as_ref(), self.expected.get(&key), "record {record} of {}", self.round);
+                }
+            }
+            for (from, to) in
+                [(0, u64::MAX), (self.round.saturating_sub(300), self.round), (self.round, u64::MAX)]
+            {
+                let (from, to) = (keys::envelope(from, 0), keys::envelope(to, 0));
+                let some = self.expected.range(from.clone()..to.clone());
+                let some: Vec<_> = some.map(|(key, value)| (key.clone(), value.clone())).collect();
+                assert!(plain(&mut self.rows.between(&from, &to)) == some);
+                let mut back = plain(&mut self.rows.backwards(&from, &to));
+                back.reverse();
+                assert!(back == some);
             }
         }
     }
@@ -335,6 +380,35 @@ mod tests {
         }
     }
 
+    // Red when `take` does not hear that there is one now, when `get` looks for those of a kind that is there, and when a range of them goes past sled.
+    #[test]
+    fn a_kind_that_is_missing_is_known_as_soon_as_it_is_there() {
+        let case = Case::new();
+        let (job, other) = (JobId::from_bytes([1; 16]), JobId::from_bytes([0x2f; 16]));
+        case.db.insert(keys::follower(&job, &other), &[1]).unwrap();
+        case.rows.look_for_rare().unwrap();
+        let followers = || case.rows.under(&keys::followers(&job)).count();
+        assert_eq!(followers(), 1, "sled has it");
+        assert_eq!(case.rows.value(&keys::merged(&other)).unwrap(), None);
+        // sled is not asked for what nobody has: what it should not have shows that.
+        case.db.insert(keys::merged(&other), b"never told").unwrap();
+        assert_eq!(case.rows.value(&keys::merged(&other)).unwrap(), None);
+        assert_eq!(case.rows.under(&keys::merged(&other)).count(), 0);
+        case.rows.overlay.take([(keys::merged(&job).into(), Some(b"told".into()))]);
+        case.lower(true);
+        assert_eq!(case.rows.value(&keys::merged(&job)).unwrap().unwrap(), b"told".as_slice());
+        assert_eq!(case.rows.value(&keys::merged(&other)).unwrap().unwrap(), b"never told".as_slice());
+        assert_eq!(case.rows.under(keys::MERGED).count(), 2);
+        assert_eq!(case.rows.under(&keys::sources(&job)).count(), 0);
+        case.rows.overlay.take([(keys::source(&job, 0).into(), Some(b"ids".into()))]);
+        assert_eq!(case.rows.under(&keys::sources(&job)).count(), 1);
+        case.lower(true);
+        assert_eq!(case.rows.under(&keys::sources(&job)).count(), 1);
+        case.rows.overlay.take([(keys::source(&job, 0).into(), None)]);
+        case.lower(true);
+        assert_eq!(case.rows.under(&keys::sources(&job)).count(), 0, "its end goes down");
+    }
+
     // Red without the removal in `let_go_from`.
     #[test]
     fn a_row_of_a_record_that_never_was_does_not_come_back() {
@@ -347,7 +421,7 @@ mod tests {
         case.rows.overlay.take([(keys::leaf(5).into(), Some(b"leaf".into()))]);
         case.rows.overlay.take([(keys::leaf(5).into(), None)]);
         let left: Vec<_> = case.rows.under(b"").map(|row| row.unwrap().0.to_vec()).collect();
-        assert_eq!(left, [keys::over(9), keys::leaf(4), keys::active(2)]);
+        assert_eq!(left, [keys::leaf(4), keys::active(2)]);
     }
 
     #[test]

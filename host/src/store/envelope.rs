@@ -74,13 +74,16 @@ impl Group<'_> {
         let Some(standing) = envelopes.known.get_mut(digest) else { return Ok(()) };
         let Standing::Counted(jobs) = *standing else { return Ok(()) };
         let in_this_group = self.envelopes.contains_key(digest);
-        *standing = match (self.came_in(digest)?, self.base(digest)?) {
-            (None, _) => Standing::Held(self.log_size),
-            // Until now all that came in it were jobs that were not run.
-            (Some(came), None) if !in_this_group => Standing::Held(came.first),
-            (Some(_), base) => Standing::Kept(base.map(Box::new)),
+        let came = self.came_in(digest)?;
+        *standing = match came {
+            None => Standing::Held(self.log_size),
+            Some(came) => match self.base(came)? {
+                // Until now all that came in it were jobs that were not run.
+                None if !in_this_group => Standing::Held(came.first),
+                base => Standing::Kept(base.map(Box::new)),
+            },
         };
-        let first = self.hold_envelope(digest, jobs)?;
+        let first = self.hold_as(digest, came, jobs);
         for (piece, bytes) in (0u32..).zip(bytes.chunks(PIECE_BYTES)) {
             self.batch.insert(keys::envelope(first, piece), bytes);
         }
@@ -106,8 +109,7 @@ impl Group<'_> {
     }
 
     /// The job that stands for those which came in an envelope before this group.
-    pub(super) fn base(&self, digest: &Digest) -> Result<Option<AdmittedJob>, ReadError> {
-        let Some(came) = self.came_in(digest)? else { return Ok(None) };
+    pub(super) fn base(&self, came: CameIn) -> Result<Option<AdmittedJob>, ReadError> {
         let whole = self.rows.value(&keys::whole(came.first))?;
         whole.map(|bytes| spec::unpack_whole(&bytes)).transpose()
     }
@@ -115,10 +117,16 @@ impl Group<'_> {
     /// So many jobs came in this envelope: it stays until the last of them is forgotten. Gives where its rows are: at its first job
     /// that was logged, which is the next one when the envelope is new.
     pub(super) fn hold_envelope(&mut self, digest: &Digest, jobs: usize) -> Result<u64, ReadError> {
-        let came = self.came_in(digest)?.unwrap_or(CameIn { jobs: 0, first: self.log_size });
+        let came = self.came_in(digest)?;
+        Ok(self.hold_as(digest, came, jobs))
+    }
+
+    /// [`Self::hold_envelope`], of which this is known.
+    fn hold_as(&mut self, digest: &Digest, came: Option<CameIn>, jobs: usize) -> u64 {
+        let came = came.unwrap_or(CameIn { jobs: 0, first: self.log_size });
         let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
         self.set_came_in(digest, CameIn { jobs: came.jobs.saturating_add(jobs), ..came });
-        Ok(came.first)
+        came.first
     }
 
     /// A job of an envelope is forgotten, and with the last one the envelope.

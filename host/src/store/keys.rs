@@ -42,6 +42,16 @@ pub(super) const LEAVES: &[u8] = b"l/";
 pub(super) const QUEUE_MODES: &[u8] = b"q/";
 /// Every job that is not over.
 pub(super) const ACTIVE: &[u8] = b"r/";
+/// Every job that is over, by its place.
+const OVER: &[u8] = b"h/";
+/// Every job that stands for its envelope.
+const WHOLES: &[u8] = b"w/";
+/// What jobs have that those which stand for their envelopes have not.
+const VARIATIONS: &[u8] = b"v/";
+/// Every short output.
+const OUTPUTS: &[u8] = b"z/";
+/// Every piece of an envelope.
+const ENVELOPES: &[u8] = b"k/";
 /// Where the rows of every job are, run or over.
 pub(super) const PLACES: &[u8] = b"i/";
 /// Every job that is over.
@@ -74,10 +84,28 @@ pub(super) fn leaf(index: u64) -> Vec<u8> {
     join(LEAVES, &[&index.to_be_bytes()])
 }
 
-/// The record for which a row is written first, of the rows that go again soon: leaves, and jobs that are not over.
+/// Every kind of row whose key begins with the index of a record, and which is written with that record or later.
+pub(super) const OF_RECORDS: [&[u8]; 7] = [LEAVES, ACTIVE, OVER, WHOLES, VARIATIONS, OUTPUTS, ENVELOPES];
+
+/// Kinds of which most hosts never have a row, and which every job is looked for in.
+pub(super) const RARE: [&[u8]; 4] = [QUEUE_MODES, FOLLOWERS, SOURCES, MERGED];
+
+/// The kind of a row, by its key: all up to the first slash.
+pub(super) fn kind(key: &[u8]) -> &[u8] {
+    let slash = key.iter().position(|byte| *byte == b'/');
+    slash.map_or(key, |at| &key[..=at])
+}
+
+/// The record before which there is no row with this key, of [`OF_RECORDS`].
 pub(super) fn record_of(key: &[u8]) -> Option<u64> {
-    let index = key.strip_prefix(LEAVES).or_else(|| key.strip_prefix(ACTIVE))?;
-    Some(u64::from_be_bytes(index.try_into().ok()?))
+    let kind = kind(key);
+    let (index, _) = key[kind.len()..].split_first_chunk::<8>()?;
+    OF_RECORDS.contains(&kind).then(|| u64::from_be_bytes(*index))
+}
+
+/// The first key of a kind of [`OF_RECORDS`] that belongs to this record or a later one.
+pub(super) fn from_record(kind: &[u8], record: u64) -> Vec<u8> {
+    join(kind, &[&record.to_be_bytes()])
 }
 
 /// Where a job's other rows are: the index of its `admitted` record.
@@ -97,17 +125,17 @@ pub(super) fn active(admitted: u64) -> Vec<u8> {
 
 /// How a job stands that is over.
 pub(super) fn over(admitted: u64) -> Vec<u8> {
-    join(b"h/", &[&admitted.to_be_bytes()])
+    join(OVER, &[&admitted.to_be_bytes()])
 }
 
 /// The job which stands for all that came in its envelope.
 pub(super) fn whole(first: u64) -> Vec<u8> {
-    join(b"w/", &[&first.to_be_bytes()])
+    join(WHOLES, &[&first.to_be_bytes()])
 }
 
 /// What a job has that the one which stands for its envelope has not.
 pub(super) fn variation(admitted: u64) -> Vec<u8> {
-    join(b"v/", &[&admitted.to_be_bytes()])
+    join(VARIATIONS, &[&admitted.to_be_bytes()])
 }
 
 /// A job that has a unique key, or had it a short time ago.
@@ -217,12 +245,12 @@ pub(super) fn output(admitted: u64, stream: OutputStream) -> Vec<u8> {
         OutputStream::Stderr => 2,
         OutputStream::Result => 3,
     };
-    join(b"z/", &[&admitted.to_be_bytes(), &[stream]])
+    join(OUTPUTS, &[&admitted.to_be_bytes(), &[stream]])
 }
 
 /// All pieces of an envelope.
 pub(super) fn envelopes(first: u64) -> Vec<u8> {
-    join(b"k/", &[&first.to_be_bytes()])
+    join(ENVELOPES, &[&first.to_be_bytes()])
 }
 
 /// A piece of an envelope.

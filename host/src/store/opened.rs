@@ -67,6 +67,7 @@ impl Store {
         }
         let Parts { current, journal } = parts;
         let start = writer::Start::read(&current).map_err(|error| damaged(path, &error))?;
+        current.look_for_rare().map_err(|error| damaged(path, &error))?;
         if anew {
             current.let_go_from(start.log_size).map_err(|error| damaged(path, &error))?;
         }

@@ -23,6 +23,15 @@ const ROW_BYTES: usize = 96;
 /// What became of some keys.
 pub(super) type Layer = BTreeMap<IVec, Option<IVec>>;
 
+/// Some of the keys of a range, in their order, from where it begins.
+pub(super) struct Chunk {
+    pub(super) rows: Vec<(IVec, Option<IVec>)>,
+    /// The layers have no other of the range.
+    pub(super) are_all: bool,
+    /// sled has none of the range.
+    pub(super) are_above_all: bool,
+}
+
 #[derive(Debug, Default)]
 struct Layers {
     upper: Layer,
@@ -30,12 +39,23 @@ struct Layers {
     lower: Arc<Layer>,
     /// The log's size when the upper layer began, as far as that is known: rows of records from there on are in no layer below it, and not in sled.
     since: Option<u64>,
+    /// Kinds of which there is no row anywhere.
+    missing: Vec<&'static [u8]>,
 }
 
 impl Layers {
     /// Whether nothing below the upper layer can have this key.
     fn is_above_all(&self, key: &[u8]) -> bool {
         self.since.zip(keys::record_of(key)).is_some_and(|(since, record)| record >= since)
+            || self.missing.contains(&keys::kind(key))
+    }
+
+    /// Whether nothing below the upper layer can have a key within these bounds.
+    fn are_above_all(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+        let (Bound::Included(from) | Bound::Excluded(from)) = from else { return false };
+        let (Bound::Included(to) | Bound::Excluded(to)) = to else { return false };
+        // A kind's keys follow each other, and the records in them go up. The bound behind all of a kind is no key of it, and is left to sled.
+        keys::kind(from) == keys::kind(to) && self.is_above_all(from)
     }
 }
 
@@ -48,6 +68,9 @@ impl Overlay {
     pub(super) fn take(&self, changes: impl IntoIterator<Item = (IVec, Option<IVec>)>) -> usize {
         let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in changes {
+            if value.is_some() && !layers.missing.is_empty() {
+                layers.missing.retain(|kind| *kind != keys::kind(&key));
+            }
             let key_bytes = key.len() + ROW_BYTES;
             let before = if value.is_none() && layers.is_above_all(&key) {
                 // It came and went: nobody below needs to hear of it.
@@ -85,7 +108,15 @@ impl Overlay {
         layers.since = Some(log_size);
         layers.lower = Arc::new(std::mem::take(&mut layers.upper));
         layers.upper_bytes = 0;
-        Arc::clone(&layers.lower)
+        let lower = Arc::clone(&layers.lower);
+        drop(layers);
+        debug_assert!(lower.keys().filter_map(|key| keys::record_of(key)).all(|record| record < log_size));
+        lower
+    }
+
+    /// There is no row of this kind, in no layer and not in sled.
+    pub(super) fn has_none(&self, kind: &'static [u8]) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).missing.push(kind);
     }
 
     /// The lower layer.
@@ -103,19 +134,18 @@ impl Overlay {
         drop(before);
     }
 
-    /// What became of a key; none when sled has it, or nobody.
+    /// What became of a key; none when only sled can tell.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<IVec>> {
         let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        layers.upper.get(key).or_else(|| layers.lower.get(key)).cloned()
+        if let Some(value) = layers.upper.get(key) {
+            return Some(value.clone());
+        }
+        // Most questions are about what is not there: whether a new job is known, and of one that just ended whether it still runs.
+        if layers.is_above_all(key) { Some(None) } else { layers.lower.get(key).cloned() }
     }
 
-    /// What became of some of the keys within these bounds, the first or the last of them in their order; and whether those are all.
-    pub(super) fn some(
-        &self,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        backwards: bool,
-    ) -> (Vec<(IVec, Option<IVec>)>, bool) {
+    /// What became of some of the keys within these bounds, the first or the last of them in their order.
+    pub(super) fn some(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, backwards: bool) -> Chunk {
         let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let (upper, lower) =
             (layers.upper.range::<[u8], _>((from, to)), layers.lower.range::<[u8], _>((from, to)));
@@ -124,9 +154,9 @@ impl Overlay {
         } else {
             merge(upper, lower, Ord::cmp).take(CHUNK + 1).collect()
         };
-        let all = merged.len() <= CHUNK;
+        let are_all = merged.len() <= CHUNK;
         merged.truncate(CHUNK);
-        (merged, all)
+        Chunk { rows: merged, are_all, are_above_all: layers.are_above_all(from, to) }
     }
 }
 
@@ -176,5 +206,24 @@ mod tests {
         come(7);
         go(7);
         assert_eq!(overlay.lower(8).iter().collect::<Vec<_>>(), [(&keys::leaf(6).into(), &None)]);
+    }
+
+    // Red without `is_above_all` in `get`: sled is asked several times for each job.
+    #[test]
+    fn what_no_earlier_record_can_have_is_not_looked_for_below() {
+        let overlay = Overlay::default();
+        let at = |record| overlay.get(&keys::variation(record));
+        assert_eq!(at(4), None, "nobody said how long the log is");
+        overlay.is_of(5);
+        assert_eq!((at(4), at(5)), (None, Some(None)));
+        overlay.take([(keys::variation(5).into(), Some(b"more".into()))]);
+        assert_eq!(at(5), Some(Some(b"more".into())));
+        overlay.lower(7);
+        assert_eq!((at(5), at(6), at(7)), (Some(Some(b"more".into())), None, Some(None)));
+        // A name has no index of a record, and a kind that is not there says nothing about others.
+        overlay.has_none(keys::MERGED);
+        assert_eq!(overlay.get(b"t/12345678"), None);
+        assert_eq!(overlay.get(b"x/12345678"), Some(None));
+        assert_eq!(overlay.get(b"xx/2345678"), None);
     }
 }

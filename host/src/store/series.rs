@@ -48,7 +48,10 @@ impl Group<'_> {
             return Err(full.unwrap_or(self.full(max_active)).into());
         }
         let spec = read::spec(self.rows, &series)?.ok_or(ReadError::Damaged("a series without a task"))?;
-        let base = self.base(spec.envelope())?;
+        let base = match self.came_in(spec.envelope())? {
+            Some(came) => self.base(came)?,
+            None => None,
+        };
         if let Some((from, until)) = missed {
             row.touched = self.log(Event::Missed { job: series, from, until });
         }

@@ -79,6 +79,10 @@ impl Start {
             let Some(bytes) = rows.value(key)? else { return Ok(0) };
             Ok(u64::from_be_bytes(bytes.as_ref().try_into().map_err(|_| LayoutError::Number)?))
         };
+        // Without it every row would be one of a record that never was, and go.
+        if rows.value(keys::LOG_SIZE)?.is_none() && rows.under(keys::PLACES).next().transpose()?.is_some() {
+            return Err(LayoutError::NoLogSize);
+        }
         let mut active = ActiveJobs::default();
         let counts = Counts::read(rows, |job| active.push(job))?;
         let latest = Timestamp::from_millis(number(keys::LATEST)?);
@@ -121,6 +125,8 @@ pub(super) enum LayoutError {
     Version,
     #[error("it does not say which layout it has")]
     NoVersion,
+    #[error("it has jobs, and does not say how long its log is")]
+    NoLogSize,
 }
 
 /// Who hears of each group once it is durable.
@@ -326,8 +332,24 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use strongroom_job::{Digest, JobId, Name, SecretKey};
 
+    use super::super::rows::Memory;
     use super::super::{Doomed, DoomedJob};
     use super::*;
+
+    // Red without `NoLogSize`: an opening would take away all that belongs to a job.
+    #[test]
+    fn a_state_of_jobs_that_does_not_say_how_long_its_log_is_is_damaged() {
+        let mut rows = Memory::default();
+        assert_eq!(Start::read(&rows).unwrap().log_size, 0, "nothing is in it");
+        let mut batch = Batch::default();
+        batch.insert(keys::place(&JobId::from_bytes([1; 16])), 3u64.to_be_bytes());
+        rows.apply(batch);
+        assert!(matches!(Start::read(&rows), Err(LayoutError::NoLogSize)));
+        let mut batch = Batch::default();
+        batch.insert(keys::LOG_SIZE, 9u64.to_be_bytes());
+        rows.apply(batch);
+        assert_eq!(Start::read(&rows).unwrap().log_size, 9);
+    }
 
     fn request(transition: Transition) -> Request {
         Request { transition, answer: oneshot::channel().0 }

@@ -56,9 +56,9 @@ impl Both {
             for change in 0..changes {
                 let number = self.group * 100 + change;
                 let key = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-                batch.insert([b"z/", key.as_slice()].concat(), vec![number as u8; (number % 300) as usize]);
+                batch.insert([b"t/", key.as_slice()].concat(), vec![number as u8; (number % 300) as usize]);
                 let old = number.wrapping_sub(2000).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-                batch.remove([b"z/", old.as_slice()].concat());
+                batch.remove([b"t/", old.as_slice()].concat());
             }
             // Behind all that.
             batch.insert(*b"zz", self.group.to_be_bytes());
@@ -134,7 +134,7 @@ fn the_last_row_of_a_slice_changes_right_behind_it() {
             batch.insert(last.clone(), *b"changed");
             batch
         });
-        if last.starts_with(b"z/") {
+        if last.starts_with(b"t/") {
             let [batch, same] = groups;
             let piece: Vec<Change> = batch.into_changes().collect();
             let share = both.renewer.share_of(&piece);
