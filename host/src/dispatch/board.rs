@@ -1,7 +1,8 @@
 //! What waits and what runs, as the store last said it: the schedule, shared, and whoever waits for a job to move on.
 //!
-//! The store's writer tells each durable group to [`Board::hear`], in order, so the board is never ahead of the disk and never
-//! mixes up two changes of one job. Attempts and expiries are taken from it.
+//! The store's writer tells it each group, in order, so it never mixes up two changes of one job. The schedule hears of a group before the disk has it,
+//! so that what the group makes ready starts in the same commit ([`starter`](super::starter)); whoever watches, only afterwards.
+//! What the schedule counts may so be ahead of the disk by the group that is being made durable. Attempts and expiries are taken from it.
 //!
 //! *Owns:* the schedule in memory, the watchers. *Never:* decides the order (`schedule`) or what state follows (`lifecycle`).
 //! *Crash:* nothing of it is on disk; the next start fills it from the store.
@@ -13,6 +14,7 @@ use strongroom_job::{JobId, Name, QueueMode, QueueView, Timestamp};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::starter::Starter;
 use super::watchers::Watchers;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -33,6 +35,7 @@ pub struct Board {
     changed: watch::Sender<()>,
     /// Who is told of jobs that end, if somebody is.
     tracer: OnceLock<Tracer>,
+    pub(super) starter: Starter,
 }
 
 impl Board {
@@ -49,24 +52,36 @@ impl Board {
             clock,
             changed: watch::Sender::default(),
             tracer: OnceLock::new(),
+            starter: Starter::default(),
         }
     }
 
-    /// Takes in what a durable group means. Called by the store's writer, so it does not block.
+    /// Takes in what a durable group means.
     pub fn hear(&self, effects: Vec<Effect>) {
+        self.take_in(&effects);
+        self.tell(effects);
+    }
+
+    /// The schedule takes in what a group means.
+    pub(super) fn take_in(&self, effects: &[Effect]) {
         if effects.is_empty() {
             return;
         }
-        {
-            let mut schedule = self.schedule();
-            for effect in &effects {
-                match effect {
-                    Effect::Ran(job, ran) => drop(schedule.ended(job, *ran)),
-                    Effect::Waits(entry) => put(&mut schedule, entry.clone()),
-                    Effect::Over(job) => forget(&mut schedule, job),
-                    Effect::Queue(queue, mode) => schedule.set_mode(queue, *mode),
-                }
+        let mut schedule = self.schedule();
+        for effect in effects {
+            match effect {
+                Effect::Ran(job, ran) => drop(schedule.ended(job, *ran)),
+                Effect::Waits(entry) => put(&mut schedule, entry.clone()),
+                Effect::Over(job) => forget(&mut schedule, job),
+                Effect::Queue(queue, mode) => schedule.set_mode(queue, *mode),
             }
+        }
+    }
+
+    /// Everybody is told of what the schedule has taken in, and a durable group means.
+    pub(super) fn tell(&self, effects: Vec<Effect>) {
+        if effects.is_empty() {
+            return;
         }
         self.changed.send_replace(());
         for effect in effects {
@@ -96,12 +111,12 @@ impl Board {
     /// Takes the best job that may start, with the time since which it had been ready; waits until there is one. `taken` is told
     /// before anybody can see that the job does not wait any more: at every moment it waits or is taken.
     pub(super) async fn take(&self, taken: impl Fn(JobId)) -> (JobId, Timestamp) {
-        self.next(|schedule, now| {
-            let job = schedule.take(now)?;
-            taken(job);
-            Some((job, schedule.ready_since(&job).unwrap_or(now)))
-        })
-        .await
+        self.next(|schedule, now| best(schedule, now, &taken)).await
+    }
+
+    /// [`Board::take`], if there is one now.
+    pub(super) fn take_now(&self, taken: impl Fn(JobId)) -> Option<(JobId, Timestamp)> {
+        best(&mut self.schedule(), self.clock.now(), &taken)
     }
 
     /// Takes out a job whose time is up; waits until there is one.
@@ -173,6 +188,13 @@ impl Board {
         // A panic inside the schedule would be a fault of it: what it holds then is still what the store said, but for one job.
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The best job that may start, which is told to be taken; with the time since which it had been ready.
+fn best(schedule: &mut Schedule, now: Timestamp, taken: &impl Fn(JobId)) -> Option<(JobId, Timestamp)> {
+    let job = schedule.take(now)?;
+    taken(job);
+    Some((job, schedule.ready_since(&job).unwrap_or(now)))
 }
 
 /// The job waits from now on, whatever it did before.

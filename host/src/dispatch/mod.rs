@@ -13,6 +13,7 @@ mod modules;
 mod output;
 mod policy;
 mod ran;
+mod starter;
 mod watchers;
 
 use std::collections::HashMap;
@@ -108,6 +109,12 @@ struct Running {
     outputs: Arc<Outputs>,
 }
 
+impl Default for Running {
+    fn default() -> Self {
+        Self { cancel: CancelToken::new(), outputs: Arc::new(Outputs::new()) }
+    }
+}
+
 impl Dispatcher {
     /// A dispatcher that runs nothing before [`Dispatcher::run`].
     #[must_use]
@@ -158,18 +165,21 @@ impl Dispatcher {
 
     /// Starts jobs as slots become free, and ends those whose time is up, until it is dropped. Attempts that run then go on.
     pub async fn run(&self) {
+        let _starting = starter::begin(&self.shared);
         tokio::join!(self.start_jobs(), self.expire_jobs());
     }
 
     async fn start_jobs(&self) {
         while let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await {
-            let running = Running { cancel: CancelToken::new(), outputs: Arc::new(Outputs::new()) };
-            // Before the start is committed: whoever sees the job running finds it here.
-            let taken = |job| drop(self.shared.running().insert(job, running.clone()));
-            let (job, ready) = self.shared.board.take(taken).await;
+            let running = Running::default();
+            let (job, ready) = self.shared.board.take(|job| self.shared.add(job, &running)).await;
             let shared = Arc::clone(&self.shared);
             let span = spans::attempt(&job);
-            let attempt = async move { shared.attempt(job, ready, running, slot).await };
+            let attempt = async move {
+                let start = Transition::Step { job, event: Event::Start };
+                let start = shared.store.commit(start).instrument(stage!("commit start")).await;
+                shared.attempt(job, ready, running, slot, start).await;
+            };
             self.shared.attempts.spawn(attempt.instrument(span));
         }
     }
@@ -320,10 +330,21 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An attempt is there from before its start is committed: whoever sees the job running finds it.
+    fn add(&self, job: JobId, running: &Running) {
+        self.running().insert(job, running.clone());
+    }
+
     /// Start, run, finish: each durable before the next.
-    async fn attempt(&self, job: JobId, ready: Timestamp, running: Running, slot: OwnedSemaphorePermit) {
-        let start = Transition::Step { job, event: Event::Start };
-        match self.store.commit(start).instrument(stage!("commit start")).await {
+    async fn attempt(
+        &self,
+        job: JobId,
+        ready: Timestamp,
+        running: Running,
+        slot: OwnedSemaphorePermit,
+        start: Result<Committed, CommitError>,
+    ) {
+        match start {
             // Its time may have been up: then it is over already.
             Ok(Committed::Stepped(row)) if row.life.end().is_some() => {}
             Ok(Committed::Stepped(row)) => {
@@ -337,6 +358,11 @@ impl Shared {
             Ok(_) | Err(CommitError::Illegal(_)) => {}
             Err(error) => tracing::error!(%job, %error, "the start of an attempt cannot be committed"),
         }
+        self.remove(job, &running, slot);
+    }
+
+    /// An attempt is gone, or never was.
+    fn remove(&self, job: JobId, running: &Running, slot: OwnedSemaphorePermit) {
         running.outputs.close();
         self.running().remove(&job);
         // A follower of this attempt's output looks again: the job is over, or waits for its next attempt.

@@ -229,8 +229,7 @@ impl Host {
         let clock = Arc::new(Clock::with_hands(opened.latest(), hands));
         let steps = Steps::since(opened.latest(), clock.reading());
         let board = Arc::new(Board::new(&config, Arc::clone(&clock)));
-        let heard = Arc::clone(&board);
-        let listener = Box::new(move |effects| heard.hear(effects));
+        let listener = Box::new(Arc::clone(&board));
         let active = opened.take_active();
         let (store, closing) = opened.start_telling(Arc::clone(&clock), fault, listener)?;
         let log_server = faces::serve_log(&home, &verifier, &config, store.meters()).await?;

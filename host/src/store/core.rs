@@ -28,7 +28,8 @@ pub(super) struct Judged {
     pub(super) sizes: Vec<u64>,
 }
 
-/// Judges transitions one after the other, each in the light of those before it.
+/// Judges transitions one after the other, each in the light of those before it; and then those that `then` gives, who is told what the others mean
+/// if they mean anything.
 ///
 /// # Errors
 /// When the rows cannot be read: then nothing of the group may be written.
@@ -38,16 +39,22 @@ pub(super) fn judge(
     log_size: u64,
     now: Timestamp,
     transitions: impl IntoIterator<Item = Transition>,
+    then: impl FnOnce(&[Effect]) -> Vec<Transition>,
 ) -> Result<Judged, ReadError> {
     let mut group = Group::new(rows, now, log_size, counts);
     let (mut answers, mut sizes) = (Vec::new(), Vec::new());
-    for transition in transitions {
+    let mut take = |group: &mut Group<'_>, transition| {
         answers.push(match group.take(transition) {
             Ok(done) => Ok(done),
             Err(Refused::Asker(refusal)) => Err(refusal),
             Err(Refused::Store(error)) => return Err(error),
         });
         sizes.push(group.log_size);
+        Ok(())
+    };
+    transitions.into_iter().try_for_each(|transition| take(&mut group, transition))?;
+    if !group.effects.is_empty() {
+        then(&group.effects).into_iter().try_for_each(|transition| take(&mut group, transition))?;
     }
     let log_size = group.log_size;
     let changed = answers.iter().any(Result::is_ok);
@@ -87,7 +94,7 @@ impl Simulated {
         transitions: Vec<Transition>,
     ) -> Result<(Answers, Vec<Effect>), ReadError> {
         self.sync();
-        let judged = judge(&self.rows, &self.counts, self.log_size, now, transitions)?;
+        let judged = judge(&self.rows, &self.counts, self.log_size, now, transitions, |_| Vec::new())?;
         self.whole.insert(self.log_size);
         self.whole.extend(&judged.sizes);
         (self.pending, self.log_size) = (judged.batch, judged.log_size);

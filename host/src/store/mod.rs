@@ -256,8 +256,35 @@ pub enum Effect {
     Queue(Name, QueueMode),
 }
 
-/// Who is told what a group means, once it is durable and before anybody is answered. It must not block.
-pub type Listener = Box<dyn Fn(Vec<Effect>) + Send>;
+/// Who is told what groups mean, by the store's writer, in their order. It must not block.
+pub trait Listener: Send {
+    /// What a group means so far that is about to be made durable, and that nobody may see before. The jobs that it gives start with it: the
+    /// same commit that makes them ready says that they run.
+    fn judged(&self, effects: &[Effect]) -> Vec<Box<dyn Starting>>;
+
+    /// The group is durable, and nobody was answered. The first `known` effects are those that [`Listener::judged`] was told.
+    fn durable(&self, effects: Vec<Effect>, known: usize);
+}
+
+/// Who is told of durable groups alone, and starts nothing with them.
+impl<F: Fn(Vec<Effect>) + Send> Listener for F {
+    fn judged(&self, _: &[Effect]) -> Vec<Box<dyn Starting>> {
+        Vec::new()
+    }
+
+    fn durable(&self, effects: Vec<Effect>, _: usize) {
+        self(effects);
+    }
+}
+
+/// A job that is to start with a group. When the group cannot be made durable it is dropped, and has not started.
+pub trait Starting: Send {
+    /// Which.
+    fn job(&self) -> JobId;
+
+    /// What its start came to, durably.
+    fn answer(self: Box<Self>, start: Result<Committed, CommitError>);
+}
 
 /// What a committed transition came to.
 #[derive(Debug)]

@@ -17,8 +17,8 @@ use super::journal::{self, Journal, JournalError, Recovered};
 use super::overlay::Overlay;
 use super::renew::{self, Renewer};
 use super::{
-    ActiveJobs, Closing, Listener, MAX_PENDING, OpenError, PublishedHead, ReadError, Store, compact, fresh,
-    keys, leftovers, read, settings, writer,
+    ActiveJobs, Closing, Effect, Listener, MAX_PENDING, OpenError, PublishedHead, ReadError, Store, compact,
+    fresh, keys, leftovers, read, settings, writer,
 };
 use crate::clock::Clock;
 use crate::meters::Meters;
@@ -181,7 +181,7 @@ impl Opened {
     /// # Errors
     /// When sled's file cannot be opened a second time.
     pub fn start(self, clock: Arc<Clock>, fault: Box<dyn Fault>) -> Result<(Store, Closing), OpenError> {
-        self.start_telling(clock, fault, Box::new(drop))
+        self.start_telling(clock, fault, Box::new(|_: Vec<Effect>| {}))
     }
 
     /// [`Opened::start`] with somebody who hears what each group means.
@@ -192,7 +192,7 @@ impl Opened {
         self,
         clock: Arc<Clock>,
         fault: Box<dyn Fault>,
-        listener: Listener,
+        listener: Box<dyn Listener>,
     ) -> Result<(Store, Closing), OpenError> {
         let file = self.path.join("db");
         let sync = File::open(&file).map_err(|error| OpenError::Io { path: file.clone(), error })?;

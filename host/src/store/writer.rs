@@ -22,8 +22,12 @@ use super::current::Current;
 use super::fault::{Fault, Step};
 use super::pace::Haste;
 use super::rows::{Batch, Rows};
-use super::{CommitError, Committed, Listener, PublishedHead, ReadError, Transition, journal, keys, migrate};
+use super::{
+    CommitError, Committed, Effect, Listener, PublishedHead, ReadError, Starting, Transition, journal, keys,
+    migrate,
+};
 use crate::clock::{Clock, Stopwatch};
+use crate::lifecycle::Event;
 use crate::meters::Meters;
 
 /// Bytes of the journal for each byte of rows in a layer, at most.
@@ -42,15 +46,16 @@ const LAYOUT_VERSION: u8 = 4;
 /// What is said when the thread behind the writer has ended; it has said more itself.
 const BASE_FAILED: &str = "the state's file cannot be written";
 
-/// A group that could not be made durable, and who waits for it.
+/// A group that could not be made durable, who waits for it, and what would have started with it.
 struct Broken {
     reason: String,
     waiting: Vec<Answer>,
+    starting: Vec<Box<dyn Starting>>,
 }
 
 /// Between two groups.
 fn broken(reason: &str) -> Broken {
-    Broken { reason: reason.into(), waiting: Vec::new() }
+    Broken { reason: reason.into(), waiting: Vec::new(), starting: Vec::new() }
 }
 
 type Answer = oneshot::Sender<Result<Committed, CommitError>>;
@@ -134,7 +139,7 @@ pub(super) struct Told {
     /// Readers: the size of the log.
     pub(super) durable: watch::Sender<u64>,
     /// Whoever schedules.
-    pub(super) listener: Listener,
+    pub(super) listener: Box<dyn Listener>,
     /// Whoever watches the host.
     pub(super) meters: Arc<Meters>,
 }
@@ -183,12 +188,12 @@ impl Writer {
                 // What stands behind the writer has ended.
                 Some(reason) => {
                     let waiting = waiting.into_iter().map(|request| request.answer).collect();
-                    Err(Broken { reason, waiting })
+                    Err(Broken { waiting, ..broken(&reason) })
                 }
             };
             let done = done.map(|now| bytes = now.unwrap_or(bytes));
             let done = done.and_then(|()| self.lower(&mut bytes));
-            if let Err(Broken { reason, waiting }) = done {
+            if let Err(Broken { reason, waiting, starting }) = done {
                 tracing::error!(%reason, "the store failed; the host stops");
                 // First the fact, then the answers: whoever is told can already see why.
                 base::fail(failed, reason.clone());
@@ -196,6 +201,7 @@ impl Writer {
                     // Whoever asked may be gone.
                     let _ = answer.send(Err(CommitError::Failed(reason.clone())));
                 }
+                drop(starting);
                 is_whole = false;
                 break;
             }
@@ -247,15 +253,23 @@ impl Writer {
     fn commit(&mut self, requests: Vec<Request>) -> Result<Option<usize>, Broken> {
         let (transitions, waiting): (Vec<_>, Vec<_>) =
             requests.into_iter().map(|Request { transition, answer }| (transition, answer)).unzip();
-        let (size, whole) = (transitions.len(), Stopwatch::start());
-        let judged = core::judge(&self.current, &self.counts, self.log_size, self.clock.now(), transitions);
+        let whole = Stopwatch::start();
+        // Jobs that this makes ready, and that have a free place, start with it. Should it fail, they are dropped and did not.
+        let (mut starting, mut known) = (Vec::new(), 0);
+        let then = |effects: &[Effect]| {
+            (starting, known) = (self.told.listener.judged(effects), effects.len());
+            let jobs = starting.iter().map(|start| start.job());
+            jobs.map(|job| Transition::Step { job, event: Event::Start }).collect()
+        };
+        let now = self.clock.now();
+        let judged = core::judge(&self.current, &self.counts, self.log_size, now, transitions, then);
         let written = judged.map_err(|error| error.to_string()).and_then(|mut judged| {
             let mut bytes = None;
             if let Some(batch) = judged.batch.take() {
                 let fsync = make_durable(&self.journal, self.fault.as_mut(), &batch)
                     .map_err(|error| error.to_string())?;
                 let meters = &self.told.meters;
-                meters.group.record(size as u64);
+                meters.group.record(judged.answers.len() as u64);
                 meters.fsync.record_time(fsync);
                 meters.commit.record_time(whole.passed());
                 // Nobody sees it before it is durable.
@@ -263,16 +277,20 @@ impl Writer {
             }
             Ok((judged, bytes))
         });
-        let (Judged { answers, effects, log_size, .. }, bytes) = match written {
+        let (Judged { mut answers, effects, log_size, .. }, bytes) = match written {
             Ok(written) => written,
-            Err(reason) => return Err(Broken { reason, waiting }),
+            Err(reason) => return Err(Broken { reason, waiting, starting }),
         };
         self.log_size = log_size;
         self.told.durable.send_replace(log_size);
-        (self.told.listener)(effects);
+        self.told.listener.durable(effects, known);
+        let started = answers.split_off(waiting.len());
         for (answer, result) in waiting.into_iter().zip(answers) {
             // Whoever asked may be gone.
             let _ = answer.send(result);
+        }
+        for (start, result) in starting.into_iter().zip(started) {
+            start.answer(result);
         }
         Ok(bytes)
     }
