@@ -149,6 +149,11 @@ fn check_limits(asked: &Limits, max: &Limits) -> Result<(), Refusal> {
 }
 
 impl AdmittedJob {
+    /// Another job of the same envelope, with the same task.
+    pub(crate) fn standing_for(self, id: JobId, signer: PublicKey) -> Self {
+        Self { id, signer, ..self }
+    }
+
     /// Which job.
     #[must_use]
     pub const fn id(&self) -> JobId {

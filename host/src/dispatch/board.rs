@@ -108,39 +108,47 @@ impl Board {
         self.tracer.get()
     }
 
-    /// Takes the best job that may start, with the time since which it had been ready; waits until there is one. `taken` is told
-    /// before anybody can see that the job does not wait any more: at every moment it waits or is taken.
-    pub(super) async fn take(&self, taken: impl Fn(JobId)) -> (JobId, Timestamp) {
-        self.next(|schedule, now| best(schedule, now, &taken)).await
-    }
-
-    /// [`Board::take`], if there is one now.
-    pub(super) fn take_now(&self, taken: impl Fn(JobId)) -> Option<(JobId, Timestamp)> {
-        best(&mut self.schedule(), self.clock.now(), &taken)
+    /// Takes the best job that may start now, with the time since which it had been ready. `taken` is told before anybody can see that the job
+    /// does not wait any more: at every moment it waits or is taken.
+    ///
+    /// # Errors
+    /// When there is none, with what [`Board::change`] is to be told.
+    pub(super) fn take(&self, taken: impl FnOnce(JobId)) -> Result<(JobId, Timestamp), Until> {
+        self.look(|schedule, now| {
+            let job = schedule.take(now)?;
+            taken(job);
+            Some((job, schedule.ready_since(&job).unwrap_or(now)))
+        })
     }
 
     /// Takes out a job whose time is up; waits until there is one.
     pub(super) async fn expired(&self) -> JobId {
-        self.next(Schedule::expired).await
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            match self.look(Schedule::expired) {
+                Ok(job) => return job,
+                Err(until) => self.change(&mut changes, until).await,
+            }
+        }
     }
 
-    async fn next<T>(&self, mut look: impl FnMut(&mut Schedule, Timestamp) -> Option<T>) -> T {
-        let mut changed = self.changed.subscribe();
-        loop {
-            changed.mark_unchanged();
-            let sleep = {
-                let mut schedule = self.schedule();
-                let now = self.clock.now();
-                if let Some(found) = look(&mut schedule, now) {
-                    return found;
-                }
-                schedule.next_change(now).map(|at| at.since(now).min(LONGEST_SLEEP))
-            };
-            // The sender is `self`, so it cannot be gone.
-            match sleep {
-                Some(sleep) => drop(timeout(sleep, changed.changed()).await),
-                None => drop(changed.changed().await),
-            }
+    /// Looks once; when it is for nothing, also until when the clock alone changes nothing: in one, since whoever looks for something else moves
+    /// the schedule to another time.
+    fn look<T>(&self, look: impl FnOnce(&mut Schedule, Timestamp) -> Option<T>) -> Result<T, Until> {
+        let mut schedule = self.schedule();
+        let now = self.clock.now();
+        let sleep =
+            |schedule: &mut Schedule| schedule.next_change(now).map(|at| at.since(now).min(LONGEST_SLEEP));
+        look(&mut schedule, now).ok_or_else(|| Until(sleep(&mut schedule)))
+    }
+
+    /// Waits for a change that was not seen, or until the clock brings one.
+    pub(super) async fn change(&self, changes: &mut watch::Receiver<()>, until: Until) {
+        // The sender is `self`, so it cannot be gone.
+        match until.0 {
+            Some(sleep) => drop(timeout(sleep, changes.changed()).await),
+            None => drop(changes.changed().await),
         }
     }
 
@@ -190,12 +198,9 @@ impl Board {
     }
 }
 
-/// The best job that may start, which is told to be taken; with the time since which it had been ready.
-fn best(schedule: &mut Schedule, now: Timestamp, taken: &impl Fn(JobId)) -> Option<(JobId, Timestamp)> {
-    let job = schedule.take(now)?;
-    taken(job);
-    Some((job, schedule.ready_since(&job).unwrap_or(now)))
-}
+/// How long the clock alone changes nothing, if it ever does.
+#[derive(Debug)]
+pub(super) struct Until(Option<Duration>);
 
 /// The job waits from now on, whatever it did before.
 fn put(schedule: &mut Schedule, entry: Entry) {

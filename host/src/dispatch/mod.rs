@@ -23,10 +23,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
-use strongroom_job::{Digest, JobId, PublicKey, Timestamp};
+use strongroom_job::{Digest, JobId, PublicKey};
 use strongroom_runtime::{CancelToken, PoolUse};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tracing::Instrument as _;
 
 pub use board::Board;
@@ -34,6 +34,7 @@ use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
 pub use policy::{InForce, OwnPolicy};
 pub(crate) use ran::{Ran, limits, translate};
+use starter::Taken;
 
 use crate::blobs::Blobs;
 use crate::clock::Stopwatch;
@@ -109,12 +110,6 @@ struct Running {
     outputs: Arc<Outputs>,
 }
 
-impl Default for Running {
-    fn default() -> Self {
-        Self { cancel: CancelToken::new(), outputs: Arc::new(Outputs::new()) }
-    }
-}
-
 impl Dispatcher {
     /// A dispatcher that runs nothing before [`Dispatcher::run`].
     #[must_use]
@@ -170,17 +165,14 @@ impl Dispatcher {
     }
 
     async fn start_jobs(&self) {
+        let mut changes = self.shared.board.changes();
         while let Ok(slot) = Arc::clone(&self.shared.slots).acquire_owned().await {
-            let running = Running::default();
-            let (job, ready) = self.shared.board.take(|job| self.shared.add(job, &running)).await;
-            let shared = Arc::clone(&self.shared);
-            let span = spans::attempt(&job);
-            let attempt = async move {
-                let start = Transition::Step { job, event: Event::Start };
-                let start = shared.store.commit(start).instrument(stage!("commit start")).await;
-                shared.attempt(job, ready, running, slot, start).await;
-            };
-            self.shared.attempts.spawn(attempt.instrument(span));
+            changes.mark_unchanged();
+            match Taken::next(&self.shared, slot) {
+                Ok(taken) => taken.start(),
+                // The place is free meanwhile for a job that starts with its group.
+                Err(until) => self.shared.board.change(&mut changes, until).await,
+            }
         }
     }
 
@@ -330,45 +322,23 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An attempt is there from before its start is committed: whoever sees the job running finds it.
-    fn add(&self, job: JobId, running: &Running) {
-        self.running().insert(job, running.clone());
-    }
-
-    /// Start, run, finish: each durable before the next.
-    async fn attempt(
-        &self,
-        job: JobId,
-        ready: Timestamp,
-        running: Running,
-        slot: OwnedSemaphorePermit,
-        start: Result<Committed, CommitError>,
-    ) {
+    /// Run, finish, after a start that was answered so: each durable before the next.
+    async fn attempt(&self, taken: &Taken, start: Result<Committed, CommitError>) {
+        let Taken { job, ready, running, .. } = taken;
         match start {
             // Its time may have been up: then it is over already.
             Ok(Committed::Stepped(row)) if row.life.end().is_some() => {}
             Ok(Committed::Stepped(row)) => {
                 let now = self.board.now();
-                self.store.meters().wait.record_time(now.since(ready));
-                let steps = self.board.tracer().map_or_else(Steps::default, |_| Steps::begin(ready, now));
-                self.run_started(*row, &running, steps).await;
+                self.store.meters().wait.record_time(now.since(*ready));
+                let steps = self.board.tracer().map_or_else(Steps::default, |_| Steps::begin(*ready, now));
+                self.run_started(*row, running, steps).await;
             }
-            Err(CommitError::Illegal(Illegal::Series)) => self.fire(job).await,
+            Err(CommitError::Illegal(Illegal::Series)) => self.fire(*job).await,
             // Cancelled while it waited: its end is committed already.
             Ok(_) | Err(CommitError::Illegal(_)) => {}
             Err(error) => tracing::error!(%job, %error, "the start of an attempt cannot be committed"),
         }
-        self.remove(job, &running, slot);
-    }
-
-    /// An attempt is gone, or never was.
-    fn remove(&self, job: JobId, running: &Running, slot: OwnedSemaphorePermit) {
-        running.outputs.close();
-        self.running().remove(&job);
-        // A follower of this attempt's output looks again: the job is over, or waits for its next attempt.
-        self.board.watchers.changed(&job);
-        drop(slot);
-        self.idle.notify_waiters();
     }
 
     /// Makes the runs of a series that is due. One for which there is no room is handed out again a moment later.
@@ -395,12 +365,12 @@ impl Shared {
     async fn run_started(&self, row: JobRow, running: &Running, mut steps: Steps) {
         let (job, fence, watch) = (row.job, row.life.attempt, Stopwatch::start());
         // A job that is not over has a slot.
-        let tenant = row.slot.map(|slot| slot.tenant);
+        let tenant = row.slot.as_ref().map(|slot| slot.tenant.clone());
         tenant.iter().for_each(spans::is_of);
         tracing::debug!(attempt = fence, "started");
         self.board.watchers.changed(&job);
         // A panic under one job fails that job only.
-        let guest = AssertUnwindSafe(self.run_guest(job, running, &mut steps));
+        let guest = AssertUnwindSafe(self.run_guest(&row, running, &mut steps));
         let ended = match guest.catch_unwind().await {
             Ok(ended) => ended,
             Err(_) => {
@@ -430,8 +400,8 @@ impl Shared {
         }
     }
 
-    async fn run_guest(&self, job: JobId, running: &Running, steps: &mut Steps) -> attempt::Ended {
-        let spec = match self.store.spec(&job) {
+    async fn run_guest(&self, row: &JobRow, running: &Running, steps: &mut Steps) -> attempt::Ended {
+        let spec = match self.store.spec_of(row) {
             Ok(Some(spec)) => spec,
             Ok(None) => return attempt::faulted("the job's row is missing from the store".into()),
             Err(error) => return attempt::faulted(error.to_string()),

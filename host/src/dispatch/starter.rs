@@ -6,12 +6,16 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use strongroom_job::{JobId, Timestamp};
+use strongroom_runtime::CancelToken;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument as _;
 
+use super::board::Until;
+use super::output::Outputs;
 use super::{Board, Running, Shared};
+use crate::lifecycle::{Event, Illegal};
 use crate::spans;
-use crate::store::{CommitError, Committed, Effect, Listener, Starting};
+use crate::store::{CommitError, Committed, Effect, Listener, Starting, Transition};
 
 /// Most jobs that start with one group: as many as other transitions have room in it.
 const MOST: usize = 512;
@@ -46,8 +50,12 @@ impl Listener for Arc<Board> {
         // Held until all are taken: who ends this then finds them among those that run.
         let starter = self.starter.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(shared) = starter.upgrade() else { return Vec::new() };
-        let claim = || Some(Box::new(Claim::take(&shared)?) as Box<dyn Starting>);
-        std::iter::from_fn(claim).take(MOST).collect()
+        let next = || {
+            let slot = Arc::clone(&shared.slots).try_acquire_owned().ok()?;
+            let taken = Taken::next(&shared, slot).ok()?;
+            Some(Box::new(Claim { job: taken.job, taken: Some(taken) }) as Box<dyn Starting>)
+        };
+        std::iter::from_fn(next).take(MOST).collect()
     }
 
     fn durable(&self, effects: Vec<Effect>, known: usize) {
@@ -57,44 +65,90 @@ impl Listener for Arc<Board> {
     }
 }
 
-/// A place, and the job that is to have it.
-struct Claim(Option<Taken>);
-
-struct Taken {
+/// A job that was taken from the schedule, and has a place.
+pub(super) struct Taken {
     shared: Arc<Shared>,
-    job: JobId,
-    ready: Timestamp,
-    running: Running,
+    pub(super) job: JobId,
+    /// Since when it had been ready.
+    pub(super) ready: Timestamp,
+    pub(super) running: Running,
     slot: OwnedSemaphorePermit,
 }
 
-impl Claim {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
-        let slot = Arc::clone(&shared.slots).try_acquire_owned().ok()?;
-        let running = Running::default();
-        let (job, ready) = shared.board.take_now(|job| shared.add(job, &running))?;
-        Some(Self(Some(Taken { shared: Arc::clone(shared), job, ready, running, slot })))
+impl Taken {
+    /// The job that is to have this place. From now on it is among those that run, before its start is committed: whoever sees it running finds
+    /// it there.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn next(shared: &Arc<Shared>, slot: OwnedSemaphorePermit) -> Result<Self, Until> {
+        let running = Running { cancel: CancelToken::new(), outputs: Arc::new(Outputs::new()) };
+        let taken = |job| drop(shared.running().insert(job, running.clone()));
+        let (job, ready) = shared.board.take(taken)?;
+        Ok(Self { shared: Arc::clone(shared), job, ready, running, slot })
     }
+
+    /// Its start is a commit of its own.
+    pub(super) fn start(self) {
+        let (attempts, span) = (self.shared.attempts.clone(), spans::attempt(&self.job));
+        let attempt = async move {
+            let start = Transition::Step { job: self.job, event: Event::Start };
+            let start = self.shared.store.commit(start).instrument(stage!("commit start")).await;
+            self.run(start).await;
+        };
+        attempts.spawn(attempt.instrument(span));
+    }
+
+    async fn run(self, start: Result<Committed, CommitError>) {
+        self.shared.attempt(&self, start).await;
+        self.leave();
+    }
+
+    fn leave(self) {
+        let Self { shared, job, running, slot, .. } = self;
+        running.outputs.close();
+        {
+            let mut all = shared.running();
+            // The job's next attempt may be there already.
+            if all.get(&job).is_some_and(|now| Arc::ptr_eq(&now.outputs, &running.outputs)) {
+                all.remove(&job);
+            }
+        }
+        // A follower of this attempt's output looks again: the job is over, or waits for its next attempt.
+        shared.board.watchers.changed(&job);
+        drop(slot);
+        shared.idle.notify_waiters();
+    }
+}
+
+/// One whose start is in the group that is being made durable.
+struct Claim {
+    job: JobId,
+    /// None once it was answered.
+    taken: Option<Taken>,
 }
 
 impl Starting for Claim {
     fn job(&self) -> JobId {
-        self.0.as_ref().map(|taken| taken.job).expect("only its answer and its end take it out")
+        self.job
     }
 
     fn answer(mut self: Box<Self>, start: Result<Committed, CommitError>) {
-        let Some(Taken { shared, job, ready, running, slot }) = self.0.take() else { return };
-        let attempts = shared.attempts.clone();
-        let attempt = async move { shared.attempt(job, ready, running, slot, start).await };
-        attempts.spawn(attempt.instrument(spans::attempt(&job)));
+        let Some(taken) = self.taken.take() else { return };
+        if let Err(CommitError::Illegal(Illegal::TooEarly(_))) = start {
+            // The schedule looks at the clock after the group did.
+            return taken.start();
+        }
+        let (attempts, span) = (taken.shared.attempts.clone(), spans::attempt(&taken.job));
+        attempts.spawn(taken.run(start).instrument(span));
     }
 }
 
 impl Drop for Claim {
     /// The group was not made durable, and the store is at its end: whoever waits until nothing runs is not to wait for this.
     fn drop(&mut self) {
-        if let Some(Taken { shared, job, running, slot, .. }) = self.0.take() {
-            shared.remove(job, &running, slot);
+        if let Some(taken) = self.taken.take() {
+            taken.leave();
         }
     }
 }

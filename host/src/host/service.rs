@@ -162,7 +162,7 @@ impl HostService {
         let Some(row) = self.store.row(&job).await.map_err(|error| refuse_read(&error))? else {
             return Err(self.was_erased(&job, Some(who)).await?.unwrap_or_else(unknown));
         };
-        let spec = self.store.spec(&job).map_err(|error| refuse_read(&error))?.ok_or_else(unknown)?;
+        let spec = self.store.spec_of(&row).map_err(|error| refuse_read(&error))?.ok_or_else(unknown)?;
         if spec.context().tenant != who.tenant {
             return Err(unknown());
         }

@@ -53,6 +53,14 @@ impl Store {
         spec(&self.current, job)
     }
 
+    /// What the job of this row is, if it is still known.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn spec_of(&self, row: &JobRow) -> Result<Option<AdmittedJob>, ReadError> {
+        spec_of(&self.current, row)
+    }
+
     /// A tenant's jobs from `from` on, newest first.
     pub fn tenant_jobs(&self, tenant: &Name, from: Cursor) -> impl Iterator<Item = Result<JobId, ReadError>> {
         let jobs = self.current.backwards(&keys::tenant(tenant), &keys::tenant_job(tenant, from.0));
@@ -218,15 +226,22 @@ pub(super) fn row(rows: &dyn Rows, job: &JobId) -> Result<Option<JobRow>, ReadEr
 }
 
 pub(super) fn spec(rows: &dyn Rows, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
-    let Some(row) = row(rows, job)? else { return Ok(None) };
+    match row(rows, job)? {
+        Some(row) => spec_of(rows, &row),
+        None => Ok(None),
+    }
+}
+
+/// [`spec`], of a job whose row was read.
+pub(super) fn spec_of(rows: &dyn Rows, row: &JobRow) -> Result<Option<AdmittedJob>, ReadError> {
     let Some(came) = came_in(rows, &row.envelope)? else { return Ok(None) };
     let Some(whole) = rows.value(&keys::whole(came.first))? else { return Ok(None) };
     let variation = rows.value(&keys::variation(row.admitted))?;
     // It may have been forgotten meanwhile: then the second may be missing for that, and not because there never was one.
-    if place(rows, job)? != Some(row.admitted) {
+    if place(rows, &row.job)? != Some(row.admitted) {
         return Ok(None);
     }
-    spec::unpack_variation(&row, &whole, variation.as_deref()).map(Some)
+    spec::unpack_variation(row, &whole, variation.as_deref()).map(Some)
 }
 
 /// What is known of an envelope.

@@ -71,13 +71,13 @@ pub(super) fn unpack_variation(
     whole: &[u8],
     variation: Option<&[u8]>,
 ) -> Result<AdmittedJob, ReadError> {
+    // Most jobs, and every one that came alone: read once, and not by way of a tree.
+    let Some(variation) = variation else {
+        return Ok(unpack_whole(whole)?.standing_for(row.job, row.signer));
+    };
     let mut job: Map<String, Value> = serde_json::from_slice(whole)?;
-    job.insert("id".to_owned(), serde_json::to_value(row.job)?);
-    job.insert("signer".to_owned(), serde_json::to_value(row.signer)?);
-    if let Some(variation) = variation {
-        let fields: Map<String, Value> = serde_json::from_slice(variation)?;
-        let task = job.get_mut("task").and_then(Value::as_object_mut).ok_or(DAMAGED)?;
-        task.extend(fields);
-    }
-    Ok(serde_json::from_value(job.into())?)
+    let fields: Map<String, Value> = serde_json::from_slice(variation)?;
+    let task = job.get_mut("task").and_then(Value::as_object_mut).ok_or(DAMAGED)?;
+    task.extend(fields);
+    Ok(serde_json::from_value::<AdmittedJob>(job.into())?.standing_for(row.job, row.signer))
 }

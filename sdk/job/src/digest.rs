@@ -8,6 +8,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use crate::as_hex;
+
 const PREFIX: &str = "sha256:";
 
 /// The SHA-256 of some bytes.
@@ -65,7 +67,8 @@ impl Digester {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", self.to_hex())
+        f.write_str(PREFIX)?;
+        as_hex::write(&self.0, f)
     }
 }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::as_hex;
 use crate::digest::lower_hex;
 
 /// Names one job of one principal. Unique by chance (128 random bits), never by agreement.
@@ -29,7 +30,7 @@ impl JobId {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        as_hex::write(&self.0, f)
     }
 }
 

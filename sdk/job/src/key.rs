@@ -11,6 +11,7 @@ use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::as_hex;
 use crate::digest::lower_hex;
 
 const PREFIX: &str = "ed25519:";
@@ -116,7 +117,8 @@ impl Ord for PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", hex::encode(self.as_bytes()))
+        f.write_str(PREFIX)?;
+        as_hex::write(self.as_bytes(), f)
     }
 }
 

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod acceptance;
+mod as_hex;
 mod as_text;
 mod base64_bytes;
 mod body;
