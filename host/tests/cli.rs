@@ -379,7 +379,6 @@ fn bench_says_where_the_time_of_a_job_goes() {
         "look up",
         "admit",
         "commit",
-        "commit start",
         "instantiate",
         "run",
         "collect",

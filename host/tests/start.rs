@@ -17,10 +17,13 @@ use strongroom::home::Home;
 use strongroom::host::{Ended, Host, Stop};
 use strongroom::store::Step;
 use strongroom_job::JobState;
-use strongroom_sdk::{Flow, Job};
+use strongroom_sdk::{Flow, Job, Retries};
 
 /// How long each commit takes at least: far more than the clock's step, a millisecond.
 const SLOW: Duration = Duration::from_millis(20);
+
+/// The time of one of so many comes in that moment.
+const RETRIES: u32 = 99;
 
 /// A host over such a disk.
 async fn over(
@@ -121,6 +124,22 @@ async fn what_the_disk_did_not_take_does_not_run() {
         let ended = Box::pin(live.host.stop(Stop::Running(Duration::from_secs(100_000)))).await;
         assert!(matches!(&ended, Ended::Failed(reason) if reason.contains("the disk is gone")), "{ended:?}");
         assert!(!out.path().join("line").exists());
+    }))
+    .await;
+}
+
+// Red without `TooEarly` in `answer`: the schedule takes a job whose time has come since the group looked at the clock, and nobody starts it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_comes_while_a_group_is_judged_is_not_missed() {
+    bounded(Box::pin(async {
+        let live = Live::new().await;
+        let client = live.client().await;
+        let module = push_wat(&client, &says("no", 3)).await;
+        let pause = Duration::from_millis(1);
+        let job = Job::new(module).retries(Retries::new(RETRIES).pause(pause).max_pause(pause));
+        let view = client.submit(&job).await.unwrap();
+        assert_eq!(client.wait(view.job).await.unwrap().view.attempt, RETRIES + 1);
+        live.stop().await;
     }))
     .await;
 }

@@ -1,8 +1,8 @@
 //! Where the time of one job goes, stage by stage, while no other job is there.
 //!
 //! The host and the runtime mark their stages with spans (`stage`). Here a subscriber writes down when each began and ended. What
-//! no stage covers has a name, too: it lies before the first, between the acceptance and the start, behind the last, or between
-//! two threads.
+//! no stage covers has a name, too: it lies before the first, behind the last, or between two threads. A job that is alone starts in the commit that
+//! accepts it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,16 +23,14 @@ use crate::clock::Stopwatch;
 use crate::stage::TARGET;
 
 /// Names and order of the table; what each is, in a few words.
-const ROWS: [(&str, &str); 14] = [
+const ROWS: [(&str, &str); 12] = [
     (SIGN, "the client makes and signs the job"),
     (SEND, "QUIC, to the host"),
     ("receive", "the envelope arrives whole"),
     ("verify", "signature, then strict parsing"),
     ("look up", "whether it was accepted before"),
     ("admit", "key, time, rights, limits, quotas"),
-    ("commit", "accepted: state and record durable"),
-    (DISPATCH, "its turn comes"),
-    ("commit start", "started: durable"),
+    ("commit", "accepted and started: state and records durable"),
     ("instantiate", "a sandbox is made"),
     ("run", "the guest's own code"),
     ("collect", "its outputs are kept"),
@@ -41,7 +39,6 @@ const ROWS: [(&str, &str); 14] = [
 ];
 const SIGN: &str = "sign";
 const SEND: &str = "send";
-const DISPATCH: &str = "dispatch";
 const ANSWER: &str = "answer";
 /// Longest wait for the spans of a job to be closed after its end was told.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -152,7 +149,6 @@ impl Way {
         };
         let rows = ROWS.map(|(name, _)| match name {
             SEND => gap(end(SIGN), begin("receive")),
-            DISPATCH => gap(end("commit"), begin("commit start")),
             ANSWER => gap(end("commit end"), Some(last)),
             // What ends after the client knows already is not on its way.
             name => named(name).map(|stage| stage.ended.min(last).saturating_sub(stage.begun)).sum(),
@@ -245,7 +241,6 @@ mod tests {
             stage("commit", 160, 560),
             // On its way beside the job, and none of the rows.
             stage("another", 561, 580),
-            stage("commit start", 570, 970),
             stage("instantiate", 975, 980),
             stage("run", 980, 990),
             stage("instantiate", 990, 992),
@@ -258,11 +253,11 @@ mod tests {
             u64::try_from(way.rows[at].as_micros()).expect("short")
         };
         assert_eq!((row(SIGN), row(SEND), row("receive")), (20, 30, 5));
-        assert_eq!((row("commit"), row(DISPATCH), row("commit start")), (400, 10, 400));
+        assert_eq!(row("commit"), 400);
         assert_eq!((row("instantiate"), row("run"), row("commit end"), row(ANSWER)), (7, 10, 450, 0));
         let parts: Duration = way.rows.iter().sum();
         assert_eq!(parts + way.between, way.whole);
-        assert_eq!(way.between, Duration::from_micros(5 + 5 + 8));
+        assert_eq!(way.between, Duration::from_micros(5 + 415 + 8));
     }
 
     #[test]
