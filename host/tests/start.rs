@@ -103,8 +103,8 @@ async fn a_job_without_a_place_waits_for_one() {
     .await;
 }
 
-// Red when a start is answered before its group is durable: the guest has written. And red without `Drop` of a claim: the host waits for an
-// attempt that never was.
+// Red without `Drop` of a claim: the host waits for an attempt that never was. A start that is answered before its group is durable finds no row of
+// its job, and ends it as the host's fault: the first two tests are red then.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_disk_did_not_take_does_not_run() {
     bounded(Box::pin(async {
