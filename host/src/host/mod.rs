@@ -392,13 +392,18 @@ impl Host {
         let dispatcher = service.dispatcher().clone();
         // When time is up, whatever still runs is left to the next start to judge.
         match how {
-            Stop::Everything(most) => drop(tokio::time::timeout(most, dispatcher.drained()).await),
+            Stop::Everything(most) => {
+                drop(tokio::time::timeout(most, dispatcher.drained()).await);
+                dispatching.abort();
+                drop(dispatching.await);
+            }
             Stop::Running(most) => {
                 dispatching.abort();
+                // Only then nothing starts any more, also with a group that is under way.
+                drop(dispatching.await);
                 drop(tokio::time::timeout(most, dispatcher.settled()).await);
             }
         }
-        dispatching.abort();
         let mut serving = serving;
         if tokio::time::timeout(LAST_ANSWERS, &mut serving).await.is_err() {
             let _ = close.send(());
@@ -417,7 +422,6 @@ impl Host {
         if let Err(error) = &recorded {
             tracing::error!(%error, "the stop cannot be recorded");
         }
-        drop(dispatching.await);
         // It has handles of the store, too.
         if let Some(admin) = faces.admin {
             Box::pin(admin.stop()).await;

@@ -19,6 +19,7 @@ mod connection;
 mod doors;
 mod endpoint;
 mod gate;
+mod ids;
 mod keyring;
 pub mod service;
 mod stream;

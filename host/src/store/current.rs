@@ -159,7 +159,7 @@ impl Range {
     /// Looks for more.
     fn fill(&mut self) -> Result<(), ReadError> {
         let bound = |bound: &Bound<IVec>| bound.clone();
-        let Chunk { rows: layers, are_all, are_above_all } =
+        let Chunk { rows: layers, are_all, are_nowhere_below } =
             self.rows.overlay.some(as_slice(&self.from), as_slice(&self.to), self.backwards);
         // sled is asked for what lies between here and the last of those; behind it there may be others above it.
         let (mut from, mut to) = (bound(&self.from), bound(&self.to));
@@ -169,7 +169,7 @@ impl Range {
         }
         let mut rows: BTreeMap<IVec, Option<IVec>> = BTreeMap::new();
         let mut edge = layers.last().filter(|_| !are_all).map(|(key, _)| key.clone());
-        let base = (!are_above_all).then(|| self.rows.base());
+        let base = (!are_nowhere_below).then(|| self.rows.base());
         let mut below = base.map(|base| base.range::<IVec, _>((from, to)));
         while let Some(below) = &mut below
             && rows.len() < CHUNK
@@ -407,6 +407,22 @@ mod tests {
         case.rows.overlay.take([(keys::source(&job, 0).into(), None)]);
         case.lower(true);
         assert_eq!(case.rows.under(&keys::sources(&job)).count(), 0, "its end goes down");
+    }
+
+    // Red when a removal of what is missing already is elided: it takes the one away that sled has not heard of.
+    #[test]
+    fn what_was_removed_twice_does_not_come_back() {
+        let case = Case::new();
+        let queue = keys::queue_mode(&strongroom_job::Name::default_name());
+        case.db.insert(&queue, b"paused").unwrap();
+        // As a journal has it.
+        case.rows.overlay.take([(queue.clone().into(), None)]);
+        case.rows.look_for_rare().unwrap();
+        case.rows.overlay.take([(queue.clone().into(), None)]);
+        case.rows.overlay.take([(b"q/other".into(), Some(b"paused".into()))]);
+        assert_eq!(case.rows.value(&queue).unwrap(), None);
+        case.lower(true);
+        assert_eq!((case.db.get(&queue).unwrap(), case.rows.under(keys::QUEUE_MODES).count()), (None, 1));
     }
 
     // Red without the removal in `let_go_from`.

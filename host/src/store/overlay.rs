@@ -28,8 +28,8 @@ pub(super) struct Chunk {
     pub(super) rows: Vec<(IVec, Option<IVec>)>,
     /// The layers have no other of the range.
     pub(super) are_all: bool,
-    /// sled has none of the range.
-    pub(super) are_above_all: bool,
+    /// sled need not be asked for the range.
+    pub(super) are_nowhere_below: bool,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ struct Layers {
     lower: Arc<Layer>,
     /// The log's size when the upper layer began, as far as that is known: rows of records from there on are in no layer below it, and not in sled.
     since: Option<u64>,
-    /// Kinds of which there is no row anywhere.
+    /// Kinds of which there is no row, though sled may still have one that a layer takes away.
     missing: Vec<&'static [u8]>,
 }
 
@@ -47,15 +47,19 @@ impl Layers {
     /// Whether nothing below the upper layer can have this key.
     fn is_above_all(&self, key: &[u8]) -> bool {
         self.since.zip(keys::record_of(key)).is_some_and(|(since, record)| record >= since)
-            || self.missing.contains(&keys::kind(key))
     }
 
-    /// Whether nothing below the upper layer can have a key within these bounds.
-    fn are_above_all(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    /// Whether nothing below the upper layer gives this key a value.
+    fn is_nowhere_below(&self, key: &[u8]) -> bool {
+        self.is_above_all(key) || self.missing.contains(&keys::kind(key))
+    }
+
+    /// Whether nothing below the upper layer gives a key within these bounds a value.
+    fn are_nowhere_below(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
         let (Bound::Included(from) | Bound::Excluded(from)) = from else { return false };
         let (Bound::Included(to) | Bound::Excluded(to)) = to else { return false };
         // A kind's keys follow each other, and the records in them go up. The bound behind all of a kind is no key of it, and is left to sled.
-        keys::kind(from) == keys::kind(to) && self.is_above_all(from)
+        keys::kind(from) == keys::kind(to) && self.is_nowhere_below(from)
     }
 }
 
@@ -114,7 +118,7 @@ impl Overlay {
         lower
     }
 
-    /// There is no row of this kind, in no layer and not in sled.
+    /// There is no row of this kind: none in sled but what a layer takes away.
     pub(super) fn has_none(&self, kind: &'static [u8]) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).missing.push(kind);
     }
@@ -141,7 +145,7 @@ impl Overlay {
             return Some(value.clone());
         }
         // Most questions are about what is not there: whether a new job is known, and of one that just ended whether it still runs.
-        if layers.is_above_all(key) { Some(None) } else { layers.lower.get(key).cloned() }
+        if layers.is_nowhere_below(key) { Some(None) } else { layers.lower.get(key).cloned() }
     }
 
     /// What became of some of the keys within these bounds, the first or the last of them in their order.
@@ -156,7 +160,7 @@ impl Overlay {
         };
         let are_all = merged.len() <= CHUNK;
         merged.truncate(CHUNK);
-        Chunk { rows: merged, are_all, are_above_all: layers.are_above_all(from, to) }
+        Chunk { rows: merged, are_all, are_nowhere_below: layers.are_nowhere_below(from, to) }
     }
 }
 
