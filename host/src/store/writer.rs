@@ -134,7 +134,7 @@ pub(super) enum LayoutError {
     NoLogSize,
 }
 
-/// Who hears of each group once it is durable.
+/// Who hears of each group: once it is durable, but for the schedule, which is asked before what starts with it.
 pub(super) struct Told {
     /// Readers: the size of the log.
     pub(super) durable: watch::Sender<u64>,
