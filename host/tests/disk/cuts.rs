@@ -84,7 +84,7 @@ fn record(recorder: &mut Recorder, scenario: &str) {
 
 /// Runs a scenario that is killed before one of its calls.
 fn record_killed(recorder: &mut Recorder, scenario: &str, nth: usize) {
-    let run = recorder.run(scenario, Some(Fault { nth, how: How::Kill }));
+    let run = recorder.run(scenario, Some(Fault { of: None, nth, how: How::Kill }));
     assert!(run.struck.is_none() || run.end == End::Killed, "{:?} {}", run.end, run.words);
 }
 
@@ -234,7 +234,7 @@ fn a_power_cut_after_a_sync_that_failed_takes_nothing_either() {
         // Threads take turns as they like: the call with this number may be another one.
         for _ in 0..20 {
             recorder = Recorder::new();
-            let fault = Fault { nth, how: How::Refused(nix::errno::Errno::EIO) };
+            let fault = Fault { of: None, nth, how: How::Refused(nix::errno::Errno::EIO) };
             let failed = recorder.run(scenario, Some(fault));
             if failed.struck.is_some_and(|_| is_sync(&failed.calls[nth])) {
                 struck += 1;

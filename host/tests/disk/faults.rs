@@ -11,16 +11,15 @@ use crate::common::proof::{is_long, seed};
 use crate::common::random::Random;
 use crate::model::{Disk, Fate};
 use crate::trace::{Change, Trace};
-use crate::tracer::{End, Fault, How, Recorder, Run, directory};
+use crate::tracer::{End, Fault, How, Recorder, Run, directory, kind};
 
 /// The seed of everything here.
 const SEED: u64 = 11;
 /// Promises that may have been on their way when a call failed: each worker of the scenario waits for one.
 const ON_THEIR_WAY: usize = 3;
 
-/// Runs of which the shortest says where faults are put: one that has more commits in one group has fewer calls, and a fault of a late call
-/// finds none.
-const PLANNED_BY: usize = 3;
+/// Runs of one fault, at most: a run that has more commits in one group than the one that was planned for has fewer calls of a kind.
+const TRIES: usize = 6;
 
 /// A scenario, and how its disk is judged.
 struct Case {
@@ -60,7 +59,7 @@ impl Case {
     }
 
     /// Runs it with one call failing, and judges what is left. Gives what struck, when something did.
-    fn fail(&self, fault: Fault, chance: u64) -> Option<String> {
+    fn fail(&self, fault: Fault<'_>, chance: u64) -> Option<String> {
         let mut recorder = self.recorder();
         let run = recorder.run(self.scenario, Some(fault));
         let (nth, struck) = run.struck?;
@@ -105,20 +104,28 @@ impl Case {
         Ok(())
     }
 
+    /// Makes the call fail, or one of its kind that comes earlier where a run has not so many. False: none was made.
+    fn strike(&self, mut fault: Fault<'_>, chance: u64) -> bool {
+        (0..TRIES).any(|_| {
+            let struck = self.fail(fault, chance).is_some();
+            fault.nth /= 2;
+            struck
+        })
+    }
+
     /// Every call in every way; or so many of those of this kind, and so many others, by chance.
     fn each(&self, proof: &str, (is_kind, of_kind, others): (fn(&str) -> bool, usize, usize)) {
         let mut random = Random::new(seed(proof, SEED));
-        let runs = (0..PLANNED_BY).map(|_| {
-            let whole = self.recorder().run(self.scenario, None);
-            assert_eq!(whole.end, End::Exited(0), "{}", whole.words);
-            whole
+        let whole = self.recorder().run(self.scenario, None);
+        assert_eq!(whole.end, End::Exited(0), "{}", whole.words);
+        let kinds: Vec<String> = whole.calls.iter().map(|call| kind(call)).collect();
+        let faults = whole.calls.iter().enumerate().flat_map(|(at, call)| {
+            let of = kinds[at].as_str();
+            let nth = kinds[..at].iter().filter(|kind| *kind == of).count();
+            let fault = move |how| (call, Fault { of: Some(of), nth, how });
+            ways(call).into_iter().map(fault)
         });
-        let whole = runs.min_by_key(|run| run.calls.len()).expect("there are some");
-        let faults = (0..)
-            .zip(&whole.calls)
-            .flat_map(|(nth, call)| ways(call).into_iter().map(move |how| Fault { nth, how }));
-        let (mut faults, mut rest): (Vec<_>, Vec<_>) =
-            faults.partition(|fault| is_kind(&whole.calls[fault.nth]));
+        let (mut faults, mut rest): (Vec<_>, Vec<_>) = faults.partition(|(call, _)| is_kind(call));
         let all = faults.len() + rest.len();
         for (faults, most) in [(&mut faults, of_kind), (&mut rest, others)] {
             while faults.len() > most {
@@ -126,13 +133,10 @@ impl Case {
             }
         }
         faults.append(&mut rest);
-        let chances: Vec<(Fault, u64)> = faults.into_iter().map(|fault| (fault, random.next())).collect();
-        let struck = chances.iter().filter(|(fault, chance)| self.fail(*fault, *chance).is_some()).count();
-        println!("{} calls; {} of {all} faults tried, {struck} struck", whole.calls.len(), chances.len());
-        assert!(
-            struck * 10 >= chances.len() * 9,
-            "the run differs too much from the one that was planned for"
-        );
+        let tried = faults.len();
+        let struck = faults.iter().filter(|(_, fault)| self.strike(*fault, random.next())).count();
+        println!("{} calls; {tried} of {all} faults tried, {struck} struck", whole.calls.len());
+        assert!(struck * 10 >= tried * 9, "the run differs too much from the one that was planned for");
     }
 }
 

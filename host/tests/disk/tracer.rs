@@ -44,11 +44,25 @@ pub enum How {
     Kill,
 }
 
-/// A call, counted from 0 among the process's calls below the directory, and what is done to it.
+/// A call, and what is done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Fault<'a> {
+    /// Only calls of this kind count; without one, all below the directory do.
+    pub of: Option<&'a str>,
+    /// Counted from 0 among the process's calls of that kind.
     pub nth: usize,
     pub how: How,
+}
+
+/// The kind of a call: what it is called in each run of a scenario, however often it is made. What differs between runs is left out: numbers,
+/// digests and temporary names.
+pub fn kind(call: &str) -> String {
+    let (what, path) = call.split_once(' ').expect("a call has a path");
+    let parts = path.split('/').map(|part| {
+        let differs = part.starts_with('.') || part.contains(|letter: char| letter.is_ascii_digit());
+        if differs { "#" } else { part }
+    });
+    format!("{what} {}", parts.collect::<Vec<_>>().join("/"))
 }
 
 /// How the process ended.
@@ -111,7 +125,7 @@ impl Recorder {
 
     /// Runs a scenario to its end, which the fault may bring about.
     #[expect(clippy::zombie_processes, reason = "whoever traces a process waits for all its threads")]
-    pub fn run(&mut self, scenario: &str, fault: Option<Fault>) -> Run {
+    pub fn run(&mut self, scenario: &str, fault: Option<Fault<'_>>) -> Run {
         let work = self.work.path();
         fs::write(work.join(SCENARIO), scenario).unwrap();
         let words = File::create(work.join("stderr")).unwrap();
@@ -127,6 +141,7 @@ impl Recorder {
             fault,
             calls: Vec::new(),
             struck: None,
+            counted: 0,
             current: None,
             waiting: VecDeque::new(),
             end: None,
@@ -192,7 +207,9 @@ struct Before {
 struct Session<'r> {
     recorder: &'r mut Recorder,
     main: Pid,
-    fault: Option<Fault>,
+    fault: Option<Fault<'r>>,
+    /// Calls of the fault's kind until now.
+    counted: usize,
     calls: Vec<String>,
     struck: Option<(usize, usize)>,
     /// The one call that is under way.
@@ -258,17 +275,14 @@ impl Session<'_> {
             return self.make_call(pid, before);
         };
         let nth = self.calls.len();
+        let of_this_kind = self.fault.filter(|fault| fault.of.is_none_or(|of| kind(&label) == of));
         self.calls.push(label);
-        // Only of a write there is a half. Another run than the one that was planned for may have another call here: then it is the next write.
-        let can_be =
-            |how| matches!(before.call, Call::Write { .. }) || !matches!(how, How::Torn(_) | How::Short);
-        if let Some(fault) = self.fault
-            && nth >= fault.nth
-            && can_be(fault.how)
-            && self.struck.is_none()
-        {
-            self.struck = Some((nth, self.recorder.trace.changes.len()));
-            return self.strike(pid, before, fault.how);
+        if let Some(fault) = of_this_kind {
+            self.counted += 1;
+            if self.counted == fault.nth + 1 {
+                self.struck = Some((nth, self.recorder.trace.changes.len()));
+                return self.strike(pid, before, fault.how);
+            }
         }
         before.answer = None;
         self.make_call(pid, before);
