@@ -493,7 +493,8 @@ impl History {
             let shown = row.as_ref().map(|row| (row.life.state(NOW), row.life.attempt, row.admitted));
             let job = self.model.jobs.get(&number);
             assert_eq!(shown, job.map(|job| (Model::state(job), job.attempt, job.admitted)), "job {number}");
-            assert_eq!(store.spec(&id(number)).unwrap().is_some(), job.is_some(), "job {number}");
+            let spec = store.spec(&id(number)).unwrap().map(|spec| (spec.id(), *spec.signer()));
+            assert_eq!(spec, job.map(|_| (id(number), client_key().public())), "job {number}");
             let said = store.output(&id(number), strongroom_job::OutputStream::Stdout).unwrap();
             assert_eq!(said, job.and_then(|job| job.said.clone()), "job {number}");
         }

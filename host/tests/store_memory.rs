@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::heap::{Counting, live};
-use common::{NOW, client_key, config, context, host_key, principal, task};
-use strongroom::admission::{self, AdmittedJob, Policy};
+use common::{admitted_batch, client_key};
+use strongroom::admission::AdmittedJob;
 use strongroom::clock::Clock;
 use strongroom::store::{NoFault, Store, Transition};
-use strongroom_job::{BatchBody, Digest, Envelope, JobId, Name, QueueMode, Variation, sign_batch};
+use strongroom_job::{Digest, JobId, Name, QueueMode, Variation};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -31,11 +31,7 @@ fn batch(number: u64) -> Vec<AdmittedJob> {
         variation.args = Some(vec![number.to_string()]);
         variation
     });
-    let signed = sign_batch(&BatchBody::new(context(), task(), variations.collect()), &client_key()).unwrap();
-    let jobs = Envelope::parse(signed.as_bytes()).unwrap().verify(&client_key().public()).unwrap();
-    let (config, host) = (config(), host_key().public());
-    let policy = Policy { host: &host, config: &config };
-    jobs.into_iter().map(|job| admission::admit(job, principal(&config), &policy, NOW).unwrap()).collect()
+    admitted_batch(variations.collect())
 }
 
 // One test, since the allocator counts for all threads. Red without `garbage::free`: 378 million bytes, where 127 are right.

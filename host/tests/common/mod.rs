@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use strongroom::admission::{self, AdmittedJob, Policy};
 use strongroom::config::{Config, Principal};
 use strongroom_job::{
-    Capabilities, Context, Digest, Entry, Envelope, Input, JobBody, JobId, Limits, ModuleRef, Name, Plan,
-    Refusal, SecretKey, Task, Timestamp, VerifiedJob, sign_job,
+    BatchBody, Capabilities, Context, Digest, Entry, Envelope, Input, JobBody, JobId, Limits, ModuleRef,
+    Name, Plan, Refusal, SecretKey, Task, Timestamp, Variation, VerifiedJob, sign_batch, sign_job,
 };
 
 /// A fixed point in time, in the window of every job made here.
@@ -119,4 +119,16 @@ pub fn admit(body: &JobBody, config: &Config, now: Timestamp) -> Result<Admitted
 /// The body, admitted.
 pub fn admitted(body: &JobBody) -> AdmittedJob {
     admit(body, &config(), NOW).expect("a good job")
+}
+
+/// Jobs of the small task under one signature, signed, verified and admitted.
+pub fn admitted_batch(jobs: Vec<Variation>) -> Vec<AdmittedJob> {
+    let signed = sign_batch(&BatchBody::new(context(), task(), jobs), &client_key()).expect("a good body");
+    let jobs = Envelope::parse(signed.as_bytes())
+        .and_then(|envelope| envelope.verify(&client_key().public()))
+        .expect("our own envelope");
+    let (config, host) = (config(), host_key().public());
+    let policy = Policy { host: &host, config: &config };
+    let admit = |job| admission::admit(job, principal(&config), &policy, NOW).expect("a good job");
+    jobs.into_iter().map(admit).collect()
 }

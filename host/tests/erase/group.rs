@@ -1,14 +1,11 @@
 //! Erasing, forgetting and stripping of one job in one group: each happens once, is told once and counted once.
 
-use strongroom::admission::{self, AdmittedJob, Policy};
 use strongroom::lifecycle::{self, Finished};
 use strongroom::retention::Fate;
 use strongroom::store::{CommitError, Committed, Doomed, DoomedJob, Outputs, PastJob, Simulated, Transition};
-use strongroom_job::{
-    BatchBody, Digest, Envelope, Event, JobId, Name, Outcome, OutputSummary, Variation, sign_batch,
-};
+use strongroom_job::{Digest, Event, JobId, Name, Outcome, OutputSummary, Variation};
 
-use crate::common::{NOW, admitted, body, client_key, config, context, host_key, id, principal, task};
+use crate::common::{NOW, admitted, admitted_batch, body, client_key, id};
 
 /// Bytes that each job left.
 const LEFT: u64 = 3;
@@ -37,20 +34,11 @@ fn store() -> Simulated {
     store
 }
 
-/// Two jobs in one envelope.
-fn batch() -> Vec<AdmittedJob> {
-    let jobs = [1, 2].map(|number| Variation::of(id(number)));
-    let signed = sign_batch(&BatchBody::new(context(), task(), jobs.into()), &client_key()).unwrap();
-    let jobs = Envelope::parse(signed.as_bytes()).unwrap().verify(&client_key().public()).unwrap();
-    let (config, host) = (config(), host_key().public());
-    let policy = Policy { host: &host, config: &config };
-    jobs.into_iter().map(|job| admission::admit(job, principal(&config), &policy, NOW).unwrap()).collect()
-}
-
 // Red without the comparison of what the envelope counts with what was found: the other job would be there, and nobody would know what it is.
 #[test]
 fn an_envelope_does_not_go_while_one_of_its_jobs_was_overlooked() {
-    let (mut store, jobs) = (Simulated::default(), batch());
+    let (mut store, jobs) =
+        (Simulated::default(), admitted_batch([1, 2].map(|job| Variation::of(id(job))).into()));
     let envelope = *jobs[0].envelope();
     let admit = Transition::Admit {
         jobs,
