@@ -2,7 +2,7 @@
 //! process on the same cores, state on the disk of the temporary directory.
 //!
 //! `cargo bench -p strongroom-benches --bench end_to_end [-- ROW…]`. Prints a table. A row `rate-N` has N jobs a second come at a fixed rate, each
-//! timed from when it was due. With `TMPDIR` on a file system in memory it shows what is left when the disk costs nothing. The job is a real program,
+//! timed from when it was due; in a row `payload-N` a job has N bytes of input, and as many of output, 16 in flight. With `TMPDIR` on a file system in memory it shows what is left when the disk costs nothing. The job is a real program,
 //! `host/assets/upper.wasm`: Rust on WASI preview 1, it reads 300 bytes of stdin and prints them in capitals. Every job's end is
 //! asked for by its client, and its output is held against what it must be by its digest.
 
@@ -36,6 +36,8 @@ enum Load {
     Batches,
     /// Jobs a second.
     Rate(f64),
+    /// Bytes of input.
+    Payload(usize),
 }
 
 const ROWS: [Row<'static>; 5] = [
@@ -69,8 +71,12 @@ fn main() -> Result<()> {
         let rate = name.strip_prefix("rate-")?.parse().ok()?;
         Some(Row { name, time: Duration::from_secs(6), in_flight: 0, load: Load::Rate(rate) })
     });
+    let with_payload = asked.iter().filter_map(|name| {
+        let bytes = name.strip_prefix("payload-")?.parse().ok()?;
+        Some(Row { name, time: Duration::from_secs(4), in_flight: 16, load: Load::Payload(bytes) })
+    });
     let fixed = ROWS.into_iter().filter(|row| asked.is_empty() || asked.iter().any(|name| name == row.name));
-    for row in fixed.chain(at_rates) {
+    for row in fixed.chain(at_rates).chain(with_payload) {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let before = machine::processor_time();
@@ -78,6 +84,7 @@ fn main() -> Result<()> {
                 Load::Singles => site.singles(row.in_flight, row.time)?,
                 Load::Batches => site.batches(row.in_flight, row.time)?,
                 Load::Rate(rate) => site.at_rate(rate, row.time)?,
+                Load::Payload(bytes) => site.payload(bytes, row.in_flight, row.time)?,
             };
             rounds.push((measure, machine::processor_time().saturating_sub(before)));
             // What the last round left to publish is not the next one's to pay.
@@ -94,7 +101,7 @@ fn print_row(row: &Row<'_>, measure: &Measure, processor: Duration) {
     let part = |part| time(measure.micros.value_at_quantile(part) as f64);
     let each = processor.as_secs_f64() * 1e6 / measure.jobs as f64;
     let in_flight = match row.load {
-        Load::Singles => row.in_flight.to_string(),
+        Load::Singles | Load::Payload(_) => row.in_flight.to_string(),
         Load::Batches => format!("{}×{BATCH}", row.in_flight),
         Load::Rate(_) => "as due".into(),
     };
