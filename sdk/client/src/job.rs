@@ -12,14 +12,21 @@ use asks::Asks;
 use plan::Plans;
 pub use plan::{Repeats, Retries, When};
 use strongroom_job::{
-    Access, Base64Bytes, Capabilities, Entry, Input, Limits, MAX_INLINE_INPUT_BYTES, ModuleRef, Mount,
-    MountSource, Name, Task, Timestamp,
+    Access, Base64Bytes, Capabilities, Entry, Input, Limits, ModuleRef, Mount, MountSource, Name, Task,
+    Timestamp,
 };
 
 use crate::{Error, Source, clock};
 
 /// How long a job may wait to be accepted when it does not say, unless the host allows less.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Longest input that travels in the envelope unless it is put there by [`Job::input`].
+///
+/// A host writes it down twice in its state, in base64, and that several times over: with 16 jobs in flight, 8 KiB that are pushed instead double the
+/// rate, 4 KiB are even, and less is better off here (`docs/benchmarks.md`, payload). The format allows
+/// [`MAX_INLINE_INPUT_BYTES`](strongroom_job::MAX_INLINE_INPUT_BYTES).
+pub const INLINE_INPUT_BYTES: usize = 4 << 10;
 
 /// A job before it is signed: a module, and by default nothing but clocks and randomness.
 ///
@@ -100,10 +107,10 @@ impl Job {
         self
     }
 
-    /// Standard input from memory: up to 16 KiB travel in the envelope, more is pushed when the job is signed.
+    /// Standard input from memory: up to [`INLINE_INPUT_BYTES`] travel in the envelope, more is pushed when the job is signed.
     pub fn stdin_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
-        self.stdin = if bytes.len() <= MAX_INLINE_INPUT_BYTES {
+        self.stdin = if bytes.len() <= INLINE_INPUT_BYTES {
             Stdin::Ready(Input::Inline(Base64Bytes(bytes)))
         } else {
             Stdin::Push(bytes.into())
@@ -322,9 +329,9 @@ mod tests {
 
     #[test]
     fn only_small_input_travels_in_the_envelope() {
-        let small = Job::new(module()).stdin_bytes(vec![0; MAX_INLINE_INPUT_BYTES]);
+        let small = Job::new(module()).stdin_bytes(vec![0; INLINE_INPUT_BYTES]);
         assert!(matches!(small.stdin(), Stdin::Ready(Input::Inline(_))));
-        let large = Job::new(module()).stdin_bytes(vec![0; MAX_INLINE_INPUT_BYTES + 1]);
+        let large = Job::new(module()).stdin_bytes(vec![0; INLINE_INPUT_BYTES + 1]);
         assert!(matches!(large.stdin(), Stdin::Push(_)));
     }
 

@@ -65,7 +65,7 @@ pub use error::Error;
 pub use events::Events;
 pub use flow::{Flow, FlowJob, Handle};
 pub use identity::Identity;
-pub use job::{DEFAULT_LIFETIME, Job, Repeats, Retries, When};
+pub use job::{DEFAULT_LIFETIME, INLINE_INPUT_BYTES, Job, Repeats, Retries, When};
 pub use known_hosts::{Followed, KnownHosts};
 pub use output::OutputReader;
 pub use push::{Progress, Push};
