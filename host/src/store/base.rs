@@ -1,7 +1,7 @@
 //! sled behind the journal: the one thread that gives it rows, and writes its file anew when that has grown long.
 //!
-//! It gets what the writer has gathered, some MiB at once and sorted: leaves that came and went meanwhile it never sees. Nobody
-//! waits for it, unless it is a whole layer behind; as long as it is not it [takes its time](super::pace).
+//! It gets what the writer has gathered, some MiB at once and sorted, leaves last: what came and went meanwhile it never sees, and of what went while it
+//! was at work it passes over the rest. Nobody waits for it, unless it is a whole layer behind; as long as it is not it [takes its time](super::pace).
 //!
 //! *Owns:* every row that sled is given while the host works; a reader may split or merge a page of it. *Never:* what a row means. *Crash:* a layer is in the journal until sled has it durably;
 //! `m/journal`, written after that, says up to which entry that is.
@@ -182,6 +182,10 @@ impl Worker {
         let erased = rows.get(keys::STALE).is_some_and(Option::is_some);
         take(&rows, upto, |piece| {
             let working = Stopwatch::start();
+            self.current.overlay().pass_over(piece);
+            if piece.is_empty() {
+                return Ok(());
+            }
             nudge.during(|| self.apply(piece))?;
             self.pace.rest(working.passed());
             Ok(())
@@ -234,25 +238,26 @@ pub(super) fn fail(failed: &watch::Sender<Option<String>>, reason: String) {
     });
 }
 
-/// Hands a layer on in pieces; one more, alone, says up to which entry of the journal that is. What comes back early was not in sled durably before it.
+/// Hands a layer on in pieces, leaves last, since most of them go soon; one more, alone, says up to which entry of the journal that is. What comes back early was not in sled durably before it.
 pub(super) fn take(
     rows: &Layer,
     upto: u64,
-    mut apply: impl FnMut(&[Change]) -> io::Result<()>,
+    mut apply: impl FnMut(&mut Vec<Change>) -> io::Result<()>,
 ) -> io::Result<()> {
     let (mut piece, mut bytes) = (Vec::new(), 0);
-    for (key, value) in rows {
+    let (leaves, others): (Vec<_>, Vec<_>) = rows.iter().partition(|(key, _)| key.starts_with(keys::LEAVES));
+    for (key, value) in others.into_iter().chain(leaves) {
         bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
         piece.push((key.clone(), value.clone()));
         if bytes >= PIECE_BYTES {
-            apply(&std::mem::take(&mut piece))?;
-            bytes = 0;
+            apply(&mut piece)?;
+            (bytes, piece) = (0, Vec::new());
         }
     }
     if !piece.is_empty() {
-        apply(&piece)?;
+        apply(&mut piece)?;
     }
-    apply(&[(keys::JOURNAL.into(), Some(IVec::from(&upto.to_be_bytes())))])
+    apply(&mut vec![(keys::JOURNAL.into(), Some(IVec::from(&upto.to_be_bytes())))])
 }
 
 /// Gives sled some rows, durably.
@@ -274,4 +279,36 @@ pub(super) fn put<'a>(db: &sled::Db, changes: impl IntoIterator<Item = &'a Chang
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    // Red without the partition in `take`: most leaves would be given to sled, since nobody has published them yet.
+    #[test]
+    fn leaves_are_handed_on_last_and_then_how_far_it_is() {
+        let all = [
+            keys::active(1),
+            keys::leaf(1),
+            keys::over(1),
+            keys::leaf(2),
+            keys::place(&strongroom_job::JobId::from_bytes([1; 16])),
+        ];
+        // Two of them fill a piece.
+        let value: IVec = vec![7; PIECE_BYTES / 2].into();
+        let rows: Layer = all.iter().map(|key| (key.as_slice().into(), Some(value.clone()))).collect();
+        let mut pieces = Vec::new();
+        let keep = |piece: &mut Vec<Change>| -> io::Result<()> {
+            pieces.push(piece.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>());
+            Ok(())
+        };
+        take(&rows, 9, keep).unwrap();
+        let [active, first, over, second, place] = all;
+        assert_eq!(
+            pieces,
+            [vec![over, place], vec![active, first], vec![second], vec![keys::JOURNAL.to_vec()]]
+        );
+    }
 }

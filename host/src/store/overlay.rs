@@ -37,6 +37,10 @@ struct Layers {
     upper: Layer,
     upper_bytes: usize,
     lower: Arc<Layer>,
+    /// The log's size when the lower layer began, as far as that is known.
+    lower_since: Option<u64>,
+    /// Rows of the lower layer that sled was not given and never had, and which the upper layer takes away.
+    passed_over: Vec<IVec>,
     /// The log's size when the upper layer began, as far as that is known: rows of records from there on are in no layer below it, and not in sled.
     since: Option<u64>,
     /// Kinds of which there is no row, though sled may still have one that a layer takes away.
@@ -109,7 +113,7 @@ impl Overlay {
     /// Makes the upper layer the lower one, and gives it. The one before must be in sled, durably. What comes from now on is of a log that has this size.
     pub(super) fn lower(&self, log_size: u64) -> Arc<Layer> {
         let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        layers.since = Some(log_size);
+        layers.lower_since = layers.since.replace(log_size);
         layers.lower = Arc::new(std::mem::take(&mut layers.upper));
         layers.upper_bytes = 0;
         let lower = Arc::clone(&layers.lower);
@@ -129,10 +133,34 @@ impl Overlay {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).lower)
     }
 
-    /// sled has the lower layer.
+    /// Takes out of a piece of the lower layer, of which nothing was given before, what the upper one takes away again. That stands in the journal behind all that is in the lower layer, as
+    /// durable as whatever is here: after a crash nobody would miss it either.
+    pub(super) fn pass_over(&self, piece: &mut Vec<(IVec, Option<IVec>)>) {
+        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Layers { upper, lower_since, passed_over, .. } = &mut *layers;
+        piece.retain(|(key, value)| {
+            if value.is_none() || !matches!(upper.get(key), Some(None)) {
+                return true;
+            }
+            // Of others sled may have what they were before the lower layer.
+            if lower_since.zip(keys::record_of(key)).is_some_and(|(since, record)| record >= since) {
+                passed_over.push(key.clone());
+            }
+            false
+        });
+    }
+
+    /// sled has the lower layer, or need not have it.
     pub(super) fn clear_lower(&self) {
         let before = {
             let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            // Now that they are nowhere, nobody need take them away.
+            for key in std::mem::take(&mut layers.passed_over) {
+                if layers.upper.get(&key) == Some(&None) {
+                    layers.upper.remove(&key);
+                    layers.upper_bytes -= key.len() + ROW_BYTES;
+                }
+            }
             std::mem::take(&mut layers.lower)
         };
         drop(before);
@@ -210,6 +238,35 @@ mod tests {
         come(7);
         go(7);
         assert_eq!(overlay.lower(8).iter().collect::<Vec<_>>(), [(&keys::leaf(6).into(), &None)]);
+    }
+
+    // Red without `pass_over`, when it leaves what a later layer takes away with nothing to show for it in a row that sled may have, and without what
+    // `clear_lower` does with the others.
+    #[test]
+    fn what_goes_while_it_is_handed_down_is_passed_over() {
+        let overlay = Overlay::default();
+        let (old, new) = (keys::active(4), keys::active(6));
+        let come = |key: &[u8]| overlay.take([(key.into(), Some(b"row".into()))]);
+        let go = |key: &[u8]| overlay.take([(key.into(), None)]);
+        overlay.is_of(5);
+        for key in [&old, &new, &keys::leaf(5), &keys::leaf(6)] {
+            come(key);
+        }
+        let lower = overlay.lower(7);
+        let before = overlay.bytes();
+        for key in [&keys::leaf(5), &new] {
+            go(key);
+        }
+        go(&old);
+        let mut piece = lower.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        overlay.pass_over(&mut piece);
+        assert_eq!(piece, [(keys::leaf(6).into(), Some(b"row".into()))]);
+        // Until all of the lower layer is where it belongs, the upper one hides what is in it.
+        assert_eq!(overlay.get(&new), Some(None));
+        overlay.clear_lower();
+        // sled may have another row with this key, and has none with the others.
+        assert_eq!(overlay.bytes() - before, old.len() + ROW_BYTES);
+        assert_eq!(overlay.lower(8).iter().collect::<Vec<_>>(), [(&old.into(), &None)]);
     }
 
     // Red without `is_above_all` in `get`: sled is asked several times for each job.
