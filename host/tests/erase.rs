@@ -8,6 +8,8 @@ mod common;
 mod evidence;
 #[path = "erase/group.rs"]
 mod group;
+#[path = "erase/reused.rs"]
+mod reused;
 #[path = "erase/together.rs"]
 mod together;
 

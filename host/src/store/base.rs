@@ -31,6 +31,9 @@ use crate::clock::Stopwatch;
 /// Bytes of rows that sled is given between two syncs: a few milliseconds of a processor and the disk.
 const PIECE_BYTES: usize = 32 << 10;
 
+/// Pieces of as many bytes as a file of the journal has, at least.
+const PIECES: usize = 4;
+
 /// A layer that comes so soon behind the one before is of a busy host.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -69,6 +72,8 @@ struct Worker {
     journal: SharedJournal,
     renewer: Renewer,
     pace: Pace,
+    /// Bytes of rows that sled is given between two syncs.
+    piece_bytes: usize,
 }
 
 impl Base {
@@ -88,7 +93,10 @@ impl Base {
         let (finished, done) = sync_channel(1);
         let Renewed { db, sync } = opened;
         let pace = Pace::default();
-        let mut worker = Worker { db, sync, current, journal, renewer, pace: pace.clone() };
+        // Of a short journal a layer has several pieces, too: something can happen between them.
+        let part = usize::try_from(lock(&journal).file_bytes()).unwrap_or(usize::MAX) / PIECES;
+        let piece_bytes = PIECE_BYTES.min(part);
+        let mut worker = Worker { db, sync, current, journal, renewer, pace: pace.clone(), piece_bytes };
         let thread = std::thread::Builder::new().name("store-base".into()).spawn(move || {
             // sled panics where it finds what it cannot have written. A writer that has nothing to write would not see that.
             let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -164,9 +172,8 @@ impl Worker {
                 }
             };
             if let Some(order) = order {
-                let rows = order.rows.len();
                 is_busy = taken.replace(Stopwatch::start()).is_some_and(|taken| taken.passed() < BUSY);
-                self.lower(order, nudge)?;
+                let rows = self.lower(order, nudge)?;
                 self.renewer.owe(rows);
                 // There is room: the word before was heard before this order was given. A writer that is gone hears none.
                 let _ = finished.send(());
@@ -177,21 +184,24 @@ impl Worker {
         }
     }
 
-    /// Gives sled a layer.
-    fn lower(&mut self, Order { rows, upto }: Order, nudge: &Nudge) -> io::Result<()> {
+    /// Gives sled a layer; says how many rows that were.
+    fn lower(&mut self, Order { rows, upto }: Order, nudge: &Nudge) -> io::Result<usize> {
         let erased = rows.get(keys::STALE).is_some_and(Option::is_some);
-        take(&rows, upto, |piece| {
+        let (mut passed_over, mut given) = (Vec::new(), 0);
+        take(&rows, upto, self.piece_bytes, |piece| {
             let working = Stopwatch::start();
-            self.current.overlay().pass_over(piece);
+            self.current.overlay().pass_over(piece, &mut passed_over);
             if piece.is_empty() {
                 return Ok(());
             }
+            given += piece.len();
             nudge.during(|| self.apply(piece))?;
             self.pace.rest(working.passed());
             Ok(())
         })?;
-        self.current.overlay().clear_lower();
-        lock(&self.journal).forget_below(upto, erased)
+        self.current.overlay().clear_lower(&passed_over);
+        lock(&self.journal).forget_below(upto, erased)?;
+        Ok(given)
     }
 
     /// Copies a slice if there is something to copy.
@@ -242,6 +252,7 @@ pub(super) fn fail(failed: &watch::Sender<Option<String>>, reason: String) {
 pub(super) fn take(
     rows: &Layer,
     upto: u64,
+    piece_bytes: usize,
     mut apply: impl FnMut(&mut Vec<Change>) -> io::Result<()>,
 ) -> io::Result<()> {
     let (mut piece, mut bytes) = (Vec::new(), 0);
@@ -249,7 +260,7 @@ pub(super) fn take(
     for (key, value) in others.into_iter().chain(leaves) {
         bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
         piece.push((key.clone(), value.clone()));
-        if bytes >= PIECE_BYTES {
+        if bytes >= piece_bytes {
             apply(&mut piece)?;
             (bytes, piece) = (0, Vec::new());
         }
@@ -304,7 +315,7 @@ mod tests {
             pieces.push(piece.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>());
             Ok(())
         };
-        take(&rows, 9, keep).unwrap();
+        take(&rows, 9, PIECE_BYTES, keep).unwrap();
         let [active, first, over, second, place] = all;
         assert_eq!(
             pieces,

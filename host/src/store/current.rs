@@ -3,8 +3,8 @@
 //!
 //! *Owns:* the handles. *Never:* keeps a reader waiting for more than the exchange of a handle.
 //!
-//! A row moves down only, and into every sled that is or will be in force before it leaves the layers: whoever looks into the layers first, and then into
-//! the sled of that moment, misses nothing.
+//! A row moves down only, and into every sled that is or will be in force before it leaves the layers, unless it is gone by then: whoever looks into the layers
+//! first, and then into the sled of that moment, misses nothing.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -252,13 +252,14 @@ mod tests {
         db: sled::Db,
         expected: BTreeMap<Vec<u8>, Vec<u8>>,
         round: u64,
+        passed_over: Vec<IVec>,
     }
 
     impl Case {
         fn new() -> Self {
             let db = sled::Config::new().temporary(true).open().unwrap();
             let rows = Current::new(Overlay::default(), db.clone());
-            Self { rows, db, expected: BTreeMap::new(), round: 0 }
+            Self { rows, db, expected: BTreeMap::new(), round: 0, passed_over: Vec::new() }
         }
 
         /// Some keys get a value, others go.
@@ -304,19 +305,23 @@ mod tests {
         }
 
         /// The upper layer goes down; the lower one into sled if `whole`, or a half of it.
-        fn lower(&self, whole: bool) {
+        fn lower(&mut self, whole: bool) {
             let lower = self.rows.overlay.lower(self.round + 1);
             let most = if whole { usize::MAX } else { lower.len() / 2 };
             self.give(lower.iter().take(most));
             if whole {
-                self.rows.overlay.clear_lower();
+                self.clear();
             }
         }
 
+        fn clear(&mut self) {
+            self.rows.overlay.clear_lower(&std::mem::take(&mut self.passed_over));
+        }
+
         /// Gives sled some rows of the lower layer, but for those that went meanwhile.
-        fn give<'a>(&self, rows: impl Iterator<Item = (&'a IVec, &'a Option<IVec>)>) {
+        fn give<'a>(&mut self, rows: impl Iterator<Item = (&'a IVec, &'a Option<IVec>)>) {
             let mut piece = rows.map(|(key, value)| (key.clone(), value.clone())).collect();
-            self.rows.overlay.pass_over(&mut piece);
+            self.rows.overlay.pass_over(&mut piece, &mut self.passed_over);
             for (key, value) in piece {
                 match value {
                     Some(value) => drop(self.db.insert(key, value).unwrap()),
@@ -382,7 +387,7 @@ mod tests {
                 // Its other half follows.
                 let lower = case.rows.overlay.lowered();
                 case.give(lower.iter().skip(lower.len() / 2));
-                case.rows.overlay.clear_lower();
+                case.clear();
             } else {
                 case.lower(true);
             }
@@ -393,7 +398,7 @@ mod tests {
     // Red when `take` does not hear that there is one now, when `get` looks for those of a kind that is there, and when a range of them goes past sled.
     #[test]
     fn a_kind_that_is_missing_is_known_as_soon_as_it_is_there() {
-        let case = Case::new();
+        let mut case = Case::new();
         let (job, other) = (JobId::from_bytes([1; 16]), JobId::from_bytes([0x2f; 16]));
         case.db.insert(keys::follower(&job, &other), &[1]).unwrap();
         case.rows.look_for_rare().unwrap();
@@ -422,7 +427,7 @@ mod tests {
     // Red when a removal of what is missing already is elided: it takes the one away that sled has not heard of.
     #[test]
     fn what_was_removed_twice_does_not_come_back() {
-        let case = Case::new();
+        let mut case = Case::new();
         let queue = keys::queue_mode(&strongroom_job::Name::default_name());
         case.db.insert(&queue, b"paused").unwrap();
         // As a journal has it.

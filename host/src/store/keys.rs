@@ -33,7 +33,7 @@ pub(super) const STALE: &[u8] = b"m/stale";
 /// The length of sled's file right after it was last written anew, 8 bytes.
 pub(super) const RENEWED: &[u8] = b"m/renewed";
 
-/// sled has every entry of the journal before this number, 8 bytes.
+/// sled has every entry of the journal before this number, but for rows that later ones take away; 8 bytes.
 pub(super) const JOURNAL: &[u8] = b"m/journal";
 
 /// Every leaf that is kept.

@@ -3,7 +3,7 @@
 //! *Owns:* two layers in memory. The upper one takes what is committed. When it is long enough it becomes the lower one, which does not
 //! change any more, and goes when sled has it durably. *Never:* a disk. *Bound:* the layers' lengths are the writer's affair.
 //!
-//! A row moves down only: whoever looks into the layers first and into sled afterwards misses nothing.
+//! A row moves down only, or goes where the layer above it says that it is gone: whoever looks into the layers first and into sled afterwards misses nothing.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -39,8 +39,6 @@ struct Layers {
     lower: Arc<Layer>,
     /// The log's size when the lower layer began, as far as that is known.
     lower_since: Option<u64>,
-    /// Rows of the lower layer that sled was not given and never had, and which the upper layer takes away.
-    passed_over: Vec<IVec>,
     /// The log's size when the upper layer began, as far as that is known: rows of records from there on are in no layer below it, and not in sled.
     since: Option<u64>,
     /// Kinds of which there is no row, though sled may still have one that a layer takes away.
@@ -133,36 +131,38 @@ impl Overlay {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).lower)
     }
 
-    /// Takes out of a piece of the lower layer, of which nothing was given before, what the upper one takes away again. That stands in the journal behind all that is in the lower layer, as
-    /// durable as whatever is here: after a crash nobody would miss it either.
-    pub(super) fn pass_over(&self, piece: &mut Vec<(IVec, Option<IVec>)>) {
-        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let Layers { upper, lower_since, passed_over, .. } = &mut *layers;
+    /// Takes out of a piece of the lower layer, of which nothing was given before, what the upper one takes away again. That stands in the journal behind all that
+    /// is in the lower layer, as durable as whatever is here: after a crash nobody would miss it either. Rows that are then nowhere are put to `passed_over`.
+    pub(super) fn pass_over(&self, piece: &mut Vec<(IVec, Option<IVec>)>, passed_over: &mut Vec<IVec>) {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         piece.retain(|(key, value)| {
-            if value.is_none() || !matches!(upper.get(key), Some(None)) {
+            if value.is_none() || layers.upper.get(key) != Some(&None) {
                 return true;
             }
             // Of others sled may have what they were before the lower layer.
-            if lower_since.zip(keys::record_of(key)).is_some_and(|(since, record)| record >= since) {
+            if layers.lower_since.zip(keys::record_of(key)).is_some_and(|(since, record)| record >= since) {
                 passed_over.push(key.clone());
             }
             false
         });
     }
 
-    /// sled has the lower layer, or need not have it.
-    pub(super) fn clear_lower(&self) {
+    /// sled has the lower layer, but for what was passed over.
+    pub(super) fn clear_lower(&self, passed_over: &[IVec]) {
         let before = {
             let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            // Now that they are nowhere, nobody need take them away.
-            for key in std::mem::take(&mut layers.passed_over) {
-                if layers.upper.get(&key) == Some(&None) {
-                    layers.upper.remove(&key);
+            std::mem::take(&mut layers.lower)
+        };
+        // Now that they are nowhere, nobody need take them away. There may be ten thousand of them, and readers and the writer come in between.
+        for keys in passed_over.chunks(CHUNK) {
+            let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            for key in keys {
+                if layers.upper.get(key) == Some(&None) {
+                    layers.upper.remove(key);
                     layers.upper_bytes -= key.len() + ROW_BYTES;
                 }
             }
-            std::mem::take(&mut layers.lower)
-        };
+        }
         drop(before);
     }
 
@@ -259,11 +259,12 @@ mod tests {
         }
         go(&old);
         let mut piece = lower.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        overlay.pass_over(&mut piece);
+        let mut passed_over = Vec::new();
+        overlay.pass_over(&mut piece, &mut passed_over);
         assert_eq!(piece, [(keys::leaf(6).into(), Some(b"row".into()))]);
         // Until all of the lower layer is where it belongs, the upper one hides what is in it.
         assert_eq!(overlay.get(&new), Some(None));
-        overlay.clear_lower();
+        overlay.clear_lower(&passed_over);
         // sled may have another row with this key, and has none with the others.
         assert_eq!(overlay.bytes() - before, old.len() + ROW_BYTES);
         assert_eq!(overlay.lower(8).iter().collect::<Vec<_>>(), [(&old.into(), &None)]);

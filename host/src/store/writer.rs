@@ -231,6 +231,10 @@ impl Writer {
             self.base.hurry(haste);
             return Ok(());
         }
+        if erased && self.base.wait() {
+            // One of them that is begun now would be neither among those that are let go of with the layer nor among those that wait.
+            base::lock(&self.journal).drop_spare().map_err(|error| broken(&error.to_string()))?;
+        }
         if !self.base.wait() || !self.hand_over() {
             return Err(broken(BASE_FAILED));
         }

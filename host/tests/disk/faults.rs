@@ -104,12 +104,13 @@ impl Case {
         Ok(())
     }
 
-    /// Makes the call fail, or one of its kind that comes earlier where a run has not so many. False: none was made.
-    fn strike(&self, mut fault: Fault<'_>, chance: u64) -> bool {
-        (0..TRIES).any(|_| {
-            let struck = self.fail(fault, chance).is_some();
-            fault.nth /= 2;
-            struck
+    /// Makes the call fail, or one of its kind that comes earlier where two runs have not so many. Says which one was struck.
+    fn strike(&self, mut fault: Fault<'_>, chance: u64) -> Option<usize> {
+        (0..TRIES).find_map(|tries| {
+            if tries > 1 {
+                fault.nth /= 2;
+            }
+            self.fail(fault, chance).map(|_| fault.nth)
         })
     }
 
@@ -134,9 +135,16 @@ impl Case {
         }
         faults.append(&mut rest);
         let tried = faults.len();
-        let struck = faults.iter().filter(|(_, fault)| self.strike(*fault, random.next())).count();
-        println!("{} calls; {tried} of {all} faults tried, {struck} struck", whole.calls.len());
-        assert!(struck * 10 >= tried * 9, "the run differs too much from the one that was planned for");
+        let places: Vec<_> =
+            faults.iter().map(|(_, fault)| (fault.nth, self.strike(*fault, random.next()))).collect();
+        let struck = places.iter().filter(|(_, place)| place.is_some()).count();
+        let as_planned = places.iter().filter(|(planned, place)| *place == Some(*planned)).count();
+        let calls = whole.calls.len();
+        println!("{calls} calls; {tried} of {all} faults tried, {struck} struck, {as_planned} where planned");
+        assert!(
+            struck * 10 >= tried * 9 && as_planned * 10 >= tried * 7,
+            "the run differs too much from the one that was planned for"
+        );
     }
 }
 

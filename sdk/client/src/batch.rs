@@ -97,8 +97,9 @@ impl BatchJob {
         self
     }
 
-    /// Replaces the template's input by bytes, at most 16 KiB. A larger one goes through
-    /// [`push_input`](crate::Client::push_input) and [`input`](Self::input).
+    /// Replaces the template's input by bytes in the envelope, at most 16 KiB. A larger one goes through
+    /// [`push_input`](crate::Client::push_input) and [`input`](Self::input); one of more than
+    /// [`INLINE_INPUT_BYTES`](crate::INLINE_INPUT_BYTES) is better off there, too.
     pub fn stdin_bytes(self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input(Input::Inline(Base64Bytes(bytes.into())))
     }

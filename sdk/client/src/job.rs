@@ -21,12 +21,13 @@ use crate::{Error, Source, clock};
 /// How long a job may wait to be accepted when it does not say, unless the host allows less.
 pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Longest input that travels in the envelope unless it is put there by [`Job::input`].
+/// Longest input that [`Job::stdin_bytes`] puts into the envelope.
 ///
-/// A host writes it down twice in its state, in base64, and that several times over: with 16 jobs in flight, 8 KiB that are pushed instead double the
-/// rate, 4 KiB are even, and less is better off here (`docs/benchmarks.md`, payload). The format allows
-/// [`MAX_INLINE_INPUT_BYTES`](strongroom_job::MAX_INLINE_INPUT_BYTES).
-pub const INLINE_INPUT_BYTES: usize = 4 << 10;
+/// A host writes that down twice in its state, in base64, and each of them several times over: with 16 jobs in flight, 8 KiB that are pushed instead double the
+/// rate, and 4 KiB end the waits of half a second (`docs/benchmarks.md`, payload). A job alone ends some 0.3 ms later for it. What is pushed is a file of
+/// its own at the host: it counts as what the tenant has stored, and is forgotten when no job names it any more. The format allows
+/// [`MAX_INLINE_INPUT_BYTES`](strongroom_job::MAX_INLINE_INPUT_BYTES), by [`Job::input`].
+pub const INLINE_INPUT_BYTES: usize = 2 << 10;
 
 /// A job before it is signed: a module, and by default nothing but clocks and randomness.
 ///

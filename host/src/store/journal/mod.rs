@@ -181,6 +181,14 @@ impl Journal {
         self.since_roll = 0;
     }
 
+    /// Removes the files that wait to be used again: somebody erased what may be in them.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub(super) fn drop_spare(&mut self) -> io::Result<()> {
+        std::mem::take(&mut self.spare).iter().try_for_each(|path| remove(path))
+    }
+
     /// Begins a file, durably.
     fn begin(&mut self, length: u64) -> io::Result<()> {
         let (path, mut open) = loop {
@@ -249,12 +257,7 @@ impl Journal {
                 self.spare.push(path);
             }
         }
-        if erased {
-            for path in std::mem::take(&mut self.spare) {
-                remove(&path)?;
-            }
-        }
-        Ok(())
+        if erased { self.drop_spare() } else { Ok(()) }
     }
 }
 
