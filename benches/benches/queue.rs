@@ -1,6 +1,6 @@
 //! What a long queue costs, and what one tenant's flood costs another.
 //!
-//! `cargo bench -p strongroom-benches --bench queue [-- JOBS]`, 1,000,000 jobs in the long queue unless said. Prints two parts:
+//! `cargo bench -p strongroom-benches --bench queue [-- JOBS…]`: queues of 1,000 and of 1,000,000 jobs unless others are said. Prints two parts:
 //!
 //! * `depth`: the store with its one writer and the schedule, no guests: jobs from admission over start to end, each durable, while so many
 //!   others wait. Memory and disk for each job that waits, disk for each that is over, and the time that a new process takes from
@@ -31,9 +31,8 @@ use strongroom_job::{JobId, JobState, ModuleRef, Outcome, SecretKey};
 use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Identity, Job};
 use tokio::task::JoinSet;
 
-/// Jobs of the long queue, unless said otherwise, and of the short one.
-const LONG: usize = 1_000_000;
-const SHORT: usize = 1_000;
+/// Jobs of the queues, unless said otherwise.
+const DEPTHS: [usize; 2] = [1_000, 1_000_000];
 /// Jobs that live from admission to end at each depth.
 const LIVES: usize = 20_000;
 /// Transitions in flight.
@@ -58,7 +57,7 @@ fn main() -> Result<()> {
     if !args.iter().any(|arg| arg == "--bench") {
         return Ok(());
     }
-    let long = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(LONG);
+    let depths = machine::numbers(&DEPTHS).context("only numbers are asked for")?;
     print!("{}", machine::describe());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -66,7 +65,7 @@ fn main() -> Result<()> {
             "\n{:>10} {:>9} {:>14} {:>14} {:>16} {:>12}",
             "waiting", "jobs/s", "bytes in memory", "bytes on disk", "bytes of one over", "restart"
         );
-        for depth in [SHORT, long] {
+        for depth in depths {
             depth_of(depth).await?;
         }
         flood().await

@@ -1,7 +1,7 @@
 //! What a crowd that sleeps costs, and how soon another job starts beside it and two guests that spin; and how soon a guest that is
 //! cancelled is gone.
 //!
-//! `cargo bench -p strongroom-benches --bench sleepers [-- SLEEPERS]`, 10,000 unless said. Prints three parts:
+//! `cargo bench -p strongroom-benches --bench sleepers [-- SLEEPERS…]`, 10,000 unless said. Prints three parts:
 //!
 //! * `sandbox`: the runtime alone. Resident memory for each sleeper, and the time from the call of `Sandbox::run` to the end of a
 //!   guest that ends at once;
@@ -68,12 +68,14 @@ fn main() -> Result<()> {
     if !args.iter().any(|arg| arg == "--bench") {
         return Ok(());
     }
-    let count = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(SLEEPERS);
+    let crowds = machine::numbers(&[SLEEPERS]).context("only numbers are asked for")?;
     print!("{}", machine::describe());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        sandbox(count).await?;
-        host(count).await?;
+        for crowd in crowds {
+            sandbox(crowd).await?;
+            host(crowd).await?;
+        }
         cancels().await
     })
 }

@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// The lock file of this build: which versions were measured.
@@ -29,6 +30,16 @@ pub fn describe() -> String {
         versions.join(", "),
         if cfg!(debug_assertions) { "\nDEBUG BUILD: the figures mean nothing" } else { "" },
     )
+}
+
+/// The numbers that stand on the command line, in their order; these, when there are none.
+///
+/// # Errors
+/// When something else than a number or an option is there.
+pub fn numbers<T: FromStr + Clone>(unless: &[T]) -> Result<Vec<T>, T::Err> {
+    let words = std::env::args().skip(1).filter(|word| !word.starts_with("--"));
+    let numbers: Vec<T> = words.map(|word| word.parse()).collect::<Result<_, _>>()?;
+    Ok(if numbers.is_empty() { unless.to_vec() } else { numbers })
 }
 
 /// Which version of a package this build has.

@@ -31,7 +31,7 @@ use crate::clock::Stopwatch;
 /// Bytes of rows that sled is given between two syncs: a few milliseconds of a processor and the disk.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// Pieces of as many bytes as a file of the journal has, at least.
+/// So many bytes of rows as a file of the journal has are at least this many pieces.
 const PIECES: usize = 4;
 
 /// A layer that comes so soon behind the one before is of a busy host.

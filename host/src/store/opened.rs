@@ -65,7 +65,11 @@ impl Store {
                 None => Parts::open(path)?,
             };
         }
-        let Parts { current, journal } = parts;
+        let Parts { current, mut journal } = parts;
+        // What was erased may be in files that wait to be used again, too. One that is in use keeps what it had behind its entries.
+        if anew && current.is_stale().map_err(|error| damaged(path, &error))? {
+            journal.drop_spare().map_err(|error| OpenError::Io { path: path.into(), error })?;
+        }
         let start = writer::Start::read(&current).map_err(|error| damaged(path, &error))?;
         current.look_for_rare().map_err(|error| damaged(path, &error))?;
         if anew {

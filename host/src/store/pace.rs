@@ -1,6 +1,6 @@
 //! How fast sled is given a layer: slowly while there is time, as fast as it can be once somebody waits for it.
 //!
-//! sled writes some four bytes for each that it is given, and takes a processor for as long. A whole layer at once is a fifth of a second in which every
+//! sled writes four to ten bytes for each that it is given, and takes a processor for as long. A whole layer at once is a fifth of a second in which every
 //! commit waits for a processor or for the disk: with two processors, a job in a hundred took 20 to 80 ms where others took 2. So there is a rest behind each piece.
 //!
 //! *Owns:* one word from the writer to the thread behind it. *Never:* delays by a rest what somebody waits for. The copying of sled's file

@@ -232,8 +232,9 @@ impl Writer {
             return Ok(());
         }
         if erased && self.base.wait() {
-            // One of them that is begun now would be neither among those that are let go of with the layer nor among those that wait.
-            base::lock(&self.journal).drop_spare().map_err(|error| broken(&error.to_string()))?;
+            // A spare file that is begun from here on would be neither among those that are let go of with the layer nor spare then.
+            let dropped = base::lock(&self.journal).drop_spare();
+            dropped.map_err(|error| broken(&format!("a file of the journal cannot be removed: {error}")))?;
         }
         if !self.base.wait() || !self.hand_over() {
             return Err(broken(BASE_FAILED));

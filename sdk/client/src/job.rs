@@ -24,8 +24,8 @@ pub const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 /// Longest input that [`Job::stdin_bytes`] puts into the envelope.
 ///
 /// A host writes that down twice in its state, in base64, and each of them several times over: with 16 jobs in flight, 8 KiB that are pushed instead double the
-/// rate, and 4 KiB end the waits of half a second (`docs/benchmarks.md`, payload). A job alone ends some 0.3 ms later for it. What is pushed is a file of
-/// its own at the host: it counts as what the tenant has stored, and is forgotten when no job names it any more. The format allows
+/// rate. A job alone ends up to half a millisecond later for it (`docs/benchmarks.md`, payload). What is pushed is a file of its own at the host: it counts as
+/// what the tenant has stored, and is forgotten when no job has named it for as long as the host keeps such. The format allows
 /// [`MAX_INLINE_INPUT_BYTES`](strongroom_job::MAX_INLINE_INPUT_BYTES), by [`Job::input`].
 pub const INLINE_INPUT_BYTES: usize = 2 << 10;
 
