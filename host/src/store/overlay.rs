@@ -48,7 +48,7 @@ struct Layers {
 impl Layers {
     /// Whether nothing below the upper layer can have this key.
     fn is_above_all(&self, key: &[u8]) -> bool {
-        self.since.zip(keys::record_of(key)).is_some_and(|(since, record)| record >= since)
+        is_since(self.since, key)
     }
 
     /// Whether nothing below the upper layer gives this key a value.
@@ -63,6 +63,11 @@ impl Layers {
         // A kind's keys follow each other, and the records in them go up. The bound behind all of a kind is no key of it, and is left to sled.
         keys::kind(from) == keys::kind(to) && self.is_nowhere_below(from)
     }
+}
+
+/// Whether this is a row of a record that the log did not have when it had this size.
+fn is_since(size: Option<u64>, key: &[u8]) -> bool {
+    size.zip(keys::record_of(key)).is_some_and(|(size, record)| record >= size)
 }
 
 /// The layers over one sled. Clones are handles to the same.
@@ -132,7 +137,8 @@ impl Overlay {
     }
 
     /// Takes out of a piece of the lower layer, of which nothing was given before, what the upper one takes away again. That stands in the journal behind all that
-    /// is in the lower layer, as durable as whatever is here: after a crash nobody would miss it either. Rows that are then nowhere are put to `passed_over`.
+    /// is in the lower layer, as durable as whatever is here: after a crash nobody would miss it either. Keys of rows that
+    /// are nowhere then are added to `passed_over`.
     pub(super) fn pass_over(&self, piece: &mut Vec<(IVec, Option<IVec>)>, passed_over: &mut Vec<IVec>) {
         let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         piece.retain(|(key, value)| {
@@ -140,7 +146,7 @@ impl Overlay {
                 return true;
             }
             // Of others sled may have what they were before the lower layer.
-            if layers.lower_since.zip(keys::record_of(key)).is_some_and(|(since, record)| record >= since) {
+            if is_since(layers.lower_since, key) {
                 passed_over.push(key.clone());
             }
             false

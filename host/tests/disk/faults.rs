@@ -58,17 +58,17 @@ impl Case {
         recorder
     }
 
-    /// Runs it with one call failing, and judges what is left. Gives what struck, when something did.
-    fn fail(&self, fault: Fault<'_>, chance: u64) -> Option<String> {
+    /// Runs it with one call failing, and judges what is left. False: the call was not made.
+    fn fail(&self, fault: Fault<'_>, chance: u64) -> bool {
         let mut recorder = self.recorder();
         let run = recorder.run(self.scenario, Some(fault));
-        let (nth, struck) = run.struck?;
+        let Some((nth, struck)) = run.struck else { return false };
         let call = &run.calls[nth];
         if let Err(why) = self.judge(&recorder.trace, &run, call, fault.how, struck, chance) {
             let how = fault.how;
             panic!("{why}\n  {} with call {nth}, {call}, {how:?}\n  {}", self.scenario, run.words);
         }
-        Some(format!("{call} {:?}", fault.how))
+        true
     }
 
     fn judge(&self, trace: &Trace, run: &Run, call: &str, how: How, struck: usize, chance: u64) -> Verdict {
@@ -110,7 +110,7 @@ impl Case {
             if tries > 1 {
                 fault.nth /= 2;
             }
-            self.fail(fault, chance).map(|_| fault.nth)
+            self.fail(fault, chance).then_some(fault.nth)
         })
     }
 

@@ -78,7 +78,8 @@ fn left(store: &Simulated) -> u64 {
     store.usage(&Name::default_name(), NOW).stored_bytes
 }
 
-fn erase() -> Transition {
+/// The erasure of the first job.
+pub(crate) fn erase() -> Transition {
     let job = admitted(&body(1));
     let doomed = Doomed {
         asked: job.id(),

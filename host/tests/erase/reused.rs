@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use strongroom::clock::Clock;
 use strongroom::lifecycle;
-use strongroom::store::{Closing, Doomed, DoomedJob, NoFault, Store, Transition};
+use strongroom::store::{Closing, NoFault, Store, Transition};
 use strongroom_job::{Name, QueueMode};
 
+use super::group::erase;
 use super::{WORDS, holding};
 use crate::common::{admitted, body, client_key, id};
 
@@ -23,19 +24,6 @@ const BEHIND: usize = 8;
 fn admit(number: u64, envelope: Vec<u8>) -> Transition {
     let jobs = vec![admitted(&body(number))];
     Transition::Admit { jobs, envelope: envelope.into(), max_active: 100, rules: Box::default() }
-}
-
-fn erase(number: u64) -> Transition {
-    let job = admitted(&body(number));
-    let doomed = Doomed {
-        asked: job.id(),
-        envelope: *job.envelope(),
-        tenant: Name::default_name(),
-        jobs: vec![DoomedJob { job: job.id(), unique: None }],
-        inputs: Vec::new(),
-        in_clear: 0,
-    };
-    Transition::Erase { doomed: Box::new(doomed), by: client_key().public() }
 }
 
 /// A store whose journal has short files.
@@ -74,7 +62,7 @@ async fn a_file_that_was_to_be_used_again_is_not_once_what_it_held_is_erased() {
         fill(&store, length).await;
         let journal = path.join("journal");
         assert_ne!(holding(&journal, WORDS.as_bytes()), [""; 0], "the words are where this looks for them");
-        store.commit(erase(1)).await.unwrap();
+        store.commit(erase()).await.unwrap();
         go_on(&store).await;
         drop(store);
         assert_eq!(closing.wait(), None);
@@ -98,7 +86,7 @@ async fn nor_after_a_start_that_could_not_write_the_state_anew() {
             holding(&journal, WORDS.as_bytes()).into_iter().map(|name| journal.join(name)).collect();
         let held: Vec<_> = held.into_iter().map(|file| (fs::read(&file).unwrap(), file)).collect();
         assert!(!held.is_empty(), "the words are where this looks for them");
-        store.commit(erase(1)).await.unwrap();
+        store.commit(erase()).await.unwrap();
         drop(store);
         assert_eq!(closing.wait(), None);
         // The power went before the directory said that they are gone.
