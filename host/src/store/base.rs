@@ -188,7 +188,7 @@ impl Worker {
     fn lower(&mut self, Order { rows, upto }: Order, nudge: &Nudge) -> io::Result<usize> {
         let erased = rows.get(keys::STALE).is_some_and(Option::is_some);
         let (mut passed_over, mut given) = (Vec::new(), 0);
-        take(&rows, upto, self.piece_bytes, |piece| {
+        take(&rows, self.piece_bytes, |piece| {
             let working = Stopwatch::start();
             self.current.overlay().pass_over(piece, &mut passed_over);
             if piece.is_empty() {
@@ -199,6 +199,9 @@ impl Worker {
             self.pace.rest(working.passed());
             Ok(())
         })?;
+        // By itself: what comes back early was not in sled durably before it.
+        let done = [(keys::JOURNAL.into(), Some(IVec::from(&upto.to_be_bytes()))), self.renewer.count()];
+        nudge.during(|| self.apply(&done))?;
         self.current.overlay().clear_lower(&passed_over);
         lock(&self.journal).forget_below(upto, erased)?;
         Ok(given)
@@ -223,8 +226,8 @@ impl Worker {
     /// Gives sled a piece of a layer.
     fn apply(&mut self, piece: &[Change]) -> io::Result<()> {
         let share = self.renewer.share_of(piece);
-        give(&self.db, &self.sync, piece)?;
-        self.renewer.follow(share, &self.sync);
+        let more = give(&self.db, &self.sync, piece)?;
+        self.renewer.follow(share, more, &self.sync);
         Ok(())
     }
 
@@ -248,10 +251,9 @@ pub(super) fn fail(failed: &watch::Sender<Option<String>>, reason: String) {
     });
 }
 
-/// Hands a layer on in pieces, leaves last, since most of them go soon; one more, alone, says up to which entry of the journal that is. What comes back early was not in sled durably before it.
+/// Hands a layer on in pieces, leaves last, since most of them go soon.
 pub(super) fn take(
     rows: &Layer,
-    upto: u64,
     piece_bytes: usize,
     mut apply: impl FnMut(&mut Vec<Change>) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -265,31 +267,31 @@ pub(super) fn take(
             (bytes, piece) = (0, Vec::new());
         }
     }
-    if !piece.is_empty() {
-        apply(&mut piece)?;
-    }
-    apply(&mut vec![(keys::JOURNAL.into(), Some(IVec::from(&upto.to_be_bytes())))])
+    if piece.is_empty() { Ok(()) } else { apply(&mut piece) }
 }
 
-/// Gives sled some rows, durably.
-pub(super) fn give(db: &sled::Db, sync: &File, piece: &[Change]) -> io::Result<()> {
-    put(db, piece)?;
+/// Gives sled some rows, durably; says by how many bytes its rows are more.
+fn give(db: &sled::Db, sync: &File, piece: &[Change]) -> io::Result<i64> {
+    let more = put(db, piece)?;
     db.flush()?;
     sync.sync_data()?;
     garbage::free(piece.len());
-    Ok(())
+    Ok(more)
 }
 
-/// Gives sled some rows, each by itself. A batch would be all or nothing, which the journal is already, and nobody in this process could read any sled
+/// Gives sled some rows, each by itself; says by how many bytes its rows are more. A batch would be all or nothing, which the journal is already, and nobody in this process could read any sled
 /// before the last of its rows is in: the writer would stand still for tens of milliseconds.
-pub(super) fn put<'a>(db: &sled::Db, changes: impl IntoIterator<Item = &'a Change>) -> sled::Result<()> {
+pub(super) fn put<'a>(db: &sled::Db, changes: impl IntoIterator<Item = &'a Change>) -> sled::Result<i64> {
+    let mut more = 0;
     for (key, value) in changes {
-        match value {
-            Some(value) => drop(db.insert(key, value)?),
-            None => drop(db.remove(key)?),
-        }
+        let before = match value {
+            Some(value) => db.insert(key, value)?,
+            None => db.remove(key)?,
+        };
+        let bytes = |value: Option<&IVec>| value.map_or(0, |value| (key.len() + value.len()) as i64);
+        more += bytes(value.as_ref()) - bytes(before.as_ref());
     }
-    Ok(())
+    Ok(more)
 }
 
 #[cfg(test)]
@@ -299,7 +301,7 @@ mod tests {
 
     // Red without the partition in `take`: most leaves would be given to sled, since nobody has published them yet.
     #[test]
-    fn leaves_are_handed_on_last_and_then_how_far_it_is() {
+    fn leaves_are_handed_on_last() {
         let all = [
             keys::active(1),
             keys::leaf(1),
@@ -315,11 +317,8 @@ mod tests {
             pieces.push(piece.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>());
             Ok(())
         };
-        take(&rows, 9, PIECE_BYTES, keep).unwrap();
+        take(&rows, PIECE_BYTES, keep).unwrap();
         let [active, first, over, second, place] = all;
-        assert_eq!(
-            pieces,
-            [vec![over, place], vec![active, first], vec![second], vec![keys::JOURNAL.to_vec()]]
-        );
+        assert_eq!(pieces, [vec![over, place], vec![active, first], vec![second]]);
     }
 }

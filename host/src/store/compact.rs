@@ -114,24 +114,26 @@ fn anew_with(
 fn make(path: &Path, rows: &Current, upto: u64) -> Result<u64, ReadError> {
     let making = fresh::begin(path).map_err(ReadError::Io)?;
     let new = settings::of(&making).open()?;
-    let rows = copy(rows, &new)?;
+    let (rows, bytes) = copy(rows, &new)?;
     new.insert(keys::JOURNAL, &upto.to_be_bytes())?;
     journal::make(&making).map_err(ReadError::Io)?;
-    renew::remember(&new, &fs::File::open(making.join("db")).map_err(ReadError::Io)?)?;
+    renew::remember(&new, &fs::File::open(making.join("db")).map_err(ReadError::Io)?, bytes)?;
     drop(new);
     fresh::sync_all(&making).map_err(ReadError::Io)?;
     Ok(rows)
 }
 
-/// Every row but the mark, and what is true of the old files alone.
-fn copy(from: &Current, to: &sled::Db) -> Result<u64, ReadError> {
-    let (mut rows, mut bytes, mut all) = (0, 0, 0);
+/// Every row but the mark, and what is true of the old files alone; gives their number and their bytes.
+fn copy(from: &Current, to: &sled::Db) -> Result<(u64, u64), ReadError> {
+    let (mut rows, mut bytes, mut all, mut all_bytes) = (0, 0, 0, 0);
     for row in from.all_under(b"") {
         let (key, value) = row?;
-        if [keys::STALE, keys::RENEWED, keys::JOURNAL].contains(&key.as_ref()) {
+        if [keys::STALE, keys::RENEWED, keys::BYTES, keys::JOURNAL].contains(&key.as_ref()) {
             continue;
         }
-        (rows, bytes, all) = (rows + 1, bytes + key.len() + value.len(), all + 1);
+        let length = key.len() + value.len();
+        (rows, bytes) = (rows + 1, bytes + length);
+        (all, all_bytes) = (all + 1, all_bytes + length as u64);
         to.insert(key, value)?;
         if all % TOLD_ROWS == 0 {
             tracing::info!(rows = all, "the state's file is still being written anew");
@@ -142,7 +144,7 @@ fn copy(from: &Current, to: &sled::Db) -> Result<u64, ReadError> {
         }
     }
     garbage::free(rows);
-    Ok(all)
+    Ok((all, all_bytes))
 }
 
 #[cfg(test)]

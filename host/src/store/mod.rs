@@ -39,6 +39,7 @@ mod overlay;
 mod pace;
 mod pack;
 mod past;
+mod proportion;
 mod published;
 mod read;
 pub mod rebuild;

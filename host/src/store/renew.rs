@@ -23,12 +23,13 @@ use sled::IVec;
 
 use super::base::{self, SharedJournal};
 use super::journal::{Change, Journal};
+use super::proportion::Proportion;
 use super::{ReadError, compact, fresh, garbage, keys, settings};
 use crate::disk;
 
 /// A file that is no longer than this stays as it is.
 pub(super) const FLOOR_BYTES: u64 = 256 << 20;
-/// One that was written anew may grow to so many times what it was then.
+/// A file may grow to so many times what it would be if it were written anew.
 const FACTOR: u64 = 2;
 /// While there is much to do the file may become so many times longer than when it would be due otherwise: copying takes as much of a processor as the work does.
 const BUSY_FACTOR: u64 = 4;
@@ -51,8 +52,9 @@ pub(super) struct Renewer {
     floor: u64,
     /// What stays free on the disk.
     reserve: u64,
-    /// The file is not written anew before it is longer than this, in a quiet hour.
-    due_above: u64,
+    proportion: Proportion,
+    /// After a failure: not before the file is longer than this.
+    again_above: u64,
     /// Something was erased whose bytes the file may still have.
     is_stale: bool,
     under_way: Option<Copying>,
@@ -68,6 +70,8 @@ struct Copying {
     upto: IVec,
     unsynced: usize,
     rows: u64,
+    /// Bytes of their keys and values.
+    bytes: u64,
     /// So many slices are to be copied before the next layer is taken.
     owed: usize,
 }
@@ -92,10 +96,28 @@ impl Renewer {
     /// # Errors
     /// When sled cannot read.
     pub(super) fn new(path: &Path, db: &sled::Db, floor: u64, reserve: u64) -> sled::Result<Self> {
-        let was = db.get(keys::RENEWED)?.and_then(|bytes| bytes.as_ref().try_into().ok());
-        let due_above = floor.max(was.map_or(0, u64::from_be_bytes).saturating_mul(FACTOR));
-        let is_stale = db.contains_key(keys::STALE)?;
-        Ok(Self { path: path.into(), floor, reserve, due_above, is_stale, under_way: None, removing: None })
+        let (proportion, is_stale) = (Proportion::read(db)?, db.contains_key(keys::STALE)?);
+        let path = path.into();
+        Ok(Self {
+            path,
+            floor,
+            reserve,
+            proportion,
+            again_above: 0,
+            is_stale,
+            under_way: None,
+            removing: None,
+        })
+    }
+
+    /// The file is not written anew before it is longer than this, in a quiet hour.
+    fn due_above(&self) -> u64 {
+        self.floor.max(self.again_above).max(self.proportion.expected().saturating_mul(FACTOR))
+    }
+
+    /// The row that says how much is in sled.
+    pub(super) fn count(&self) -> Change {
+        self.proportion.row()
     }
 
     /// Whether there is something to copy.
@@ -111,7 +133,7 @@ impl Renewer {
     /// Begins when the file is long enough. A quiet hour is waited for, but not for ever.
     pub(super) fn begin_if_due(&mut self, sync: &File, is_busy: bool) {
         let Ok(length) = sync.metadata().map(|file| file.len()) else { return };
-        let limit = self.due_above.saturating_mul(if is_busy { BUSY_FACTOR } else { 1 });
+        let limit = self.due_above().saturating_mul(if is_busy { BUSY_FACTOR } else { 1 });
         let is_due = self.is_stale || length > limit;
         // Of a link the name would be moved, and not the state.
         if self.under_way.is_some() || !is_due || self.path.is_symlink() || !self.is_clear() {
@@ -144,13 +166,14 @@ impl Renewer {
         Some(piece.iter().filter(|(key, _)| key <= upto).cloned().collect())
     }
 
-    /// Gives the new state its share of a piece that is durable.
-    pub(super) fn follow(&mut self, share: Option<Vec<Change>>, sync: &File) {
-        let (Some(copying), Some(share)) = (&self.under_way, share) else { return };
+    /// Gives the new state its share of a piece that is durable, by which the rows of the old one are so many bytes more.
+    pub(super) fn follow(&mut self, share: Option<Vec<Change>>, more: i64, sync: &File) {
+        self.proportion.changed(more);
+        let (Some(copying), Some(share)) = (&mut self.under_way, share) else { return };
         // sled panics where an earlier write of its own threads has failed. Nobody needs this one.
         let put = catch_unwind(AssertUnwindSafe(|| base::put(&copying.to, &share)));
         match put {
-            Ok(Ok(())) => {}
+            Ok(Ok(more)) => copying.bytes = copying.bytes.saturating_add_signed(more),
             Ok(Err(error)) => self.give_up(&error.into(), length(sync)),
             Err(_) => self.give_up(&ReadError::Damaged(COPY_PANICKED), length(sync)),
         }
@@ -215,7 +238,7 @@ impl Renewer {
         // From here on the old state cannot be gone on with: a crash may find either of the two in the place.
         fresh::put(&self.path, &stale)?;
         journal.has_moved();
-        self.due_above = self.floor.max(base.saturating_mul(FACTOR));
+        (self.proportion, self.again_above) = (Proportion::anew(base, copying.bytes), 0);
         tracing::info!(
             bytes = base,
             before = length(sync),
@@ -238,7 +261,7 @@ impl Renewer {
 
     /// Nothing was replaced. The next time is when the file has grown further.
     fn give_up(&mut self, error: &ReadError, length: u64) {
-        self.due_above = length.saturating_add(self.floor.max(1));
+        self.again_above = length.saturating_add(self.floor.max(1));
         // The row says it to the next start.
         self.is_stale = false;
         tracing::warn!(%error, "the state's file could not be written anew; it is tried again when the file has grown further");
@@ -268,7 +291,7 @@ impl Copying {
         let making = fresh::begin(path).map_err(ReadError::Io)?;
         let to = settings::of(&making).open()?;
         let sync = File::open(making.join("db")).map_err(ReadError::Io)?;
-        Ok(Self { to, sync, upto: IVec::default(), unsynced: 0, rows: 0, owed: 0 })
+        Ok(Self { to, sync, upto: IVec::default(), unsynced: 0, rows: 0, bytes: 0, owed: 0 })
     }
 
     fn slice(&mut self, from: &sled::Db, path: &Path, reserve: u64) -> Result<Slice, ReadError> {
@@ -293,6 +316,7 @@ impl Copying {
         }
         garbage::free(rows);
         self.rows += rows as u64;
+        self.bytes += bytes as u64;
         self.owed = self.owed.saturating_sub(1);
         self.unsynced += bytes;
         Ok(if rows == 0 { Slice::Last } else { Slice::More })
@@ -303,7 +327,7 @@ impl Copying {
         if !is_stale {
             self.to.remove(keys::STALE)?;
         }
-        let base = remember(&self.to, &self.sync)?;
+        let base = remember(&self.to, &self.sync, self.bytes)?;
         self.sync.sync_data().map_err(ReadError::Io)?;
         let making = fresh::beside(path);
         journal.link_into(&super::journal::of(&making)).map_err(ReadError::Io)?;
@@ -312,11 +336,11 @@ impl Copying {
     }
 }
 
-/// Writes down how long a file is that was just written anew, and gives it.
-pub(super) fn remember(db: &sled::Db, file: &File) -> Result<u64, ReadError> {
+/// Writes down how long a file is that was just written anew, with so many bytes of rows, and gives it.
+pub(super) fn remember(db: &sled::Db, file: &File, bytes: u64) -> Result<u64, ReadError> {
     db.flush()?;
     let base = file.metadata().map_err(ReadError::Io)?.len();
-    db.insert(keys::RENEWED, &base.to_be_bytes())?;
+    base::put(db, &Proportion::anew(base, bytes).rows())?;
     db.flush()?;
     Ok(base)
 }
