@@ -154,6 +154,16 @@ async fn depth_of(depth: usize) -> Result<()> {
         each(machine::disk_bytes(&state)?, disk, depth),
     );
 
+    // As a host does it: with the heap of a process that has just begun.
+    Arc::into_inner(queue).context("nobody else has it")?.close();
+    let restarted = Command::new(std::env::current_exe()?).arg("--restart").arg(&state).output()?;
+    ensure!(restarted.status.success(), "{}", String::from_utf8_lossy(&restarted.stderr));
+    let said = String::from_utf8(restarted.stdout)?;
+    let (waiting, restart) = said.trim().split_once(' ').context("two numbers")?;
+    ensure!(waiting.parse() == Ok(depth), "{waiting} of {depth} jobs came back");
+    let restart: f64 = restart.parse()?;
+    let queue = Arc::new(Queue::open(&state)?);
+
     let before = machine::disk_bytes(&state)?;
     let mut jobs = Vec::new();
     while jobs.len() < LIVES {
@@ -178,14 +188,6 @@ async fn depth_of(depth: usize) -> Result<()> {
     let rate = LIVES as f64 / begun.elapsed().as_secs_f64();
     let over = each(machine::disk_bytes(&state)?, before, LIVES);
     Arc::into_inner(queue).context("nobody else has it")?.close();
-
-    // As a host does it: with the heap of a process that has just begun.
-    let restarted = Command::new(std::env::current_exe()?).arg("--restart").arg(&state).output()?;
-    ensure!(restarted.status.success(), "{}", String::from_utf8_lossy(&restarted.stderr));
-    let said = String::from_utf8(restarted.stdout)?;
-    let (waiting, restart) = said.trim().split_once(' ').context("two numbers")?;
-    ensure!(waiting.parse() == Ok(depth), "{waiting} of {depth} jobs came back");
-    let restart: f64 = restart.parse()?;
     println!("{depth:>10} {rate:>9.0} {in_memory:>14.0} {on_disk:>14.0} {over:>16.0} {restart:>10.2} s");
     Ok(())
 }

@@ -30,9 +30,9 @@ pub(super) const LAYOUT: &[u8] = b"m/layout";
 /// There when rows were erased whose bytes sled may still have in its file: one byte.
 pub(super) const STALE: &[u8] = b"m/stale";
 
-/// The length of sled's file right after it was last written anew, and the bytes of the keys and values in it then, 8 bytes each; an earlier version wrote the length alone.
+/// The length of sled's file right after it was last written anew, 8 bytes.
 pub(super) const RENEWED: &[u8] = b"m/renewed";
-/// The bytes of the keys and values in sled, about; 8 bytes.
+/// The bytes of the keys and values in sled, about; how many they were when its file was last written anew; and the length that this had then. 8 bytes each.
 pub(super) const BYTES: &[u8] = b"m/bytes";
 
 /// sled has every entry of the journal before this number, but for rows that later ones take away; 8 bytes.

@@ -55,8 +55,10 @@ pub(super) struct Renewer {
     proportion: Proportion,
     /// After a failure: not before the file is longer than this.
     again_above: u64,
-    /// Something was erased whose bytes the file may still have.
+    /// Something was erased whose bytes the file may still have: since the copy that is under way began, if one is.
     is_stale: bool,
+    /// The copy that is under way is for that, or the last one was, and failed.
+    is_left: bool,
     under_way: Option<Copying>,
     /// Lets the state go that was replaced last.
     removing: Option<JoinHandle<()>>,
@@ -105,6 +107,7 @@ impl Renewer {
             proportion,
             again_above: 0,
             is_stale,
+            is_left: false,
             under_way: None,
             removing: None,
         })
@@ -133,16 +136,17 @@ impl Renewer {
     /// Begins when the file is long enough. A quiet hour is waited for, but not for ever.
     pub(super) fn begin_if_due(&mut self, sync: &File, is_busy: bool) {
         let Ok(length) = sync.metadata().map(|file| file.len()) else { return };
-        let limit = self.due_above().saturating_mul(if is_busy { BUSY_FACTOR } else { 1 });
-        let is_due = self.is_stale || length > limit;
+        let is_above = |limit: u64| length > limit.saturating_mul(if is_busy { BUSY_FACTOR } else { 1 });
+        let is_due =
+            self.is_stale || is_above(self.due_above()) || self.is_left && is_above(self.again_above);
         // Of a link the name would be moved, and not the state.
         if self.under_way.is_some() || !is_due || self.path.is_symlink() || !self.is_clear() {
             return;
         }
         match Copying::begin(&self.path) {
             Ok(copying) => {
-                let erased = std::mem::take(&mut self.is_stale);
-                tracing::info!(bytes = length, erased, "the state's file is written anew");
+                self.is_left |= std::mem::take(&mut self.is_stale);
+                tracing::info!(bytes = length, erased = self.is_left, "the state's file is written anew");
                 self.under_way = Some(copying);
             }
             Err(error) => self.give_up(&error, length),
@@ -238,7 +242,7 @@ impl Renewer {
         // From here on the old state cannot be gone on with: a crash may find either of the two in the place.
         fresh::put(&self.path, &stale)?;
         journal.has_moved();
-        (self.proportion, self.again_above) = (Proportion::anew(base, copying.bytes), 0);
+        (self.proportion, self.again_above, self.is_left) = (Proportion::anew(base, copying.bytes), 0, false);
         tracing::info!(
             bytes = base,
             before = length(sync),
@@ -263,7 +267,7 @@ impl Renewer {
     fn give_up(&mut self, error: &ReadError, length: u64) {
         self.again_above = length.saturating_add(self.floor.max(1));
         // The row says it to the next start.
-        self.is_stale = false;
+        self.is_left |= std::mem::take(&mut self.is_stale);
         tracing::warn!(%error, "the state's file could not be written anew; it is tried again when the file has grown further");
         self.stop();
     }
@@ -340,7 +344,8 @@ impl Copying {
 pub(super) fn remember(db: &sled::Db, file: &File, bytes: u64) -> Result<u64, ReadError> {
     db.flush()?;
     let base = file.metadata().map_err(ReadError::Io)?.len();
-    base::put(db, &Proportion::anew(base, bytes).rows())?;
+    let renewed = (keys::RENEWED.into(), Some(IVec::from(&base.to_be_bytes())));
+    base::put(db, &[renewed, Proportion::anew(base, bytes).row()])?;
     db.flush()?;
     Ok(base)
 }

@@ -150,7 +150,7 @@ fn the_last_row_of_a_slice_changes_right_behind_it() {
     both.check();
 }
 
-// Red with a `proportion` that stays: the file is written anew for ever.
+// Red with a `proportion` that stays: the next start would judge otherwise, and the file be written anew for ever.
 #[test]
 fn a_file_that_was_written_anew_may_grow_to_twice_what_it_was() {
     let mut both = Both::new();
@@ -248,6 +248,31 @@ fn a_state_that_cannot_be_made_whole_leaves_the_old_one_in_use() {
     }
     both.renewer.begin_if_due(&both.sync, false);
     assert!(!both.renewer.is_copying(), "it is not tried again at once");
+    both.check();
+}
+
+// Red without `is_left`: what was erased would stay until the file is long for what is in it.
+#[test]
+fn an_erasure_whose_copy_failed_is_tried_again_as_the_file_grows() {
+    let mut both = Both::new();
+    both.go_on();
+    change(&mut both, keys::STALE, Some(&[1]), true);
+    while both.renewer.is_copying() {
+        drop(fs::remove_dir_all(fresh::beside(&both.path())));
+        assert!(!both.go_on() || !both.renewer.is_copying());
+    }
+    // Long for what is in it, it will not be soon.
+    both.renewer.proportion = Proportion::anew(u64::MAX / 8, 0);
+    both.renewer.begin_if_due(&both.sync, false);
+    assert!(!both.renewer.is_copying(), "not at once");
+    both.renewer.again_above = length(&both.sync) - 1;
+    both.renewer.begin_if_due(&both.sync, false);
+    assert!(both.renewer.is_copying());
+    finish(&mut both);
+    (both.renewer.proportion, both.renewer.again_above) = (Proportion::anew(u64::MAX / 8, 0), 0);
+    both.renewer.begin_if_due(&both.sync, false);
+    assert!(!both.renewer.is_copying(), "once is enough");
+    change(&mut both, keys::STALE, None, false);
     both.check();
 }
 
