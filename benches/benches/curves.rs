@@ -114,16 +114,18 @@ fn draw(name: &str, title: &str, curve: &[Point]) -> Result<()> {
 /// Modules of growing size, each of which is new to the host.
 fn modules(site: &Rc<Site>, asked: &Asked) -> Result<String> {
     let mut text = String::from(
-        "| bytes of the module | registered, compiled | registered again | first job | a job after it |\n\
-         | --- | --- | --- | --- | --- |\n",
+        "| bytes of the module | registered, compiled | registered again | after a restart | first job | a job after it |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
     for (at, bytes) in MODULE.iter().enumerate() {
-        let mut rounds = [const { Vec::new() }; 4];
+        let mut rounds = [const { Vec::new() }; 5];
         let mut length = 0;
         for round in 0..asked.rounds {
             let wasm = program(*bytes, at * 1000 + round)?;
             length = wasm.len();
-            for (column, time) in rounds.iter_mut().zip(site.module(&wasm)?) {
+            let [compiled, again, first, later] = site.module(&wasm)?;
+            let times = [compiled, again, site.restarted(&wasm)?, first, later];
+            for (column, time) in rounds.iter_mut().zip(times) {
                 column.push(time.as_secs_f64() * 1e6);
             }
         }

@@ -27,7 +27,7 @@ use strongroom::schedule::Schedule;
 use strongroom::store::{Closing, CommitError, Committed, Effect, NoFault, Outputs, Store, Transition};
 use strongroom_benches::jobs::Admitter;
 use strongroom_benches::machine;
-use strongroom_job::{JobId, JobState, ModuleRef, Outcome, SecretKey};
+use strongroom_job::{JobId, JobState, ModuleRef, Outcome, SecretKey, Timestamp};
 use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Identity, Job};
 use tokio::task::JoinSet;
 
@@ -41,7 +41,7 @@ const IN_FLIGHT: usize = 64;
 /// Jobs that share a signature.
 const BATCH: usize = 10_000;
 /// Jobs of the tenant whose latency is measured.
-const STEADY: usize = 300;
+const STEADY: usize = 500;
 /// Jobs of the tenant that floods.
 const FLOOD: usize = 100_000;
 
@@ -249,20 +249,48 @@ async fn waiting(client: &Client) -> Result<u64> {
     Ok(client.queues().await?.iter().map(|queue| queue.queued).sum())
 }
 
-async fn one_by_one(client: &Client, module: ModuleRef, jobs: usize) -> Result<Vec<Duration>> {
+/// Where a job's time went.
+struct Times {
+    /// From the signature to the known end.
+    all: Duration,
+    /// In ms: from the signature to the acknowledgement, and from there to the known end; by the host's clock, which counts whole ones, from the acceptance to the start, and to the end.
+    parts: [f64; 4],
+}
+
+async fn one_by_one(client: &Client, module: ModuleRef, jobs: usize) -> Result<Vec<Times>> {
     let mut times = Vec::with_capacity(jobs);
     for _ in 0..jobs {
         let begun = Instant::now();
         let accepted = client.submit(&Job::new(module).stdin_bytes(b"steady".to_vec())).await?;
+        let acknowledged = begun.elapsed();
         let finished = client.wait(accepted.job).await?;
-        times.push(begun.elapsed());
+        let all = begun.elapsed();
         ensure!(finished.view.state == JobState::Succeeded, "{finished:?}");
+        let view = finished.view;
+        let (started, over) = view.started_at.zip(view.finished_at).context("it ran")?;
+        let between = |from: Timestamp, to: Timestamp| to.as_millis().saturating_sub(from.as_millis()) as f64;
+        let [acknowledged, known] = [acknowledged, all - acknowledged].map(|time| time.as_secs_f64() * 1e3);
+        let parts = [acknowledged, known, between(view.accepted_at, started), between(started, over)];
+        times.push(Times { all, parts });
     }
     Ok(times)
 }
 
-fn print_times(what: &str, mut times: Vec<Duration>) {
-    let mut millis = |percent| machine::percentile(&mut times, percent).as_secs_f64() * 1e3;
+fn print_times(what: &str, mut times: Vec<Times>) {
+    times.sort_by_key(|times| times.all);
+    let mut all: Vec<_> = times.iter().map(|times| times.all).collect();
+    let mut millis = |percent| machine::percentile(&mut all, percent).as_secs_f64() * 1e3;
     let (p50, p99) = (millis(50), millis(99));
     println!("{what:<28} {p50:>7.2} ms {p99:>7.2} ms");
+    let slowest = &times[times.len() - times.len().div_ceil(50)..];
+    for (which, of) in [("  mean of all", &times[..]), ("  of the slowest fiftieth", slowest)] {
+        let mean = |part: usize| of.iter().map(|times| times.parts[part]).sum::<f64>() / of.len() as f64;
+        println!(
+            "{which:<28} acknowledged after {:.1} ms, known {:.1} ms later; by the host's clock {:.1} ms from acceptance to start, {:.1} ms to the end",
+            mean(0),
+            mean(1),
+            mean(2),
+            mean(3)
+        );
+    }
 }

@@ -150,6 +150,33 @@ impl Site {
         })
     }
 
+    /// How long it takes to register a module again at a host that compiled it before its last restart.
+    ///
+    /// # Errors
+    /// When the host does not start, or refuses it.
+    pub fn restarted(&self, wasm: &[u8]) -> Result<Duration> {
+        let dir = tempfile::tempdir()?;
+        let home = Home::create(&dir.path().join("host"))?;
+        let identity = Identity::from(home.client_key()?);
+        self.runtime.block_on(async {
+            let mut time = Duration::ZERO;
+            for _ in 0..2 {
+                let mut config = Config::load(&home.config())?;
+                config.listen = ([127, 0, 0, 1], 0).into();
+                let host = Host::start(home.lock()?, config, Compiler::InProcess).await?;
+                let client = connect(&host, &identity).await?;
+                // The first stream of a connection is not what is asked for.
+                client.queues().await?;
+                let at = Instant::now();
+                client.push_module(wasm.to_vec()).await?;
+                time = at.elapsed();
+                client.close().await;
+                host.stop(Stop::Running(Duration::from_secs(60))).await;
+            }
+            Ok(time)
+        })
+    }
+
     /// Jobs that come at a fixed rate, whatever becomes of those before: the time of each counts from the moment at which it was
     /// due, so that a host that stands still is seen by all who would have come meanwhile.
     ///
