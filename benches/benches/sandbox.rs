@@ -221,11 +221,15 @@ fn promises() {
 fn computing(pooled: &Engine, narrow: &Engine) {
     let wasm = wat::parse_str(SIEVE).expect("valid text");
     let plain_engine = wasmtime::Engine::default();
-    let plain_module = wasmtime::Module::new(&plain_engine, &wasm).expect("a good module");
-    let plain = || {
+    // What of the difference is the price of being stopped: a look at a counter at each turn of a loop.
+    let epochs = wasmtime::Engine::new(wasmtime::Config::new().epoch_interruption(true)).expect("it starts");
+    let module = |engine: &wasmtime::Engine| wasmtime::Module::new(engine, &wasm).expect("a good module");
+    let (plain_module, epochs_module) = (module(&plain_engine), module(&epochs));
+    let plain = |module: &wasmtime::Module| {
         let before = thread_time();
-        let mut store = wasmtime::Store::new(&plain_engine, ());
-        let instance = wasmtime::Instance::new(&mut store, &plain_module, &[]).expect("it starts");
+        let mut store = wasmtime::Store::new(module.engine(), ());
+        store.set_epoch_deadline(1 << 40);
+        let instance = wasmtime::Instance::new(&mut store, module, &[]).expect("it starts");
         let start = instance.get_typed_func::<(), ()>(&mut store, "_start").expect("it has a start");
         start.call(&mut store, ()).expect("it ends");
         thread_time().saturating_sub(before).as_secs_f64()
@@ -235,18 +239,20 @@ fn computing(pooled: &Engine, narrow: &Engine) {
     let unmetered = program(pooled.compile(&wasm));
     let metered = program(pooled.compile_with(&wasm, Metering::Fuel));
     let checked = program(narrow.compile(&wasm));
-    let (mut free, mut fuel, mut small) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut free, mut fuel, mut small, mut asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let bare = plain();
+        let bare = plain(&plain_module);
+        asked.push(plain(&epochs_module) / bare);
         free.push(ours(&unmetered) / bare);
         fuel.push(ours(&metered) / bare);
         small.push(ours(&checked) / bare);
     }
     println!(
-        "computing guest, times plain wasmtime: {:.3}; with fuel counted {:.3}; in 64 MiB slots {:.3}",
+        "computing guest, times plain wasmtime: {:.3}; with fuel counted {:.3}; in 64 MiB slots {:.3}; wasmtime with epochs and nothing else {:.3}",
         median(free),
         median(fuel),
-        median(small)
+        median(small),
+        median(asked)
     );
 }
 
