@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 
 /// Jobs of the queues, unless said otherwise.
 const DEPTHS: [usize; 2] = [1_000, 1_000_000];
-/// Jobs that live from admission to end at each depth: some twenty layers of rows. A tenth of them are over before sled was given any of a short queue, and
+/// Jobs that live from admission to end at each depth: many layers of rows. A tenth of them are over before sled was given much of a short queue, and
 /// while it is still being given what was admitted to a long one.
 const LIVES: usize = 200_000;
 /// Transitions in flight.

@@ -152,9 +152,13 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::super::Store;
     use super::super::overlay::Overlay;
+    use super::super::proportion::Proportion;
     use super::*;
 
     const PRIVATE: &[u8] = b"a value that was erased";
+
+    /// Bytes of a row that is kept.
+    const LONG: usize = 5000;
 
     /// A state from which a row was removed, and that says so.
     fn marked(path: &Path) {
@@ -162,6 +166,7 @@ mod tests {
         let db = settings::open(&settings::of(path)).unwrap();
         db.insert(b"t/private", PRIVATE).unwrap();
         db.insert(b"t/other", b"kept").unwrap();
+        db.insert(b"t/long", vec![7; LONG]).unwrap();
         db.flush().unwrap();
         db.remove(b"t/private").unwrap();
         db.insert(keys::STALE, &[1]).unwrap();
@@ -187,6 +192,9 @@ mod tests {
         let db = settings::open(&settings::of(path)).unwrap();
         assert_eq!(db.get(b"t/other").unwrap().unwrap(), b"kept".as_slice());
         assert_eq!(db.get(keys::STALE).unwrap(), None);
+        // Besides, there are some short rows.
+        let counted = Proportion::read(&db).unwrap().now();
+        assert!((LONG as u64..LONG as u64 + 500).contains(&counted), "{counted}");
     }
 
     // Red without `copy` into a new state.

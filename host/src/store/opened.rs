@@ -157,8 +157,8 @@ impl Opened {
         read::leaves(&self.current, from, self.start.log_size, most)
     }
 
-    /// Has sled's file written anew when it is longer than this, and not only when it is longer than what a busy host needs: for who
-    /// wants to see it happen.
+    /// Has sled's file written anew when it is longer than this (and than twice what a new one would have), and not only when it is longer than what a busy host needs: for
+    /// who wants to see it happen.
     #[must_use]
     pub fn renewed_above(mut self, bytes: u64) -> Self {
         self.renewed_above = bytes;
