@@ -1,7 +1,7 @@
 //! sled behind the journal: the one thread that gives it rows, and writes its file anew when that has grown long.
 //!
 //! It gets what the writer has gathered, some MiB at once and sorted, leaves last: what came and went meanwhile it never sees, and of what went while it
-//! was at work it passes over the rest. Nobody waits for it, unless it is a whole layer behind; as long as it is not it [takes its time](super::pace).
+//! was at work it passes over the rest. Nobody waits for it, unless it is more than half a layer behind; as long as it is not it [takes its time](super::pace).
 //!
 //! *Owns:* every row that sled is given while the host works; a reader may split or merge a page of it. *Never:* what a row means. *Crash:* a layer is in the journal until sled has it durably;
 //! `m/journal`, written after that, says up to which entry that is.
@@ -20,6 +20,7 @@ use sled::IVec;
 use tokio::sync::watch;
 
 use super::current::Current;
+use super::headway::{self, Headway, Making};
 use super::journal::{Change, Journal};
 use super::nudge::Nudge;
 use super::overlay::Layer;
@@ -55,10 +56,7 @@ struct Order {
 /// The writer's end.
 pub(super) struct Base {
     orders: SyncSender<Order>,
-    /// Has one word for each order.
-    done: Receiver<()>,
-    /// An order was given whose word was not heard yet.
-    is_busy: bool,
+    headway: Headway,
     pace: Pace,
     thread: JoinHandle<()>,
 }
@@ -90,7 +88,7 @@ impl Base {
     ) -> io::Result<Self> {
         let nudge = Nudge::start(current.clone())?;
         let (orders, ordered) = sync_channel(1);
-        let (finished, done) = sync_channel(1);
+        let (headway, making) = headway::new();
         let Renewed { db, sync } = opened;
         let pace = Pace::default();
         // Of a short journal a layer has several pieces, too: something can happen between them.
@@ -100,7 +98,7 @@ impl Base {
         let thread = std::thread::Builder::new().name("store-base".into()).spawn(move || {
             // sled panics where it finds what it cannot have written. A writer that has nothing to write would not see that.
             let ended = catch_unwind(AssertUnwindSafe(|| {
-                let ran = worker.run(&ordered, &finished, &nudge);
+                let ran = worker.run(&ordered, &making, &nudge);
                 if let Err(error) = &ran {
                     tracing::error!(%error, "the state's file cannot be written; the host stops");
                     fail(&failed, format!("the state's file cannot be written: {error}"));
@@ -113,13 +111,12 @@ impl Base {
             }
             nudge.stop();
         })?;
-        Ok(Self { orders, done, is_busy: false, pace, thread })
+        Ok(Self { orders, headway, pace, thread })
     }
 
     /// Whether it would take a layer at once.
-    pub(super) fn is_idle(&mut self) -> bool {
-        self.is_busy = self.is_busy && self.done.try_recv().is_err();
-        !self.is_busy
+    pub(super) fn is_idle(&self) -> bool {
+        self.headway.is_idle()
     }
 
     /// Says how much time there is.
@@ -128,16 +125,21 @@ impl Base {
     }
 
     /// Waits until it would. False when it has failed.
-    pub(super) fn wait(&mut self) -> bool {
+    pub(super) fn wait(&self) -> bool {
         self.hurry(Haste::All);
-        self.is_busy = self.is_busy && self.done.recv().is_err();
-        !self.is_busy
+        self.headway.wait()
+    }
+
+    /// Waits until sled has taken `part` of `of` of its layer, but not for longer than this. False when it has failed.
+    pub(super) fn wait_for(&self, part: usize, of: usize, at_most: Duration) -> bool {
+        self.hurry(Haste::All);
+        self.headway.wait_for(part, of, at_most)
     }
 
     /// Gives it a layer. Only when it is idle. False when it has failed.
-    pub(super) fn give(&mut self, rows: Arc<Layer>, upto: u64) -> bool {
-        debug_assert!(!self.is_busy, "it has one layer at a time");
-        self.is_busy = true;
+    pub(super) fn give(&self, rows: Arc<Layer>, upto: u64) -> bool {
+        debug_assert!(self.is_idle(), "it has one layer at a time");
+        self.headway.begin(rows.len());
         self.hurry(Haste::None);
         self.orders.send(Order { rows, upto }).is_ok()
     }
@@ -153,7 +155,7 @@ impl Base {
 }
 
 impl Worker {
-    fn run(&mut self, orders: &Receiver<Order>, finished: &SyncSender<()>, nudge: &Nudge) -> io::Result<()> {
+    fn run(&mut self, orders: &Receiver<Order>, making: &Making, nudge: &Nudge) -> io::Result<()> {
         let (mut worked, mut taken, mut is_busy) = (Duration::ZERO, None::<Stopwatch>, false);
         loop {
             let order = if self.renewer.owes() {
@@ -173,10 +175,9 @@ impl Worker {
             };
             if let Some(order) = order {
                 is_busy = taken.replace(Stopwatch::start()).is_some_and(|taken| taken.passed() < BUSY);
-                let rows = self.lower(order, nudge)?;
+                let rows = self.lower(order, making, nudge)?;
                 self.renewer.owe(rows);
-                // There is room: the word before was heard before this order was given. A writer that is gone hears none.
-                let _ = finished.send(());
+                making.is_done();
             }
             let working = Stopwatch::start();
             nudge.during(|| self.renew(is_busy))?;
@@ -185,18 +186,20 @@ impl Worker {
     }
 
     /// Gives sled a layer; says how many rows that were.
-    fn lower(&mut self, Order { rows, upto }: Order, nudge: &Nudge) -> io::Result<usize> {
+    fn lower(&mut self, Order { rows, upto }: Order, making: &Making, nudge: &Nudge) -> io::Result<usize> {
         let erased = rows.get(keys::STALE).is_some_and(Option::is_some);
         let (mut passed_over, mut given) = (Vec::new(), 0);
         take(&rows, self.piece_bytes, |piece| {
-            let working = Stopwatch::start();
+            let (working, whole) = (Stopwatch::start(), piece.len());
             self.current.overlay().pass_over(piece, &mut passed_over);
-            if piece.is_empty() {
-                return Ok(());
+            if !piece.is_empty() {
+                given += piece.len();
+                nudge.during(|| self.apply(piece))?;
             }
-            given += piece.len();
-            nudge.during(|| self.apply(piece))?;
-            self.pace.rest(working.passed());
+            making.takes(whole);
+            if !piece.is_empty() {
+                self.pace.rest(working.passed());
+            }
             Ok(())
         })?;
         // By itself: what comes back early was not in sled durably before it.

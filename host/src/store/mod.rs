@@ -29,6 +29,7 @@ mod garbage;
 mod given;
 mod grants;
 mod group;
+mod headway;
 mod journal;
 mod keys;
 mod leftovers;

@@ -40,6 +40,8 @@ const MAX_GROUP_JOBS: usize = 2048;
 /// Changed rows that fill so many files of the journal are enough to be given to sled. Twice as many, and the writer waits until it has taken
 /// those before.
 const LAYER_FILES: u64 = 2;
+/// The writer waits for no longer than this behind a group, before two layers are full.
+const LONGEST_WAIT: Duration = Duration::from_millis(16);
 /// The layout that this version reads and writes.
 const LAYOUT_VERSION: u8 = 4;
 
@@ -221,15 +223,26 @@ impl Writer {
         // A start reads the journal as a whole, so that is not longer than it must be either, however little of it still counts.
         let journal = base::lock(&self.journal).since_roll() / JOURNAL_FOR_ROWS;
         let waiting = usize::try_from(journal).unwrap_or(usize::MAX).max(*bytes);
-        let must_wait = waiting >= 2 * self.layer_bytes || erased;
-        if !must_wait && waiting < self.layer_bytes {
+        let lag = Lag::of(waiting, self.layer_bytes, erased);
+        if lag == Lag::None {
             return Ok(());
         }
-        if !must_wait && !self.base.is_idle() {
-            // Half a layer before anybody has to wait.
-            let haste = if 2 * waiting >= 3 * self.layer_bytes { Haste::All } else { Haste::Some };
-            self.base.hurry(haste);
-            return Ok(());
+        if !self.base.is_idle() {
+            let goes_on = match lag {
+                Lag::None => return Ok(()),
+                Lag::Some => {
+                    self.base.hurry(Haste::Some);
+                    return Ok(());
+                }
+                Lag::Share { part, of, at_most } => self.base.wait_for(part, of, at_most),
+                Lag::Whole => self.base.wait(),
+            };
+            if !goes_on {
+                return Err(broken(BASE_FAILED));
+            }
+            if !self.base.is_idle() {
+                return Ok(());
+            }
         }
         if erased && self.base.wait() {
             // A spare file that is begun from here on would be neither among those that are let go of with the layer nor spare then.
@@ -301,6 +314,36 @@ impl Writer {
     }
 }
 
+/// How far sled is behind, when it is at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lag {
+    /// There is no full layer for it.
+    None,
+    /// There is one, and the writer goes on.
+    Some,
+    /// The writer waits until sled has taken so much of its layer, but not for longer than this.
+    Share { part: usize, of: usize, at_most: Duration },
+    /// It waits until sled has all of it.
+    Whole,
+}
+
+impl Lag {
+    /// From half a layer before two are full the writer waits a little behind each group, the longer the nearer that is, if sled is not in step with it: so it seldom stands still for
+    /// all that is left.
+    fn of(waiting: usize, layer: usize, erased: bool) -> Self {
+        let half = (layer / 2).max(1);
+        match waiting.saturating_sub(layer.saturating_add(half)) {
+            _ if erased => Self::Whole,
+            _ if waiting < layer => Self::None,
+            0 => Self::Some,
+            part if part < half => {
+                Self::Share { part, of: half, at_most: LONGEST_WAIT.mul_f64(part as f64 / half as f64) }
+            }
+            _ => Self::Whole,
+        }
+    }
+}
+
 /// What waits for the writer. However the writer ends, also by a panic of sled's, nobody waits for it any longer.
 struct Requests(mpsc::Receiver<Request>);
 
@@ -358,6 +401,24 @@ mod tests {
     use super::super::rows::Memory;
     use super::super::{Doomed, DoomedJob};
     use super::*;
+
+    // Red with a writer that only waits when two layers are full, which is what there was before: everybody stood still for up to two seconds.
+    #[test]
+    fn the_writer_waits_the_longer_the_further_it_is_ahead() {
+        let lag = |waiting| Lag::of(waiting, 1000, false);
+        assert_eq!([0, 999].map(lag), [Lag::None; 2]);
+        assert_eq!([1000, 1500].map(lag), [Lag::Some; 2]);
+        let share = |part, at_most| Lag::Share { part, of: 500, at_most };
+        assert_eq!(lag(1750), share(250, LONGEST_WAIT / 2));
+        let (Lag::Share { at_most: first, .. }, Lag::Share { at_most: last, .. }) = (lag(1501), lag(1999))
+        else {
+            panic!("both wait for a part")
+        };
+        assert!(Duration::ZERO < first && first < last && last < LONGEST_WAIT);
+        assert_eq!([2000, usize::MAX].map(lag), [Lag::Whole; 2]);
+        // What was erased does not wait for more.
+        assert_eq!([0, 1000, 2000].map(|waiting| Lag::of(waiting, 1000, true)), [Lag::Whole; 3]);
+    }
 
     // Red without `NoLogSize`: an opening would take away all that belongs to a job.
     #[test]
