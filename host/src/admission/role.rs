@@ -26,6 +26,7 @@ pub const fn needed(request: &Request) -> Takes {
         Request::AddGrant { .. } | Request::RevokeGrant { .. } => Takes::Any,
         Request::Show { .. }
         | Request::Wait { .. }
+        | Request::Ends { .. }
         | Request::List { .. }
         | Request::Output { .. }
         | Request::Artifact { .. }
@@ -80,6 +81,7 @@ pub const fn names(request: &Request) -> Option<JobId> {
         | Request::Submit { .. }
         | Request::Has { .. }
         | Request::Push { .. }
+        | Request::Ends { .. }
         | Request::List { .. }
         | Request::Modules {}
         | Request::Queues {}

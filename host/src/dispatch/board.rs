@@ -14,6 +14,7 @@ use strongroom_job::{JobId, Name, QueueMode, QueueView, Timestamp};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::ends::Listeners;
 use super::starter::Starter;
 use super::watchers::Watchers;
 use crate::clock::Clock;
@@ -25,11 +26,12 @@ use crate::telemetry::Tracer;
 /// Longest sleep until the clock is looked at again: a system's clock that is set forward is noticed so late at most.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// The schedule and the watchers.
+/// The schedule, the watchers and the listeners.
 #[derive(Debug)]
 pub struct Board {
     schedule: Mutex<Schedule>,
     pub(super) watchers: Watchers,
+    pub(super) listeners: Arc<Listeners>,
     clock: Arc<Clock>,
     /// Told after each change.
     changed: watch::Sender<()>,
@@ -49,6 +51,7 @@ impl Board {
         Self {
             schedule: Mutex::new(schedule),
             watchers: Watchers::default(),
+            listeners: Arc::default(),
             clock,
             changed: watch::Sender::default(),
             tracer: OnceLock::new(),
@@ -89,6 +92,7 @@ impl Board {
                 Effect::Waits(entry) => self.watchers.changed(&entry.job),
                 Effect::Over(job) => {
                     self.watchers.over(&job);
+                    self.listeners.over(&job);
                     if let Some(tracer) = self.tracer() {
                         tracer.over(job);
                     }

@@ -8,6 +8,7 @@
 
 mod attempt;
 mod board;
+mod ends;
 mod inputs;
 mod modules;
 mod output;
@@ -30,6 +31,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tracing::Instrument as _;
 
 pub use board::Board;
+pub(crate) use ends::Ends;
 use output::Outputs;
 pub(crate) use output::{Live, MAX_INLINE_BYTES};
 pub use policy::{InForce, OwnPolicy};
@@ -266,6 +268,11 @@ impl Dispatcher {
             job,
             shared: Arc::clone(&self.shared),
         }
+    }
+
+    /// Tells of the ends of these jobs, from now on.
+    pub(crate) fn listen(&self, jobs: &[JobId]) -> Ends {
+        self.shared.board.listeners.listen(jobs)
     }
 
     /// The output of the attempt that runs now, if one does.

@@ -5,6 +5,7 @@
 //! before the first connection is taken.
 
 mod accept;
+mod ends;
 mod erasure;
 mod events;
 mod faces;

@@ -13,6 +13,7 @@ use strongroom_job::{
 use tokio::sync::{Mutex, Semaphore};
 use tracing::Instrument as _;
 
+use super::ends::Ends;
 use super::events::Events;
 use super::gate::Gate;
 use super::receipts::Receipts;
@@ -26,7 +27,7 @@ use crate::admission::{self, AdmittedJob};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Principal, TenantRules};
-use crate::dispatch::{Dispatcher, OwnPolicy};
+use crate::dispatch::{self, Dispatcher, OwnPolicy};
 use crate::evidence::Damage;
 use crate::intake::{Accepted, Doors, Page, Service};
 use crate::lifecycle::Illegal;
@@ -132,7 +133,7 @@ impl HostService {
         self.store.has_blob(kind, &who.tenant, digest).map_err(|error| refuse_read(&error))
     }
 
-    fn view(&self, row: &JobRow, spec: &AdmittedJob) -> JobView {
+    pub(super) fn view(&self, row: &JobRow, spec: &AdmittedJob) -> JobView {
         let mut view = row.view(spec, self.clock.now());
         if view.state == JobState::Running {
             view.progress = self.dispatcher.outputs(&row.job).and_then(|outputs| outputs.progress());
@@ -152,8 +153,28 @@ impl HostService {
         Err(Refusal::new(RefusalCode::WrongState, text))
     }
 
+    /// Whether a job of the principal's own tenant is over. What it is, which can be long, is not read for that.
+    pub(super) async fn is_over(&self, who: &Principal, job: JobId) -> Result<bool, Refusal> {
+        let row = self.store.row(&job).await.map_err(|error| refuse_read(&error))?;
+        let is_own = self.store.is_of(&job, &who.tenant).map_err(|error| refuse_read(&error))?;
+        match row.filter(|_| is_own == Some(true)) {
+            Some(row) => Ok(row.life.end().is_some()),
+            // Says why it is not for them.
+            None => self.own_row(who, job).await.map(|(row, _)| row.life.end().is_some()),
+        }
+    }
+
+    /// Listens for the ends of these jobs, whosesoever they are.
+    pub(super) fn listen(&self, jobs: &[JobId]) -> dispatch::Ends {
+        self.dispatcher.listen(jobs)
+    }
+
     /// A job of the principal's own tenant. Somebody else's job does not exist for him.
-    async fn own_row(&self, who: &Principal, job: JobId) -> Result<(JobRow, AdmittedJob), Refusal> {
+    pub(super) async fn own_row(
+        &self,
+        who: &Principal,
+        job: JobId,
+    ) -> Result<(JobRow, AdmittedJob), Refusal> {
         let unknown = || {
             let text =
                 format!("tenant {} has no job {job} on this host: check the id and the host", who.tenant);
@@ -174,6 +195,7 @@ impl Service for HostService {
     type Upload = Incoming;
     type Output = Output;
     type Events = Events;
+    type Ends = Ends;
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
         self.policy.in_force().principal(key, self.clock.now())
@@ -259,6 +281,10 @@ impl Service for HostService {
         }
         let over = self.dispatcher.wait(job).await.map_err(|error| refuse_read(&error))?;
         Ok(self.view(&over.unwrap_or(row), &spec))
+    }
+
+    async fn ends(self: &Arc<Self>, who: &Arc<Principal>, jobs: Vec<JobId>) -> Result<Ends, Refusal> {
+        Ends::of(Arc::clone(self), Arc::clone(who), jobs).await
     }
 
     async fn cancel(&self, who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quinn::SendStream;
 use strongroom_job::frame::{self, MAX_RESPONSE_BYTES, PREFIX_BYTES};
 use strongroom_job::{CloseCode, Refusal, RefusalCode, Response};
@@ -13,6 +13,9 @@ use tokio::time::timeout;
 const STALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long a finished answer is waited for to arrive.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Headers are gathered up to this length before they are sent.
+const HEADERS_AT_ONCE_BYTES: usize = 64 << 10;
 
 /// The client does not listen any more.
 #[derive(Debug)]
@@ -38,13 +41,24 @@ impl Answer {
 
     /// Sends the header.
     pub(super) async fn header(&mut self, response: &Response) -> Result<(), Gone> {
-        let mut bytes = frame::encode_header(response);
-        if bytes.len() - PREFIX_BYTES > MAX_RESPONSE_BYTES {
-            let refusal = Refusal::new(RefusalCode::HostFault, "the answer is longer than any answer may be");
-            bytes = frame::encode_header(&Response::Refused(refusal));
-        }
         self.begun = true;
-        self.chunk(bytes.into()).await
+        self.chunk(encoded(response).into()).await
+    }
+
+    /// Sends some headers, one behind the other.
+    pub(super) async fn headers(
+        &mut self,
+        responses: impl IntoIterator<Item = Response>,
+    ) -> Result<(), Gone> {
+        self.begun = true;
+        let mut bytes = BytesMut::new();
+        for response in responses {
+            bytes.extend_from_slice(&encoded(&response));
+            if bytes.len() >= HEADERS_AT_ONCE_BYTES {
+                self.chunk(bytes.split().freeze()).await?;
+            }
+        }
+        if bytes.is_empty() { Ok(()) } else { self.chunk(bytes.freeze()).await }
     }
 
     /// Sends bytes of the body, once the client has room for them.
@@ -68,7 +82,10 @@ impl Answer {
 
     /// The answer ends here and is not complete.
     pub(super) const fn cut_off(&mut self, code: CloseCode) {
-        self.code_if_dropped = code;
+        // Who was too slow is told that.
+        if !matches!(self.code_if_dropped, CloseCode::TooSlow) {
+            self.code_if_dropped = code;
+        }
     }
 
     /// Done once the client does not listen any more: it stopped the stream or is gone.
@@ -87,6 +104,16 @@ impl Answer {
             }
         }
     }
+}
+
+/// A header as it is sent.
+fn encoded(response: &Response) -> Vec<u8> {
+    let bytes = frame::encode_header(response);
+    if bytes.len() - PREFIX_BYTES <= MAX_RESPONSE_BYTES {
+        return bytes;
+    }
+    let refusal = Refusal::new(RefusalCode::HostFault, "the answer is longer than any answer may be");
+    frame::encode_header(&Response::Refused(refusal))
 }
 
 impl Drop for Answer {

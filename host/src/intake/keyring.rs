@@ -17,6 +17,9 @@ pub(super) const MAX_UPLOADS_PER_KEY: usize = 32;
 /// Event streams of one key at once, each with one piece of lines on its way.
 pub(super) const MAX_EVENT_STREAMS_PER_KEY: usize = 16;
 
+/// Jobs whose ends one key waits for at once, over all its requests for many: some 250 bytes each.
+pub(super) const MAX_ENDS_PER_KEY: usize = 100_000;
+
 /// All keys that have connected since the start, without those whose connections were all closed from outside. No more than the
 /// configuration names.
 pub(super) struct Keyring {
@@ -40,6 +43,8 @@ pub(super) struct Share {
     pub(super) uploads: Semaphore,
     /// One permit per event stream.
     pub(super) event_streams: Semaphore,
+    /// One permit per job.
+    pub(super) ends: Semaphore,
 }
 
 impl Keyring {
@@ -111,6 +116,7 @@ impl Entry {
             envelope_bytes: Semaphore::new(ENVELOPE_BYTES_PER_KEY),
             uploads: Semaphore::new(MAX_UPLOADS_PER_KEY),
             event_streams: Semaphore::new(MAX_EVENT_STREAMS_PER_KEY),
+            ends: Semaphore::new(MAX_ENDS_PER_KEY),
         };
         Self { share: Arc::new(share), connections: Vec::new() }
     }

@@ -46,7 +46,7 @@ use crate::config::{AllowList, Bounds};
 use crate::meters::Meters;
 pub use doors::Doors;
 use keyring::Keyring;
-pub use service::{Accepted, EventReader, OutputReader, Page, Service, Upload};
+pub use service::{Accepted, EndReader, EventReader, OutputReader, Page, Service, Upload};
 
 /// Unfinished handshakes at once. When all places are taken the oldest gives way: a flood of half-open ones then has to be
 /// renewed within a client's round trip to keep that client out.

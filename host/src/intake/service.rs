@@ -32,8 +32,8 @@ pub struct Page {
 ///
 /// Which futures intake drops before they are done: those of [`wait`](Self::wait), of [`list`](Self::list),
 /// [`show`](Self::show), [`modules`](Self::modules), [`has`](Self::has), [`output`](Self::output), [`artifact`](Self::artifact),
-/// [`task`](Self::task), [`receipt`](Self::receipt), [`events`](Self::events) and of
-/// [`OutputReader::next`] and [`EventReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
+/// [`task`](Self::task), [`receipt`](Self::receipt), [`ends`](Self::ends), [`events`](Self::events) and of
+/// [`OutputReader::next`], [`EndReader::next`] and [`EventReader::next`], as soon as nobody listens for the answer any more. Those of [`submit`](Self::submit),
 /// [`cancel`](Self::cancel), [`set_queue`](Self::set_queue), [`add_grant`](Self::add_grant), [`revoke_grant`](Self::revoke_grant), [`upload`](Self::upload) and of [`Upload`] always run to their end, whether or not the client
 /// is still there.
 pub trait Service: Send + Sync + 'static {
@@ -43,6 +43,8 @@ pub trait Service: Send + Sync + 'static {
     type Output: OutputReader;
     /// Events on their way out.
     type Events: EventReader;
+    /// Ends of jobs on their way out.
+    type Ends: EndReader;
 
     /// Who holds this key, if the host knows it.
     ///
@@ -91,6 +93,14 @@ pub trait Service: Send + Sync + 'static {
     /// How a job ended, once it has.
     fn wait(&self, who: &Arc<Principal>, job: JobId)
     -> impl Future<Output = Result<JobView, Refusal>> + Send;
+
+    /// Tells of each of these jobs when it is over. Intake has checked that there are 1 to [`MAX_BATCH_JOBS`](strongroom_job::MAX_BATCH_JOBS) of them, and none
+    /// twice.
+    fn ends(
+        self: &Arc<Self>,
+        who: &Arc<Principal>,
+        jobs: Vec<JobId>,
+    ) -> impl Future<Output = Result<Self::Ends, Refusal>> + Send;
 
     /// Asks for a job to be stopped; answers once that is recorded.
     fn cancel(
@@ -230,6 +240,12 @@ pub trait OutputReader: Send + 'static {
     /// The next bytes, or none at the end. A refusal after the first byte cuts the stream off, so that the client cannot
     /// take what it has for the whole.
     fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, Refusal>> + Send;
+}
+
+/// Ends of jobs on their way out, in the order in which they became durable; before them, those that were over when it was asked.
+pub trait EndReader: Send + 'static {
+    /// The next; none when all were told of. Waits until there are any.
+    fn next(&mut self) -> impl Future<Output = Result<Vec<JobView>, Refusal>> + Send;
 }
 
 /// Events on their way out, as fast as the client takes them: nobody else waits for it, and nothing is held for it meanwhile.

@@ -1,5 +1,6 @@
 //! One request: read, bounded, handed to the service, answered.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use strongroom_job::delegation::MAX_DELEGATION_ENVELOPE_BYTES;
 use strongroom_job::frame::{self, MAX_RESPONSE_BYTES, PREFIX_BYTES};
 use strongroom_job::principal::MAX_COMMAND_ENVELOPE_BYTES;
 use strongroom_job::{
-    BlobKind, CloseCode, Digest, EventQuery, JobId, JobState, MAX_ENVELOPE_BYTES, MAX_LIST, Refusal,
-    RefusalCode, Request, Response,
+    BlobKind, CloseCode, Digest, EventQuery, JobId, JobState, MAX_BATCH_JOBS, MAX_ENVELOPE_BYTES, MAX_LIST,
+    Refusal, RefusalCode, Request, Response,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -20,7 +21,7 @@ use tracing::Instrument as _;
 use super::answer::Answer;
 use super::body::{ReadFault, Reader};
 use super::keyring::Share;
-use super::service::{Accepted, EventReader, OutputReader, Page, Service, Upload};
+use super::service::{Accepted, EndReader, EventReader, OutputReader, Page, Service, Upload};
 use super::{Shared, Stage};
 use crate::config::Principal;
 
@@ -84,6 +85,7 @@ impl<'a, S: Service> InRequest<'a, S> {
         match request {
             Request::Submit { length } => return self.submit(reader, length).await,
             Request::Push { kind, digest, length } => return self.push(reader, kind, digest, length).await,
+            Request::Ends { count } => return self.ends(reader, count).await,
             Request::AddGrant { length } => return self.add_grant(reader, length).await,
             Request::ChangePrincipal { length } => return self.change_principal(reader, length).await,
             _ => reader.end().await?,
@@ -91,6 +93,7 @@ impl<'a, S: Service> InRequest<'a, S> {
         match request {
             Request::Submit { .. }
             | Request::Push { .. }
+            | Request::Ends { .. }
             | Request::AddGrant { .. }
             | Request::ChangePrincipal { .. } => Ok(()),
             Request::Host {} => self.reply(&Response::Host(service.host(who))).await,
@@ -197,7 +200,7 @@ impl<'a, S: Service> InRequest<'a, S> {
         let bytes = u32::try_from(length).unwrap_or(u32::MAX);
         let share: &'a Share = self.share;
         let memory = self.own_share(&share.envelope_bytes, bytes, "envelopes").await?;
-        let envelope = envelope(reader, length).instrument(stage!("receive")).await?;
+        let envelope = body(reader, length).instrument(stage!("receive")).await?;
         Ok((envelope, memory))
     }
 
@@ -219,6 +222,35 @@ impl<'a, S: Service> InRequest<'a, S> {
         reader.end().await?;
         let known = upload.finish().await?;
         self.reply(&Response::Stored { present: true, known }).await
+    }
+
+    /// The end of each of these jobs, as it comes. A job that is forgotten meanwhile ends the answer, as a refusal.
+    async fn ends(&mut self, reader: &mut Reader, count: u32) -> Result<(), ReadFault> {
+        let Some(jobs) = usize::try_from(count).ok().filter(|count| (1..=MAX_BATCH_JOBS).contains(count))
+        else {
+            let text = format!("the ends of {count} jobs: 1 to {MAX_BATCH_JOBS} can be asked for at once");
+            return Err(Refusal::new(RefusalCode::BadRequest, text).into());
+        };
+        let _share = self.own_share(&self.share.ends, count, "jobs whose end is waited for").await?;
+        let jobs = ids(reader, jobs).await?;
+        let opened = self.shared.service.ends(self.who, jobs);
+        let mut ends = self.while_heard(opened).await?;
+        loop {
+            let over = match self.while_heard(ends.next()).await {
+                Ok(over) => over,
+                Err(ReadFault::Refuse(refusal)) if self.answer.has_begun() => {
+                    return self.reply(&Response::Refused(refusal)).await;
+                }
+                Err(fault) => return Err(fault),
+            };
+            if over.is_empty() {
+                break;
+            }
+            let views = over.into_iter().map(|view| Response::Job(Box::new(view)));
+            self.answer.headers(views).await.map_err(|_| GONE)?;
+        }
+        self.answer.finish();
+        Ok(())
     }
 
     async fn list(
@@ -326,15 +358,29 @@ impl<'a, S: Service> InRequest<'a, S> {
     }
 }
 
-/// The whole of an envelope, whose length was looked at.
-async fn envelope(reader: &mut Reader, length: usize) -> Result<Vec<u8>, ReadFault> {
-    let mut envelope = Vec::with_capacity(length);
-    while envelope.len() < length {
-        let left = (length - envelope.len()) as u64;
-        envelope.extend_from_slice(&reader.piece(left).await?);
+/// The whole of a body that is short enough to be held, up to the request's end.
+async fn body(reader: &mut Reader, length: usize) -> Result<Vec<u8>, ReadFault> {
+    let mut body = Vec::with_capacity(length);
+    while body.len() < length {
+        let left = (length - body.len()) as u64;
+        body.extend_from_slice(&reader.piece(left).await?);
     }
     reader.end().await?;
-    Ok(envelope)
+    Ok(body)
+}
+
+/// So many ids of jobs, none twice.
+async fn ids(reader: &mut Reader, count: usize) -> Result<Vec<JobId>, ReadFault> {
+    const BYTES: usize = 16;
+    let bytes = body(reader, count * BYTES).await?;
+    let (ids, _) = bytes.as_chunks::<BYTES>();
+    let jobs: Vec<JobId> = ids.iter().copied().map(JobId::from_bytes).collect();
+    let mut seen = HashSet::with_capacity(count);
+    if let Some(twice) = jobs.iter().find(|job| !seen.insert(**job)) {
+        let text = format!("job {twice} is named twice: ask for the end of each job once");
+        return Err(Refusal::new(RefusalCode::BadRequest, text).into());
+    }
+    Ok(jobs)
 }
 
 /// The client stopped listening; whatever it has got was all that it wanted.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, VarInt};
 use strongroom_job::frame::{self, MAX_REQUEST_BYTES};
 use strongroom_job::{
-    BlobKind, CloseCode, Digest, JobId, MAX_ENVELOPE_BYTES, ModuleRef, RefusalCode, Request, Response,
+    BlobKind, CloseCode, Digest, JobId, MAX_BATCH_JOBS, MAX_ENVELOPE_BYTES, ModuleRef, RefusalCode, Request,
+    Response,
 };
-use strongroom_sdk::{Identity, Job};
+use strongroom_sdk::{Batch, BatchJob, Identity, Job};
 
 use super::site::{HANG, Site, bounds, soon, until};
 use crate::common::raw::{self, Peer, answer, ask, open_with};
@@ -65,6 +66,63 @@ async fn a_gigabyte_that_is_only_announced_is_refused_at_once() {
     assert_eq!(refused(&mut recv).await, RefusalCode::TooLarge);
 }
 
+// Red without the bounds of `count` in `ends`, and without `seen` in `ids`.
+#[tokio::test]
+async fn the_ends_of_no_jobs_too_many_or_one_twice_are_refused() {
+    let [me] = identities();
+    let site = Site::start(&[&me]);
+    let connection = Peer::known(&me).connect(site.address).await;
+    let called = site.fake.called();
+    let most = u32::try_from(MAX_BATCH_JOBS).unwrap();
+    for (count, ids) in [(0, 0), (most + 1, 0), (u32::MAX, 0), (2, 2), (2, 1), (1, 2)] {
+        let ids = [7; 16].repeat(ids);
+        let bytes = [frame::encode_header(&Request::Ends { count }), ids].concat();
+        let (mut send, mut recv) = open_with(&connection, &bytes).await;
+        // Fails when the host has heard enough.
+        let _ = send.finish();
+        assert_eq!(refused(&mut recv).await, RefusalCode::BadRequest, "{count}");
+    }
+    assert_eq!(site.fake.called(), called);
+}
+
+// Red without `own_share` in `ends`: a key could make the host remember without an end whom it waits for.
+#[tokio::test]
+async fn a_key_that_waits_for_too_many_ends_is_busy() {
+    let [me, other] = identities();
+    let site = Site::with(&[&me, &other], &patient());
+    let client = site.client(&me).await;
+    let jobs = (0..MAX_BATCH_JOBS).map(|n| BatchJob::new().args([HANG.to_owned(), n.to_string()]));
+    let accepted = soon(client.submit_batch(&Batch::new(job()).jobs(jobs))).await.unwrap();
+    let ids: Vec<u8> = accepted.iter().flat_map(|accepted| *accepted.job.as_bytes()).collect();
+    let asked = [frame::encode_header(&Request::Ends { count: u32::try_from(MAX_BATCH_JOBS).unwrap() }), ids]
+        .concat();
+    let connection = Peer::known(&me).connect(site.address).await;
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        let (mut send, recv) = open_with(&connection, &asked).await;
+        send.finish().unwrap();
+        streams.push((send, recv));
+    }
+    until(|| site.fake.waiting.load(Ordering::SeqCst) == 10).await;
+    let one = [&frame::encode_header(&Request::Ends { count: 1 })[..], accepted[0].job.as_bytes()].concat();
+    let ask_for_one = async |connection: &Connection| {
+        let (mut send, recv) = open_with(connection, &one).await;
+        send.finish().unwrap();
+        (send, recv)
+    };
+    let (_send, mut recv) = ask_for_one(&connection).await;
+    assert_eq!(refused(&mut recv).await, RefusalCode::Busy);
+    // Another key has its own.
+    let theirs = Peer::known(&other).connect(site.address).await;
+    let _waits = ask_for_one(&theirs).await;
+    until(|| site.fake.waiting.load(Ordering::SeqCst) == 11).await;
+    // And who stops listening gives back what he had.
+    drop(streams);
+    until(|| site.fake.waiting.load(Ordering::SeqCst) == 1).await;
+    let _waits = ask_for_one(&connection).await;
+    until(|| site.fake.waiting.load(Ordering::SeqCst) == 2).await;
+}
+
 #[tokio::test]
 async fn a_malformed_header_is_refused_and_the_connection_lives() {
     let [me] = identities();
@@ -115,6 +173,10 @@ async fn bytes_after_the_announced_ones_are_refused() {
         assert_eq!(refused(&mut recv).await, RefusalCode::BadRequest);
     }
     assert_eq!((site.fake.submitted(), site.fake.called()), (0, called));
+}
+
+fn patient() -> strongroom::config::Bounds {
+    strongroom::config::Bounds { request_timeout: Duration::from_secs(2), ..bounds() }
 }
 
 fn hasty() -> strongroom::config::Bounds {

@@ -1,10 +1,11 @@
 //! What a client does on an ordinary day, through the SDK.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use strongroom_job::{Digest, JobId, JobState, ModuleRef, OutputStream, RefusalCode};
+use strongroom_job::{Digest, JobId, JobState, MAX_BATCH_JOBS, ModuleRef, OutputStream, RefusalCode};
 use strongroom_sdk::{
     Batch, BatchJob, Client, ConnectOptions, Error, Identity, Input, Job, ListFilter, Progress, Retry, Source,
 };
@@ -239,6 +240,52 @@ async fn a_panic_ends_one_request_and_nothing_else() {
     soon(client.cancel(hanging.job)).await.unwrap();
     _site.fake.release.notify_waiters();
     assert_eq!(soon(waiting).await.unwrap().unwrap().view.job, hanging.job);
+}
+
+#[tokio::test]
+async fn ends_come_as_they_come_and_none_is_lost() {
+    let (site, client) = site_and_client().await;
+    let mut jobs = Vec::new();
+    for arg in [HANG, "a", "b"] {
+        jobs.push(soon(client.submit(&Job::new(module()).arg(arg))).await.unwrap().job);
+    }
+    let mut ends = client.ends(jobs.iter().copied().chain([jobs[1]]));
+    let mut over = HashSet::new();
+    for _ in 0..2 {
+        over.insert(soon(ends.next()).await.unwrap().unwrap().view.job);
+    }
+    assert_eq!(over, HashSet::from([jobs[1], jobs[2]]));
+    for _ in 0..3 {
+        let waiting = tokio::time::timeout(Duration::from_millis(50), ends.next()).await;
+        assert!(waiting.is_err(), "{waiting:?}");
+    }
+    let called = site.fake.called();
+    let last = tokio::spawn(async move { (ends.next().await, ends.next().await) });
+    until(|| site.fake.waiting.load(Ordering::SeqCst) == 1).await;
+    site.fake.release.notify_waiters();
+    let (last, none) = soon(last).await.unwrap();
+    assert_eq!(last.unwrap().unwrap().view.job, jobs[0]);
+    assert_eq!(none.unwrap(), None);
+    assert_eq!(site.fake.called(), called, "it was asked once");
+    assert_eq!(soon(client.ends([]).next()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_ends_of_more_jobs_than_a_host_takes_at_once_are_asked_for_in_turns() {
+    let (site, client) = site_and_client().await;
+    let mut jobs = Vec::new();
+    for count in [MAX_BATCH_JOBS, 3] {
+        let batch =
+            Batch::new(Job::new(module())).jobs((0..count).map(|n| BatchJob::new().args([n.to_string()])));
+        jobs.extend(soon(client.submit_batch(&batch)).await.unwrap().iter().map(|accepted| accepted.job));
+    }
+    let calls = site.fake.called();
+    let (mut ends, mut over) = (client.ends(jobs.clone()), HashSet::new());
+    while let Some(finished) = soon(ends.next()).await.unwrap() {
+        assert!(over.insert(finished.view.job), "told twice");
+    }
+    assert_eq!(over, jobs.into_iter().collect());
+    assert_eq!(site.fake.called() - calls, 2);
 }
 
 // Red without `deaf` in `while_heard`.

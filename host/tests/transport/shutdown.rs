@@ -93,6 +93,28 @@ async fn a_close_cuts_off_what_would_not_end() {
     assert_eq!(site.fake.waiting.load(Ordering::SeqCst), 0);
 }
 
+// Red without the `rest` in `Told::next`.
+#[tokio::test]
+async fn ends_are_asked_for_again_after_a_restart() {
+    let (me, host) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let fake = Fake::knowing(&[&me]);
+    let any = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let mut first = Site::at(any, &host, Arc::clone(&fake), &bounds());
+    let client = first.client(&me).await;
+    let job = soon(client.submit(&hanging_job())).await.unwrap().job;
+    let waiting = tokio::spawn(async move { client.ends([job]).next().await });
+    until(|| fake.waiting.load(Ordering::SeqCst) == 1).await;
+    first.drain.take().unwrap().send(()).unwrap();
+    first.close.take().unwrap().send(()).unwrap();
+    soon(first.running).await.unwrap();
+    until(|| fake.waiting.load(Ordering::SeqCst) == 0).await;
+
+    let _second = Site::at(first.address, &host, Arc::clone(&fake), &bounds());
+    until(|| fake.waiting.load(Ordering::SeqCst) == 1).await;
+    fake.release.notify_waiters();
+    assert_eq!(soon(waiting).await.unwrap().unwrap().unwrap().view.job, job);
+}
+
 // Red with a session that is not made again in `Link::session`.
 #[tokio::test]
 async fn a_client_finds_the_host_again_after_a_restart() {

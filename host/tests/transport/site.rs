@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom::config::{Bounds, Principal, Roles};
-use strongroom::intake::{Accepted, EventReader, Intake, OutputReader, Page, Service, Strangers, Upload};
+use strongroom::intake::{
+    Accepted, EndReader, EventReader, Intake, OutputReader, Page, Service, Strangers, Upload,
+};
 use strongroom_job::note::VerifierKey;
 use strongroom_job::{
     Acceptance, AcceptedJob, BlobKind, Digest, Digester, Envelope, ErasedView, EventQuery, GrantView,
@@ -151,6 +153,8 @@ pub(crate) enum Lie {
     FailingOutput,
     /// Says that the job is over, not how.
     NoEnd,
+    /// Tells of fewer ends than were asked for.
+    FewerEnds,
 }
 
 /// A job with this argument is never over by itself.
@@ -242,6 +246,7 @@ impl Service for Fake {
     type Upload = FakeUpload;
     type Output = FakeOutput;
     type Events = FakeEvents;
+    type Ends = FakeEnds;
 
     fn principal(&self, key: &PublicKey) -> Option<Arc<Principal>> {
         let left =
@@ -332,6 +337,14 @@ impl Service for Fake {
             }
         }
         self.find(job)
+    }
+
+    async fn ends(self: &Arc<Self>, _who: &Arc<Principal>, jobs: Vec<JobId>) -> Result<FakeEnds, Refusal> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        for job in &jobs {
+            self.find(*job)?;
+        }
+        Ok(FakeEnds { fake: Arc::clone(self), left: jobs })
     }
 
     async fn cancel(&self, _who: &Arc<Principal>, job: JobId) -> Result<JobView, Refusal> {
@@ -562,6 +575,31 @@ impl Upload for FakeUpload {
             return Err(Refusal::new(RefusalCode::DigestMismatch, "other bytes came than were announced"));
         }
         Ok(self.blobs.lock().unwrap().insert(self.digest, self.length).is_some())
+    }
+}
+
+/// Those that hang come last, all at once.
+pub(crate) struct FakeEnds {
+    fake: Arc<Fake>,
+    left: Vec<JobId>,
+}
+
+impl EndReader for FakeEnds {
+    async fn next(&mut self) -> Result<Vec<JobView>, Refusal> {
+        if self.fake.lies() == Lie::FewerEnds {
+            return Ok(Vec::new());
+        }
+        if self.left.iter().all(|job| self.fake.hangs(*job)) && !self.left.is_empty() {
+            let released = self.fake.release.notified();
+            self.fake.waiting.fetch_add(1, Ordering::SeqCst);
+            let _listening = CountDown(&self.fake.waiting);
+            released.await;
+            self.fake.jobs.lock().unwrap().values_mut().for_each(finish);
+        }
+        let (hang, over) = self.left.iter().partition(|job| self.fake.hangs(**job));
+        self.left = hang;
+        let over: Vec<JobId> = over;
+        over.into_iter().map(|job| self.fake.find(job)).collect()
     }
 }
 

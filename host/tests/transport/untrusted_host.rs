@@ -72,8 +72,20 @@ async fn another_job_than_the_one_asked_for_is_noticed() {
 async fn an_end_without_an_outcome_is_noticed() {
     let (site, client, job) = finished_job().await;
     site.fake.tell(Lie::NoEnd);
-    let error = soon(client.wait(job)).await.unwrap_err();
-    assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+    for result in [soon(client.wait(job)).await.err(), soon(client.ends([job]).next()).await.err()] {
+        assert!(matches!(result, Some(Error::Protocol { .. })), "{result:?}");
+    }
+}
+
+// Red without the look at `asked` in `Answer::view`.
+#[tokio::test]
+async fn ends_that_were_not_asked_for_and_ends_that_are_missing_are_noticed() {
+    let (site, client, job) = finished_job().await;
+    for (lie, said) in [(Lie::OtherView, "which was not asked for"), (Lie::FewerEnds, "told of 1 jobs")] {
+        site.fake.tell(lie);
+        let error = soon(client.ends([job]).next()).await.unwrap_err();
+        assert!(matches!(&error, Error::Protocol { detail, .. } if detail.contains(said)), "{error:?}");
+    }
 }
 
 // Red without `check` in `OutputReader`.

@@ -221,6 +221,11 @@ impl Client {
     /// As [`show`](Self::show). [`BadReceipt`](Error::BadReceipt) when the host's log does not prove what the host says.
     pub async fn wait(&self, job: JobId) -> Result<Finished, Error> {
         let view = self.view(job, &Request::Wait { job }, None).await?;
+        self.finished(view).await
+    }
+
+    /// What is known of a job that is said to be over, its receipt checked if that is wanted.
+    pub(crate) async fn finished(&self, view: JobView) -> Result<Finished, Error> {
         let Some(end) = view.end.clone() else {
             return Err(self.protocol("it says that the job is over, but not how it ended"));
         };

@@ -2,7 +2,7 @@
 //!
 //! *Spec:* `docs/formats/wire.md`.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use strongroom_job::frame::{self, MAX_RESPONSE_BYTES, PREFIX_BYTES};
 use strongroom_job::{CloseCode, PublicKey, Request, Response};
@@ -86,6 +86,36 @@ impl Exchange {
         match frame::parse_header(&header).map_err(|error| self.protocol(error.to_string()))? {
             Response::Refused(refusal) => Err(Error::Refused(refusal)),
             response => Ok(response),
+        }
+    }
+
+    /// The next header of an answer that has several; none at its end.
+    pub(crate) async fn next_answer(&mut self, buffer: &mut BytesMut) -> Result<Option<Response>, Error> {
+        loop {
+            let missing = match buffer.first_chunk::<PREFIX_BYTES>() {
+                None => PREFIX_BYTES - buffer.len(),
+                Some(prefix) => {
+                    let length = frame::header_length(*prefix, MAX_RESPONSE_BYTES)
+                        .map_err(|error| self.protocol(error.to_string()))?;
+                    match buffer.len().checked_sub(PREFIX_BYTES + length) {
+                        None => PREFIX_BYTES + length - buffer.len(),
+                        Some(_) => {
+                            let header = buffer.split_to(PREFIX_BYTES + length);
+                            let response = frame::parse_header(&header[PREFIX_BYTES..])
+                                .map_err(|error| self.protocol(error.to_string()))?;
+                            return match response {
+                                Response::Refused(refusal) => Err(Error::Refused(refusal)),
+                                response => Ok(Some(response)),
+                            };
+                        }
+                    }
+                }
+            };
+            match self.next().await? {
+                Some(bytes) => buffer.extend_from_slice(&bytes),
+                None if buffer.is_empty() => return Ok(None),
+                None => return Err(self.protocol(format!("its answer ended {missing} bytes early"))),
+            }
         }
     }
 

@@ -24,7 +24,7 @@
 //! 3. [`Job`], [`Batch`] or [`Flow`] becomes a signed envelope (`job`, `batch`, `flow`, `signing`);
 //! 4. `submit` hands it over; one stream carries one request and its answer (`exchange`), again if the trouble was temporary (`retry`);
 //! 5. blobs go in and output comes out in pieces (`push`, `output`), checked against their SHA-256;
-//! 6. jobs are watched, read back and signed anew, queues looked at and set, events heard (`watch`, `again`, `queues`, `events`);
+//! 6. jobs are watched, their ends told, read back and signed anew, queues looked at and set, events heard (`watch`, `ends`, `again`, `queues`, `events`);
 //! 7. rights are given on to other keys, and taken back (`grants`); operators add principals, and take them out (`principals`);
 //! 8. the host's signatures are checked: under what it accepted, and under what it says of a job's end (`receipts`).
 //!
@@ -35,6 +35,7 @@ mod again;
 mod batch;
 mod client;
 mod clock;
+mod ends;
 mod erase;
 mod error;
 mod events;
@@ -61,6 +62,7 @@ mod watch;
 
 pub use batch::{Batch, BatchJob};
 pub use client::{Client, ConnectOptions, Finished, JobList, ListFilter, Timeouts};
+pub use ends::Ends;
 pub use error::Error;
 pub use events::Events;
 pub use flow::{Flow, FlowJob, Handle};

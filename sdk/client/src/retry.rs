@@ -78,13 +78,18 @@ impl Retry {
 
     /// Waits before the next attempt; gives `error` back when there is none left after `tried`.
     pub(crate) async fn rest(&self, tried: u32, error: Error) -> Result<(), Error> {
+        tokio::time::sleep(self.before_next(tried, error)?).await;
+        Ok(())
+    }
+
+    /// How long to wait before the next attempt; gives `error` back when there is none left after `tried`.
+    pub(crate) fn before_next(&self, tried: u32, error: Error) -> Result<Duration, Error> {
         if tried >= self.attempts {
             return Err(error);
         }
         let pause = random::jitter(self.pause(tried));
         tracing::debug!(%error, tried, ?pause, "temporary failure, trying again");
-        tokio::time::sleep(pause).await;
-        Ok(())
+        Ok(pause)
     }
 
     /// The longest pause after the `tried`th attempt, from 1.

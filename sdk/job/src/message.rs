@@ -57,6 +57,11 @@ pub enum Request {
         /// Which.
         job: JobId,
     },
+    /// Tell me of each of these jobs when it is over. Their ids follow, 16 bytes each. → a [`Response::Job`] for each, in the order in which they end.
+    Ends {
+        /// How many, 1 to [`MAX_BATCH_JOBS`](crate::MAX_BATCH_JOBS), none twice.
+        count: u32,
+    },
     /// Stop this job. → [`Response::Job`], as it stood when the request was recorded.
     Cancel {
         /// Which.
@@ -153,7 +158,7 @@ pub enum Request {
     },
 }
 
-/// An answer: the first header that a host sends on a stream.
+/// An answer: the first header that a host sends on a stream; for [`Request::Ends`] each of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 #[expect(
