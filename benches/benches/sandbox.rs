@@ -9,8 +9,9 @@
 //! * `bare wasmtime`: the same program in a loop over the bare crates with the same settings of the engine: streams in
 //!   memory, epochs, a timeout, and nothing else. What this project adds is the difference;
 //! * `on demand`: the same program without the pool, as wasmtime allocates by default;
-//! * `spawn /bin/true`: what people do instead, without any isolation, one round beside each of ours;
-//! * `computing guest`: a sieve, against plain `wasmtime` without any limit.
+//! * `spawn /bin/true`: what people do instead, without any isolation, one round beside each of ours.
+//!
+//! What a guest that computes pays is `computing`'s.
 
 #![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
 
@@ -19,34 +20,14 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group};
 use strongroom_benches::contest::bare::BareWasmtime;
+use strongroom_benches::machine;
 use strongroom_runtime::{
-    Allocation, ByteSize, CancelToken, Collect, Engine, EngineConfig, Grant, Limits, Metering, Module,
-    ModuleError, Outcome, Sandbox, Stdio,
+    Allocation, ByteSize, CancelToken, Collect, Engine, EngineConfig, Grant, Limits, Module, ModuleError,
+    Outcome, Sandbox, Stdio,
 };
 
 const UPPER: &[u8] = include_bytes!("../../host/assets/upper.wasm");
 const EMPTY: &str = r#"(module (memory 1) (func (export "_start")))"#;
-
-/// Counts primes below a million, ten times: loads, stores and branches, hardly any calls.
-const SIEVE: &str = r#"(module
-    (memory 17)
-    (func $sieve (local $i i32) (local $j i32)
-        (memory.fill (i32.const 0) (i32.const 1) (i32.const 1000000))
-        (local.set $i (i32.const 2))
-        (loop $outer
-            (if (i32.load8_u (local.get $i)) (then
-                (local.set $j (i32.mul (local.get $i) (local.get $i)))
-                (block $done
-                    (loop $inner
-                        (br_if $done (i32.ge_u (local.get $j) (i32.const 1000000)))
-                        (i32.store8 (local.get $j) (i32.const 0))
-                        (local.set $j (i32.add (local.get $j) (local.get $i)))
-                        (br $inner)))))
-            (br_if $outer (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 1000)))))
-    (func (export "_start") (local $n i32)
-        (loop $again
-            (call $sieve)
-            (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 10))))))"#;
 
 /// Rounds of each measurement; an odd number, for the median.
 const ROUNDS: usize = 25;
@@ -112,7 +93,7 @@ fn jobs(program: &Program, threads: usize, enough: impl Fn(u64, Instant) -> bool
             let grant = Grant::none().arg("upper").clock().randomness();
             let limits = Limits { memory: ByteSize::mib(64), ..Limits::default() };
             let input = bytes::Bytes::from(input());
-            let (mut done, before) = (0, thread_time());
+            let (mut done, before) = (0, machine::thread_time());
             while !enough(done, start) {
                 match program {
                     Program::Ours(module, output) => job(module, &grant, &limits, &input, *output).await,
@@ -120,7 +101,7 @@ fn jobs(program: &Program, threads: usize, enough: impl Fn(u64, Instant) -> bool
                 }
                 done += 1;
             }
-            (done, thread_time().saturating_sub(before))
+            (done, machine::thread_time().saturating_sub(before))
         })
     };
     let (jobs, cpu) = std::thread::scope(|scope| {
@@ -138,12 +119,6 @@ enum Program {
     /// With how many bytes it prints.
     Ours(Module, usize),
     Bare(BareWasmtime),
-}
-
-/// This thread's processor time; zero where the system does not tell it this way.
-fn thread_time() -> Duration {
-    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    Duration::from_nanos(told.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default())
 }
 
 fn round(program: &Program, threads: usize) -> Took {
@@ -213,46 +188,6 @@ fn promises() {
         ratio(&|n| rounds[1][n].0.rate() / rounds[0][n].0.rate()),
         1e6 * median(spawns.clone()),
         ratio(&|n| spawns[n] * rounds[0][n].0.rate()),
-    );
-    computing(&pooled, &narrow);
-}
-
-/// A guest that only computes, against the same code with nothing around it.
-fn computing(pooled: &Engine, narrow: &Engine) {
-    let wasm = wat::parse_str(SIEVE).expect("valid text");
-    let plain_engine = wasmtime::Engine::default();
-    // What of the difference is the price of being stopped: a look at a counter at each turn of a loop.
-    let epochs = wasmtime::Engine::new(wasmtime::Config::new().epoch_interruption(true)).expect("it starts");
-    let module = |engine: &wasmtime::Engine| wasmtime::Module::new(engine, &wasm).expect("a good module");
-    let (plain_module, epochs_module) = (module(&plain_engine), module(&epochs));
-    let plain = |module: &wasmtime::Module| {
-        let before = thread_time();
-        let mut store = wasmtime::Store::new(module.engine(), ());
-        store.set_epoch_deadline(1 << 40);
-        let instance = wasmtime::Instance::new(&mut store, module, &[]).expect("it starts");
-        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").expect("it has a start");
-        start.call(&mut store, ()).expect("it ends");
-        thread_time().saturating_sub(before).as_secs_f64()
-    };
-    let ours = |program: &Program| jobs(program, 1, |done, _| done == 1).cpu.as_secs_f64();
-    let program = |module: Result<Module, ModuleError>| Program::Ours(module.expect("a good module"), 0);
-    let unmetered = program(pooled.compile(&wasm));
-    let metered = program(pooled.compile_with(&wasm, Metering::Fuel));
-    let checked = program(narrow.compile(&wasm));
-    let (mut free, mut fuel, mut small, mut asked) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let bare = plain(&plain_module);
-        asked.push(plain(&epochs_module) / bare);
-        free.push(ours(&unmetered) / bare);
-        fuel.push(ours(&metered) / bare);
-        small.push(ours(&checked) / bare);
-    }
-    println!(
-        "computing guest, times plain wasmtime: {:.3}; with fuel counted {:.3}; in 64 MiB slots {:.3}; wasmtime with epochs and nothing else {:.3}",
-        median(free),
-        median(fuel),
-        median(small),
-        median(asked)
     );
 }
 

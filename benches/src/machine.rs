@@ -62,6 +62,13 @@ pub fn processor_time() -> Duration {
     Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS_PER_SECOND)
 }
 
+/// Processor time of this thread so far, exactly: what `/proc` tells of a thread that runs is some milliseconds old.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// The median time of `fdatasync` after 4 KiB were appended in `dir`: no durable answer is faster.
 ///
 /// # Panics

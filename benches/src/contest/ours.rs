@@ -13,7 +13,7 @@ use strongroom::config::Config;
 use strongroom::home::Home;
 use strongroom::host::{Host, Stop};
 use strongroom_job::{Digest, JobId, JobState, ModuleRef};
-use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Identity, Job};
+use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Finished, Identity, Job};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -270,17 +270,14 @@ impl One {
         let at = Instant::now();
         let variations = (0..BATCH).map(|number| BatchJob::new().args([number.to_string()]));
         let accepted = self.client.submit_batch(&Batch::new(self.job.clone()).jobs(variations)).await?;
-        let mut waiting = JoinSet::new();
-        for accepted in accepted {
-            let (client, output) = (self.client.clone(), self.output);
-            waiting.spawn(async move {
-                end(&client, accepted.job, output).await?;
-                anyhow::Ok(at.elapsed())
-            });
+        let mut ends = self.client.ends(accepted.iter().map(|accepted| accepted.job));
+        let mut over = 0;
+        while let Some(finished) = ends.next().await? {
+            check(&finished, self.output)?;
+            note(micros, at.elapsed());
+            over += 1;
         }
-        while let Some(time) = waiting.join_next().await {
-            note(micros, time.context("a panic")??);
-        }
+        ensure!(over == BATCH, "{over} of {BATCH} jobs have ended");
         Ok(())
     }
 }
@@ -309,7 +306,10 @@ async fn connect(host: &Host, identity: &Identity) -> Result<Client> {
 }
 
 async fn end(client: &Client, job: JobId, output: Digest) -> Result<()> {
-    let finished = client.wait(job).await?;
+    check(&client.wait(job).await?, output)
+}
+
+fn check(finished: &Finished, output: Digest) -> Result<()> {
     ensure!(finished.view.state == JobState::Succeeded, "{finished:?}");
     ensure!(finished.end.stdout.digest == output, "{finished:?}");
     Ok(())
