@@ -273,6 +273,9 @@ async fn requests(book: &mut Book, who: &Bare) {
     note("more bytes than announced", who.refused(&trailing).await);
     let list = Request::List { before: None, state: None, limit: 501 };
     note("a list that is too long", who.refused_request(&list).await);
+    note("the ends of too many jobs", who.refused_request(&Request::Ends { count: 10_001 }).await);
+    let twice = [encode_header(&Request::Ends { count: 2 }), vec![7; 32]].concat();
+    note("the end of one job twice", who.refused(&twice).await);
 }
 
 async fn envelopes(book: &mut Book, who: &Bare) {
