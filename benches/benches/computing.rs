@@ -193,11 +193,6 @@ fn limits() -> Limits {
     Limits { memory: ByteSize::mib(64), ..Limits::default() }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn main() {
     // `cargo test` builds and starts benches too; they have nothing to prove there.
     if !std::env::args().any(|arg| arg == "--bench") {
@@ -249,11 +244,11 @@ fn measure(guest: &Guest, pooled: &Engine, narrow: &Engine) {
     }
     let least = ratios[0].iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios[0].iter().copied().fold(0.0, f64::max);
-    let [ours, epochs, fuel, narrow] = ratios.map(median);
+    let [ours, epochs, fuel, narrow] = ratios.map(machine::median);
     println!(
         "| {} | {} | {:.1} ms | **{ours:.2}** ({least:.2} to {most:.2}) | {epochs:.2} | {fuel:.2} | {narrow:.2} |",
         guest.name,
         guest.language,
-        1e3 * median(alone)
+        1e3 * machine::median(alone)
     );
 }

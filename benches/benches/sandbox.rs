@@ -133,11 +133,6 @@ fn spawned() -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn promises() {
     let pooled = engine(Allocation::Pooled);
     let on_demand = engine(Allocation::OnDemand);
@@ -166,12 +161,12 @@ fn promises() {
         for ((_, program), rounds) in cases.iter().zip(&mut rounds) {
             rounds.push((round(program, 1), round(program, 2)));
         }
-        spawns.push(median((0..SPAWNS).map(|_| spawned()).collect()));
+        spawns.push(machine::median((0..SPAWNS).map(|_| spawned()).collect()));
     }
     for ((name, _), rounds) in cases.iter().zip(&rounds) {
         // The first is there to warm up.
         let rounds = &rounds[1..];
-        let of = |figure: &dyn Fn(&(Took, Took)) -> f64| median(rounds.iter().map(figure).collect());
+        let of = |figure: &dyn Fn(&(Took, Took)) -> f64| machine::median(rounds.iter().map(figure).collect());
         let best = |figure: &dyn Fn(&(Took, Took)) -> f64| rounds.iter().map(figure).fold(0.0, f64::max);
         let (one, cpu) = (of(&|(one, _)| one.rate()), of(&|(one, _)| one.cpu_each()));
         let (best_one, best_two) = (best(&|(one, _)| one.rate()), best(&|(_, two)| two.rate()));
@@ -182,11 +177,11 @@ fn promises() {
             best_two / best_one
         );
     }
-    let ratio = |pick: &dyn Fn(usize) -> f64| median((1..=ROUNDS).map(pick).collect());
+    let ratio = |pick: &dyn Fn(usize) -> f64| machine::median((1..=ROUNDS).map(pick).collect());
     println!(
         "real program: {:.2} times bare wasmtime; spawn /bin/true: {:.0} µs, {:.0} times as long",
         ratio(&|n| rounds[1][n].0.rate() / rounds[0][n].0.rate()),
-        1e6 * median(spawns.clone()),
+        1e6 * machine::median(spawns.clone()),
         ratio(&|n| spawns[n] * rounds[0][n].0.rate()),
     );
 }

@@ -69,6 +69,16 @@ pub fn thread_time() -> Duration {
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
+/// The middle one of some values, of which there are an odd number.
+///
+/// # Panics
+/// When there are none.
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// The median time of `fdatasync` after 4 KiB were appended in `dir`: no durable answer is faster.
 ///
 /// # Panics

@@ -31,7 +31,7 @@ async fn a_batch_ends_job_by_job_and_each_end_has_its_receipt() {
     live.stop().await;
 }
 
-// Red without `listeners.over` in `Board::tell`, and with one that is asked for before `Effect::Over`.
+// Red without `listeners.over` in `Board::tell`.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ends_later_is_told_of_later() {
     let live = Live::new().await;

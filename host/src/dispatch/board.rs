@@ -4,7 +4,7 @@
 //! so that what the group makes ready starts in the same commit ([`starter`](super::starter)); whoever watches, only afterwards.
 //! What the schedule counts may so be ahead of the disk by the group that is being made durable. Attempts and expiries are taken from it.
 //!
-//! *Owns:* the schedule in memory, the watchers. *Never:* decides the order (`schedule`) or what state follows (`lifecycle`).
+//! *Owns:* the schedule in memory, the watchers, the listeners. *Never:* decides the order (`schedule`) or what state follows (`lifecycle`).
 //! *Crash:* nothing of it is on disk; the next start fills it from the store.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -7,15 +7,13 @@ use std::sync::Arc;
 
 use strongroom_job::{JobId, JobView, Refusal};
 
-use super::service::HostService;
+use super::service::{HostService, LOOKED_AT_ONCE};
 use crate::config::Principal;
 use crate::dispatch;
 use crate::intake::EndReader;
 
 /// Views that are made before they are sent.
 const AT_ONCE: usize = 32;
-/// Others of its thread come first each time that it has looked at so many jobs.
-const LOOKED_AT_ONCE: usize = 100;
 
 /// Whose end is told of, and to whom.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ impl Ends {
         jobs: Vec<JobId>,
     ) -> Result<Self, Refusal> {
         // Before they are looked at, so that no end is missed.
-        let mut coming = service.listen(&jobs);
+        let mut coming = service.dispatcher().listen(&jobs);
         let mut before = VecDeque::new();
         for (looked_at, job) in jobs.into_iter().enumerate() {
             if looked_at % LOOKED_AT_ONCE == LOOKED_AT_ONCE - 1 {

@@ -27,7 +27,7 @@ use crate::admission::{self, AdmittedJob};
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::config::{Principal, TenantRules};
-use crate::dispatch::{self, Dispatcher, OwnPolicy};
+use crate::dispatch::{Dispatcher, OwnPolicy};
 use crate::evidence::Damage;
 use crate::intake::{Accepted, Doors, Page, Service};
 use crate::lifecycle::Illegal;
@@ -38,7 +38,7 @@ use crate::store::{CommitError, Cursor, JobRow, Store, Transition};
 /// Jobs that one `list` looks at, at most, however few of them fit its filter: some 50 ms of a processor.
 const MAX_LOOKED_AT: usize = 10_000;
 /// Others of its thread come first each time that it has looked at so many.
-const LOOKED_AT_ONCE: usize = 100;
+pub(super) const LOOKED_AT_ONCE: usize = 100;
 
 /// Large envelopes between their signature and their commit: some 100 KiB of batch can mean 32 MiB of jobs.
 const LARGE_ENVELOPES: usize = 4;
@@ -162,11 +162,6 @@ impl HostService {
             // Says why it is not for them.
             None => self.own_row(who, job).await.map(|(row, _)| row.life.end().is_some()),
         }
-    }
-
-    /// Listens for the ends of these jobs, whosesoever they are.
-    pub(super) fn listen(&self, jobs: &[JobId]) -> dispatch::Ends {
-        self.dispatcher.listen(jobs)
     }
 
     /// A job of the principal's own tenant. Somebody else's job does not exist for him.

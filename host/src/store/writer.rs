@@ -223,26 +223,21 @@ impl Writer {
         // A start reads the journal as a whole, so that is not longer than it must be either, however little of it still counts.
         let journal = base::lock(&self.journal).since_roll() / JOURNAL_FOR_ROWS;
         let waiting = usize::try_from(journal).unwrap_or(usize::MAX).max(*bytes);
-        let lag = Lag::of(waiting, self.layer_bytes, erased);
-        if lag == Lag::None {
-            return Ok(());
-        }
-        if !self.base.is_idle() {
-            let goes_on = match lag {
-                Lag::None => return Ok(()),
-                Lag::Some => {
-                    self.base.hurry(Haste::Some);
-                    return Ok(());
-                }
-                Lag::Share { part, of, at_most } => self.base.wait_for(part, of, at_most),
-                Lag::Whole => self.base.wait(),
-            };
-            if !goes_on {
-                return Err(broken(BASE_FAILED));
-            }
-            if !self.base.is_idle() {
+        let goes_on = match Lag::of(waiting, self.layer_bytes, erased) {
+            Lag::None => return Ok(()),
+            _ if self.base.is_idle() => true,
+            Lag::Some => {
+                self.base.hurry(Haste::Some);
                 return Ok(());
             }
+            Lag::Share { part, of, at_most } => self.base.wait_for(part, of, at_most),
+            Lag::Whole => self.base.wait(),
+        };
+        if !goes_on {
+            return Err(broken(BASE_FAILED));
+        }
+        if !self.base.is_idle() {
+            return Ok(());
         }
         if erased && self.base.wait() {
             // A spare file that is begun from here on would be neither among those that are let go of with the layer nor spare then.

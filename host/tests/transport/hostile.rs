@@ -89,7 +89,8 @@ async fn the_ends_of_no_jobs_too_many_or_one_twice_are_refused() {
 #[tokio::test]
 async fn a_key_that_waits_for_too_many_ends_is_busy() {
     let [me, other] = identities();
-    let site = Site::with(&[&me, &other], &patient());
+    let patient = strongroom::config::Bounds { request_timeout: Duration::from_secs(2), ..bounds() };
+    let site = Site::with(&[&me, &other], &patient);
     let client = site.client(&me).await;
     let jobs = (0..MAX_BATCH_JOBS).map(|n| BatchJob::new().args([HANG.to_owned(), n.to_string()]));
     let accepted = soon(client.submit_batch(&Batch::new(job()).jobs(jobs))).await.unwrap();
@@ -173,10 +174,6 @@ async fn bytes_after_the_announced_ones_are_refused() {
         assert_eq!(refused(&mut recv).await, RefusalCode::BadRequest);
     }
     assert_eq!((site.fake.submitted(), site.fake.called()), (0, called));
-}
-
-fn patient() -> strongroom::config::Bounds {
-    strongroom::config::Bounds { request_timeout: Duration::from_secs(2), ..bounds() }
 }
 
 fn hasty() -> strongroom::config::Bounds {

@@ -93,7 +93,7 @@ async fn a_close_cuts_off_what_would_not_end() {
     assert_eq!(site.fake.waiting.load(Ordering::SeqCst), 0);
 }
 
-// Red without the `rest` in `Told::next`.
+// Red when `Told::next` gives temporary trouble back at once.
 #[tokio::test]
 async fn ends_are_asked_for_again_after_a_restart() {
     let (me, host) = (Identity::generate().unwrap(), Identity::generate().unwrap());

@@ -79,11 +79,17 @@ impl Exchange {
     pub(crate) async fn answer(&mut self) -> Result<Response, Error> {
         let mut prefix = [0; PREFIX_BYTES];
         self.recv.read_exact(&mut prefix).await.map_err(|error| self.cut_off(error))?;
-        let length = frame::header_length(prefix, MAX_RESPONSE_BYTES)
-            .map_err(|error| self.protocol(error.to_string()))?;
-        let mut header = vec![0; length];
+        let mut header = vec![0; self.length(prefix)?];
         self.recv.read_exact(&mut header).await.map_err(|error| self.cut_off(error))?;
-        match frame::parse_header(&header).map_err(|error| self.protocol(error.to_string()))? {
+        self.response(&header)
+    }
+
+    fn length(&self, prefix: [u8; PREFIX_BYTES]) -> Result<usize, Error> {
+        frame::header_length(prefix, MAX_RESPONSE_BYTES).map_err(|error| self.protocol(error.to_string()))
+    }
+
+    fn response(&self, header: &[u8]) -> Result<Response, Error> {
+        match frame::parse_header(header).map_err(|error| self.protocol(error.to_string()))? {
             Response::Refused(refusal) => Err(Error::Refused(refusal)),
             response => Ok(response),
         }
@@ -92,29 +98,16 @@ impl Exchange {
     /// The next header of an answer that has several; none at its end.
     pub(crate) async fn next_answer(&mut self, buffer: &mut BytesMut) -> Result<Option<Response>, Error> {
         loop {
-            let missing = match buffer.first_chunk::<PREFIX_BYTES>() {
-                None => PREFIX_BYTES - buffer.len(),
-                Some(prefix) => {
-                    let length = frame::header_length(*prefix, MAX_RESPONSE_BYTES)
-                        .map_err(|error| self.protocol(error.to_string()))?;
-                    match buffer.len().checked_sub(PREFIX_BYTES + length) {
-                        None => PREFIX_BYTES + length - buffer.len(),
-                        Some(_) => {
-                            let header = buffer.split_to(PREFIX_BYTES + length);
-                            let response = frame::parse_header(&header[PREFIX_BYTES..])
-                                .map_err(|error| self.protocol(error.to_string()))?;
-                            return match response {
-                                Response::Refused(refusal) => Err(Error::Refused(refusal)),
-                                response => Ok(Some(response)),
-                            };
-                        }
-                    }
+            if let Some(prefix) = buffer.first_chunk() {
+                let whole = PREFIX_BYTES + self.length(*prefix)?;
+                if buffer.len() >= whole {
+                    return self.response(&buffer.split_to(whole)[PREFIX_BYTES..]).map(Some);
                 }
-            };
+            }
             match self.next().await? {
                 Some(bytes) => buffer.extend_from_slice(&bytes),
                 None if buffer.is_empty() => return Ok(None),
-                None => return Err(self.protocol(format!("its answer ended {missing} bytes early"))),
+                None => return Err(self.protocol("its answer ended in the middle of a header".into())),
             }
         }
     }
