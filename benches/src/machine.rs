@@ -2,15 +2,21 @@
 
 #![allow(clippy::disallowed_methods, reason = "a bench is about the clock")]
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The lock file of this build: which versions were measured.
 const LOCK: &str = include_str!("../../Cargo.lock");
 /// Writes of [`sync_floor`].
 const SYNCS: usize = 200;
+/// Between two writes of a [`DiskWatch`].
+const EVERY: Duration = Duration::from_millis(20);
 /// Clock ticks per second in `/proc/self/stat`: 100 on every Linux that Rust runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
@@ -85,7 +91,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 /// When the disk fails.
 #[must_use]
 pub fn sync_floor(dir: &Path) -> Duration {
-    let mut file = std::fs::File::create(dir.join("sync-floor")).expect("a writable directory");
+    let mut file = File::create(dir.join("sync-floor")).expect("a writable directory");
     let mut times: Vec<Duration> = (0..SYNCS)
         .map(|_| {
             let begun = Instant::now();
@@ -95,6 +101,58 @@ pub fn sync_floor(dir: &Path) -> Duration {
         })
         .collect();
     percentile(&mut times, 50)
+}
+
+/// Watches the disk while something else is measured: fifty times a second it writes 4 KiB over the same 4 KiB and waits for `fdatasync`.
+///
+/// What a round's slowest jobs waited for may have been a disk that stood still for everybody.
+#[derive(Debug)]
+pub struct DiskWatch {
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+impl DiskWatch {
+    /// Begins, with a file in `dir`.
+    ///
+    /// # Panics
+    /// When the disk fails, or there is no thread.
+    #[must_use]
+    pub fn start(dir: &Path) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let mut file = File::create(dir.join("disk-watch")).expect("a writable directory");
+        let mut write = move || {
+            let begun = Instant::now();
+            file.rewind().and_then(|()| file.write_all(&[7; 4096])).expect("room");
+            file.sync_data().expect("a working disk");
+            begun.elapsed()
+        };
+        // The first one gets the room.
+        write();
+        let seen = Arc::clone(&over);
+        let watch = move || {
+            let mut longest = Duration::ZERO;
+            loop {
+                std::thread::sleep(EVERY);
+                if seen.load(Ordering::Relaxed) {
+                    return longest;
+                }
+                longest = longest.max(write());
+            }
+        };
+        let thread = std::thread::Builder::new().name("disk-watch".into()).spawn(watch).expect("a thread");
+        Self { over, thread }
+    }
+
+    /// Ends, and gives the longest time that one of them took.
+    ///
+    /// # Panics
+    /// When the disk failed.
+    #[must_use]
+    pub fn longest(self) -> Duration {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("a working disk")
+    }
 }
 
 /// Resident memory of a process, in bytes; zero where the system does not tell it this way.

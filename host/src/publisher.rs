@@ -29,11 +29,14 @@ use progress::HURRIED;
 
 use crate::audit::read::{LogReader, ReadError as LogError};
 use crate::audit::writer::{HistoryError, Log, OpenError, PublishError};
+use crate::clock::Stopwatch;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::store::{Opened, PublishedHead, ReadError, Store, Transition};
 
-/// How far a checkpoint may lag behind the last record while records come.
+/// From the beginning of a publication to that of the next, while records come and nobody waits.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// Behind its beginning there are so long rests in a publication.
+const SPREAD: Duration = Duration::from_millis(150);
 /// Records of one publication.
 const MAX_RECORDS: usize = 4096;
 
@@ -194,21 +197,29 @@ fn run(dir: &Path, mut log: Log, mut evidence: Evidence, store: &Store, ears: &E
     if !catch_up(dir, &log, &mut evidence, store, &ears.stopping)? {
         return Ok(());
     }
+    let (mut since, mut rang) = (Stopwatch::start(), false);
     loop {
-        let heard = ears.rung.recv_timeout(INTERVAL);
+        let heard = match rang {
+            true => Ok(()),
+            false => ears.rung.recv_timeout(INTERVAL.saturating_sub(since.passed())),
+        };
         // Nobody has the bell any more: a start that failed after this one. Without an end the thread would hold the store for ever.
         let is_alone = heard == Err(RecvTimeoutError::Disconnected);
         let last_round = is_alone || ears.stopping.load(Ordering::Acquire);
         let begun = store.meters().uptime();
-        let ease = if last_round || heard.is_ok() { Ease::none() } else { Ease::all() };
-        publish(&mut log, &mut evidence, store, ease)?;
+        since = Stopwatch::start();
+        let is_hurried = last_round || heard.is_ok();
+        let mut ease = if is_hurried { Ease::none() } else { Ease::over(SPREAD, &ears.rung) };
+        publish(&mut log, &mut evidence, store, &mut ease)?;
+        // Whoever rang during a rest may wait for what was not there yet when this began.
+        rang = ease.heard();
         store.meters().caught_up(begun);
         let size = log.size().get();
         ears.tell.send_if_modified(|told| std::mem::replace(told, size) != size);
         if last_round {
             // What came during the last one, too: nobody publishes it before the next start.
             while log.size().get() < store.log_size() {
-                publish(&mut log, &mut evidence, store, Ease::none())?;
+                publish(&mut log, &mut evidence, store, &mut Ease::none())?;
                 ears.tell.send_replace(log.size().get());
             }
             return Ok(());
@@ -252,11 +263,17 @@ fn catch_up(
 /// Publishes what is durable when it begins.
 ///
 /// What the records refer to goes first: a state that is lost afterwards can be made from what a checkpoint covers.
-fn publish(log: &mut Log, evidence: &mut Evidence, store: &Store, mut ease: Ease) -> Result<(), RunError> {
+fn publish(
+    log: &mut Log,
+    evidence: &mut Evidence,
+    store: &Store,
+    ease: &mut Ease<'_>,
+) -> Result<(), RunError> {
     let mut size = log.size().get();
     let before = size;
     // What comes meanwhile is for the next time: a host that always has a few records more would sign and sync for each of them, without an end.
     let durable = store.log_size();
+    ease.expect(durable.saturating_sub(size));
     while size < durable {
         let leaves = store.leaves(size, MAX_RECORDS)?;
         if leaves.is_empty() {
@@ -324,7 +341,7 @@ mod tests {
             while store.log_size() == log.size().get() && busy.iter().any(|busy| !busy.is_finished()) {
                 std::thread::yield_now();
             }
-            publish(&mut log, &mut evidence, &store, Ease::none()).unwrap();
+            publish(&mut log, &mut evidence, &store, &mut Ease::none()).unwrap();
         }
         ended.store(true, Ordering::Release);
         busy.into_iter().for_each(|busy| busy.join().unwrap());

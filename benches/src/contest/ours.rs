@@ -194,22 +194,27 @@ impl Site {
             for _ in 0..1000.min(count) {
                 let (one, due) = (self.one(), Arc::clone(&due));
                 workers.spawn(async move {
-                    let mut micros = histogram()?;
+                    let mut took = Vec::new();
                     loop {
                         let number = due.fetch_add(1, Ordering::Relaxed);
                         if number >= count {
-                            return anyhow::Ok(micros);
+                            return anyhow::Ok(took);
                         }
                         let at = begun + every.mul_f64(number as f64);
                         // tokio's timer has steps of a millisecond, which are part of every figure. Whoever waited more exactly would keep a
                         // processor busy, which the host needs.
                         tokio::time::sleep_until(at.into()).await;
                         one.run().await?;
-                        note(&mut micros, at.elapsed());
+                        took.push(at.elapsed());
                     }
                 });
             }
-            gather(workers, begun).await
+            // The first workers end while the last jobs are on their way: what is done with their figures waits for those.
+            let took = all(workers).await?;
+            let wall = begun.elapsed();
+            let mut micros = histogram()?;
+            took.into_iter().flatten().for_each(|took| note(&mut micros, took));
+            Ok(Measure { jobs: micros.len(), wall, micros })
         })
     }
 
@@ -315,12 +320,20 @@ fn check(finished: &Finished, output: Digest) -> Result<()> {
     Ok(())
 }
 
-async fn gather(mut workers: JoinSet<Result<Histogram<u64>>>, begun: Instant) -> Result<Measure> {
-    let mut micros = histogram()?;
+async fn gather(workers: JoinSet<Result<Histogram<u64>>>, begun: Instant) -> Result<Measure> {
+    let each = all(workers).await?;
+    let (wall, mut micros) = (begun.elapsed(), histogram()?);
+    each.iter().try_for_each(|one| micros.add(one))?;
+    Ok(Measure { jobs: micros.len(), wall, micros })
+}
+
+/// What each of them has, once the last has ended.
+async fn all<T: 'static>(mut workers: JoinSet<Result<T>>) -> Result<Vec<T>> {
+    let mut all = Vec::new();
     while let Some(done) = workers.join_next().await {
-        micros.add(done.context("a panic")??)?;
+        all.push(done.context("a panic")??);
     }
-    Ok(Measure { jobs: micros.len(), wall: begun.elapsed(), micros })
+    Ok(all)
 }
 
 /// Strongroom with jobs that are signed one by one, or in batches.

@@ -327,6 +327,8 @@ impl Service for HostService {
                 break;
             }
             let spec = self.store.spec(&job).map_err(|error| refuse_read(&error))?;
+            // Its id may be somebody else's since.
+            let spec = spec.filter(|spec| spec.context().tenant == who.tenant);
             page.jobs.extend(spec.map(|spec| self.view(&row, &spec).brief()));
         }
         Ok(page)
