@@ -10,13 +10,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use strongroom_benches::contest::ours::Site;
 use strongroom_benches::contest::plot::{self, Curve};
 use strongroom_benches::contest::{Asked, Measure, spread, table};
 use strongroom_benches::machine;
+use strongroom_job::Digest;
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 const CLIENTS: [usize; 7] = [1, 3, 10, 30, 100, 300, 1000];
@@ -114,17 +115,19 @@ fn draw(name: &str, title: &str, curve: &[Point]) -> Result<()> {
 /// Modules of growing size, each of which is new to the host.
 fn modules(site: &Rc<Site>, asked: &Asked) -> Result<String> {
     let mut text = String::from(
-        "| bytes of the module | registered, compiled | registered again | after a restart | first job | a job after it |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+        "| bytes of the module | registered, compiled | registered again | of that, its digest | after a restart | first job | a job after it |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for (at, bytes) in MODULE.iter().enumerate() {
-        let mut rounds = [const { Vec::new() }; 5];
+        let mut rounds = [const { Vec::new() }; 6];
         let mut length = 0;
         for round in 0..asked.rounds {
             let wasm = program(*bytes, at * 1000 + round)?;
             length = wasm.len();
             let [compiled, again, first, later] = site.module(&wasm)?;
-            let times = [compiled, again, site.restarted(&wasm)?, first, later];
+            let at = Instant::now();
+            std::hint::black_box(Digest::of(&wasm));
+            let times = [compiled, again, at.elapsed(), site.restarted(&wasm)?, first, later];
             for (column, time) in rounds.iter_mut().zip(times) {
                 column.push(time.as_secs_f64() * 1e6);
             }
