@@ -125,9 +125,9 @@ fn modules(site: &Rc<Site>, asked: &Asked) -> Result<String> {
             let wasm = program(*bytes, at * 1000 + round)?;
             length = wasm.len();
             let [compiled, again, first, later] = site.module(&wasm)?;
-            let at = Instant::now();
+            let begun = Instant::now();
             std::hint::black_box(Digest::of(&wasm));
-            let times = [compiled, again, at.elapsed(), site.restarted(&wasm)?, first, later];
+            let times = [compiled, again, begun.elapsed(), site.restarted(&wasm)?, first, later];
             for (column, time) in rounds.iter_mut().zip(times) {
                 column.push(time.as_secs_f64() * 1e6);
             }

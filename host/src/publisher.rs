@@ -29,7 +29,6 @@ use progress::HURRIED;
 
 use crate::audit::read::{LogReader, ReadError as LogError};
 use crate::audit::writer::{HistoryError, Log, OpenError, PublishError};
-use crate::clock::Stopwatch;
 use crate::evidence::{Evidence, EvidenceError};
 use crate::store::{Opened, PublishedHead, ReadError, Store, Transition};
 
@@ -197,17 +196,17 @@ fn run(dir: &Path, mut log: Log, mut evidence: Evidence, store: &Store, ears: &E
     if !catch_up(dir, &log, &mut evidence, store, &ears.stopping)? {
         return Ok(());
     }
-    let (mut since, mut rang) = (Stopwatch::start(), false);
+    let uptime = || store.meters().uptime();
+    let (mut begun, mut rang) = (uptime(), false);
     loop {
         let heard = match rang {
             true => Ok(()),
-            false => ears.rung.recv_timeout(INTERVAL.saturating_sub(since.passed())),
+            false => ears.rung.recv_timeout(INTERVAL.saturating_sub(uptime().saturating_sub(begun))),
         };
         // Nobody has the bell any more: a start that failed after this one. Without an end the thread would hold the store for ever.
         let is_alone = heard == Err(RecvTimeoutError::Disconnected);
         let last_round = is_alone || ears.stopping.load(Ordering::Acquire);
-        let begun = store.meters().uptime();
-        since = Stopwatch::start();
+        begun = uptime();
         let is_hurried = last_round || heard.is_ok();
         let mut ease = if is_hurried { Ease::none() } else { Ease::over(SPREAD, &ears.rung) };
         publish(&mut log, &mut evidence, store, &mut ease)?;

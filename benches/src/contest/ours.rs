@@ -204,8 +204,8 @@ impl Site {
                             return anyhow::Ok(took);
                         }
                         let at = begun + every.mul_f64(number as f64);
-                        // tokio's timer has steps of a millisecond, which are part of every figure. Whoever waited more exactly would keep a
-                        // processor busy, which the host needs.
+                        // tokio's timer has steps of a millisecond, which are part of every figure: jobs come one or two at a time, and those share
+                        // syncs. `docs/benchmarks.md` says what even arrivals are.
                         tokio::time::sleep_until(at.into()).await;
                         one.run().await?;
                         took.push(at.elapsed());

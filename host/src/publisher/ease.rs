@@ -1,7 +1,7 @@
 //! How fast the publisher works: spread over much of the time until it begins again, unless somebody waits for it.
 //!
 //! What is written down for some hundred jobs takes a processor for ten milliseconds and more. With few processors the commits of that moment wait
-//! for one: their jobs took twice as long as others. So it rests behind each piece of work, three times as long as that, as long as it is not late.
+//! for one: their jobs took twice as long as others. So it rests behind each piece of work, up to three times as long as that, as long as it is not late.
 //!
 //! *Never:* rests while somebody waits: the bell ends a rest, and there is none after it.
 
@@ -49,9 +49,9 @@ impl<'a> Ease<'a> {
         Self { bell, heard: false, time, begun: now, since: now, steps: 0, done: 0 }
     }
 
-    /// The work has so many steps more.
+    /// The work has so many steps.
     pub(super) const fn expect(&mut self, steps: u64) {
-        self.steps += steps;
+        self.steps = steps;
     }
 
     /// Between two steps of the work, which are short.
