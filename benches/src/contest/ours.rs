@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use hdrhistogram::Histogram;
 use strongroom::compile::Compiler;
 use strongroom::config::Config;
@@ -16,6 +16,7 @@ use strongroom_job::{Digest, JobId, JobState, ModuleRef};
 use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Finished, Identity, Job};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{Contender, Load, Measure, Promises, UPPER, histogram, input, note};
@@ -189,32 +190,41 @@ impl Site {
         self.runtime.block_on(async {
             // The workers are there before the first job is due: what it takes to start a thousand of them is nobody's latency.
             let begun = Instant::now() + Duration::from_millis(200);
-            let due = Arc::new(AtomicU64::new(0));
             let every = Duration::from_secs_f64(1.0 / rate);
             let count = (time.as_secs_f64() * rate) as u64;
+            let due = move |number: u64| begun + every.mul_f64(number as f64);
+            // One for each job that is due and not begun.
+            let waiting = Arc::new(Semaphore::new(0));
+            let begins = Arc::new(AtomicU64::new(0));
             let mut workers = JoinSet::new();
             // Enough of them that none is late because all others wait.
             for _ in 0..1000.min(count) {
-                let (one, due) = (self.one(), Arc::clone(&due));
+                let (one, waiting, begins) = (self.one(), Arc::clone(&waiting), Arc::clone(&begins));
                 workers.spawn(async move {
                     let mut took = Vec::new();
-                    loop {
-                        let number = due.fetch_add(1, Ordering::Relaxed);
-                        if number >= count {
-                            return anyhow::Ok(took);
+                    while let Ok(job) = waiting.acquire().await {
+                        job.forget();
+                        let number = begins.fetch_add(1, Ordering::Relaxed);
+                        if number + 1 == count {
+                            waiting.close();
                         }
-                        let at = begun + every.mul_f64(number as f64);
-                        // tokio's timer has steps of a millisecond, which are part of every figure: jobs come one or two at a time, and those share
-                        // syncs. `docs/benchmarks.md` says what even arrivals are.
-                        tokio::time::sleep_until(at.into()).await;
                         one.run().await?;
-                        took.push(at.elapsed());
+                        took.push(due(number).elapsed());
                     }
+                    anyhow::Ok(took)
                 });
             }
+            // The runtime's own timer has steps of a millisecond: jobs would come two at a time, and share syncs.
+            let clock = std::thread::Builder::new().name("due".into()).spawn(move || {
+                for number in 0..count {
+                    std::thread::sleep(due(number).saturating_duration_since(Instant::now()));
+                    waiting.add_permits(1);
+                }
+            })?;
             // The first workers end while the last jobs are on their way: what is done with their figures waits for those.
             let took = all(workers).await?;
             let wall = begun.elapsed();
+            clock.join().map_err(|_| anyhow!("the clock of the jobs panicked"))?;
             let mut micros = histogram()?;
             took.into_iter().flatten().for_each(|took| note(&mut micros, took));
             Ok(Measure { jobs: micros.len(), wall, micros })
