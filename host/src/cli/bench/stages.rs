@@ -93,18 +93,19 @@ impl Stages {
             let job = accepted.first().ok_or_else(|| Failure::fault("the host accepted nothing"))?.job;
             work.end(client, job).await?;
             let last = self.clock.passed();
-            let mut stages = self.closed().await;
+            let mut stages = self.closed(first).await;
             stages.push(Stage { name: SIGN, begun: first, ended: signed_at });
             jobs.push(Way::of(first, last, &stages));
         }
         Ok(Budget::of(&jobs))
     }
 
-    /// All stages of a job whose end was told: that happens a moment before its last stage is closed.
-    async fn closed(&self) -> Vec<Stage> {
+    /// All stages of a job that began then and whose end was told: that happens a moment before its last stage is closed.
+    async fn closed(&self, first: Duration) -> Vec<Stage> {
         let waiting = Stopwatch::start();
         let mut stages = self.take();
-        while !stages.iter().any(|stage| stage.name == "commit end") && waiting.passed() < CLOSING {
+        let is_last = |stage: &Stage| stage.name == "commit end" && stage.begun >= first;
+        while !stages.iter().any(is_last) && waiting.passed() < CLOSING {
             tokio::task::yield_now().await;
             stages.extend(self.take());
         }
