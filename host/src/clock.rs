@@ -62,7 +62,7 @@ impl Hands for System {
 }
 
 /// Measures how long something takes, whoever sets the clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stopwatch(Duration);
 
 impl Stopwatch {

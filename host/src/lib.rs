@@ -70,5 +70,6 @@ mod spans;
 pub mod store;
 pub mod telemetry;
 pub mod trust;
+mod turns;
 pub mod witness;
 pub mod worker;

@@ -279,7 +279,7 @@ fn publish(
             return Err(RunError::Missing(size));
         }
         let taken = evidence.append(size, &leaves, store, &mut || ease.breathe())?;
-        log.publish(LeafIndex::new(size), &leaves[..taken])?;
+        log.publish(LeafIndex::new(size), leaves[..taken].iter().inspect(|_| ease.turn()))?;
         size = log.size().get();
     }
     if size > before {

@@ -1,14 +1,16 @@
 //! How fast the publisher works: spread over much of the time until it begins again, unless somebody waits for it.
 //!
 //! What is written down for some hundred jobs takes a processor for ten milliseconds and more. With few processors the commits of that moment wait
-//! for one: their jobs took twice as long as others. So it rests behind each piece of work, up to three times as long as that, as long as it is not late.
+//! for one: their jobs took twice as long as others. So it rests behind each piece of work, up to three times as long as that, as long as it is not late, and
+//! lets others have turns in between ([`turns`](crate::turns)).
 //!
 //! *Never:* rests while somebody waits: the bell ends a rest, and there is none after it.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
+use crate::turns::Turns;
 
 /// Work between two rests, at least.
 const SPELL: Duration = Duration::from_millis(1);
@@ -27,7 +29,7 @@ pub(super) struct Ease<'a> {
     time: Duration,
     begun: Stopwatch,
     /// Since the last rest.
-    since: Stopwatch,
+    work: Turns,
     /// Of how many steps.
     steps: u64,
     done: u64,
@@ -45,8 +47,8 @@ impl<'a> Ease<'a> {
     }
 
     fn within(time: Duration, bell: Option<&'a Receiver<()>>) -> Self {
-        let now = Stopwatch::start();
-        Self { bell, heard: false, time, begun: now, since: now, steps: 0, done: 0 }
+        let (begun, work) = (Stopwatch::start(), Turns::new());
+        Self { bell, heard: false, time, begun, work, steps: 0, done: 0 }
     }
 
     /// The work has so many steps.
@@ -54,20 +56,37 @@ impl<'a> Ease<'a> {
         self.steps = steps;
     }
 
+    /// Between two steps of the work, which are short, where it must not rest: others may have a turn, unless somebody waits or it is late.
+    pub(super) fn turn(&mut self) {
+        let Some(bell) = self.bell else { return };
+        if !self.work.are_due() {
+            return;
+        }
+        if bell.try_recv() != Err(TryRecvError::Empty) {
+            self.hears();
+        } else if self.begun.passed() < self.time {
+            self.work.pass(RESTS);
+        }
+    }
+
     /// Between two steps of the work, which are short.
     pub(super) fn breathe(&mut self) {
         self.done += 1;
+        self.turn();
         let Some(bell) = self.bell else { return };
-        let worked = self.since.passed();
-        if worked < SPELL {
+        if self.work.worked() < SPELL {
             return;
         }
-        let pause = rest(worked, self.begun.passed(), self.due());
+        let pause = rest(self.work.rest(RESTS), self.begun.passed(), self.due());
         if !pause.is_zero() && rings_within(bell, pause) {
-            self.heard = true;
-            self.bell = None;
+            self.hears();
         }
-        self.since = Stopwatch::start();
+        self.work.begin();
+    }
+
+    const fn hears(&mut self) {
+        self.heard = true;
+        self.bell = None;
     }
 
     /// Whether somebody rang, or went away, meanwhile: nobody else hears of it.
@@ -82,9 +101,9 @@ impl<'a> Ease<'a> {
     }
 }
 
-/// How long the rest behind work that took so long may be, when so much time has passed and the steps that are done are due then.
-fn rest(worked: Duration, passed: Duration, due: Duration) -> Duration {
-    (worked * RESTS).min(LONGEST).min(due.saturating_sub(passed))
+/// How long the rest may be, when so much is due for the work before it, so much time has passed and the steps that are done are due then.
+fn rest(wanted: Duration, passed: Duration, due: Duration) -> Duration {
+    wanted.min(LONGEST).min(due.saturating_sub(passed))
 }
 
 /// Rests so long, or until the bell rings, or nobody has it any more. Says whether it ended that way.
@@ -101,10 +120,10 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_rest_is_in_proportion_and_bounded_and_none_when_it_is_late() {
-        assert_eq!(rest(2 * MS, 2 * MS, 100 * MS), 6 * MS);
-        assert_eq!(rest(2 * MS, 96 * MS, 100 * MS), 4 * MS);
-        assert_eq!(rest(2 * MS, 101 * MS, 100 * MS), Duration::ZERO);
+    fn a_rest_is_bounded_and_none_when_it_is_late() {
+        assert_eq!(rest(6 * MS, 2 * MS, 100 * MS), 6 * MS);
+        assert_eq!(rest(6 * MS, 96 * MS, 100 * MS), 4 * MS);
+        assert_eq!(rest(6 * MS, 101 * MS, 100 * MS), Duration::ZERO);
         assert_eq!(rest(900 * MS, 900 * MS, 9000 * MS), LONGEST);
     }
 
@@ -141,5 +160,31 @@ mod tests {
         ease.breathe();
         assert!(ease.heard());
         assert!(ease.bell.is_none());
+    }
+
+    // Red when `turn` does not ask for the bell: what is between two rests can be long, and there are none when it is late.
+    #[test]
+    fn the_bell_is_heard_between_two_rests() {
+        let (ring, bell) = sync_channel(1);
+        let mut ease = Ease::over(Duration::ZERO, &bell);
+        std::thread::sleep(MS);
+        ease.turn();
+        assert!(!ease.heard());
+        ring.send(()).unwrap();
+        std::thread::sleep(MS);
+        ease.turn();
+        assert!(ease.heard());
+    }
+
+    // Red without the time in `turn`: one that is late would come later still.
+    #[test]
+    fn others_have_a_turn_while_it_is_not_late() {
+        let (_ring, bell) = sync_channel(1);
+        for (time, has) in [(Duration::ZERO, false), (Duration::from_secs(1 << 20), true)] {
+            let mut ease = Ease::over(time, &bell);
+            std::thread::sleep(MS);
+            ease.turn();
+            assert_eq!(!ease.work.given().is_zero(), has);
+        }
     }
 }

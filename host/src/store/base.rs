@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +29,7 @@ use super::pace::{Haste, Pace};
 use super::renew::{Renewed, Renewer};
 use super::{garbage, keys};
 use crate::clock::Stopwatch;
+use crate::turns::Turns;
 
 /// Bytes of rows that sled is given between two syncs: a few milliseconds of a processor and the disk.
 const PIECE_BYTES: usize = 32 << 10;
@@ -70,6 +72,7 @@ struct Worker {
     journal: SharedJournal,
     renewer: Renewer,
     pace: Pace,
+    turns: Turns,
     /// Bytes of rows that sled is given between two syncs.
     piece_bytes: usize,
 }
@@ -94,7 +97,16 @@ impl Base {
         // Of a short journal a layer has several pieces, too: something can happen between them.
         let part = usize::try_from(lock(&journal).file_bytes()).unwrap_or(usize::MAX) / PIECES;
         let piece_bytes = PIECE_BYTES.min(part);
-        let mut worker = Worker { db, sync, current, journal, renewer, pace: pace.clone(), piece_bytes };
+        let mut worker = Worker {
+            db,
+            sync,
+            current,
+            journal,
+            renewer,
+            pace: pace.clone(),
+            turns: Turns::new(),
+            piece_bytes,
+        };
         let thread = std::thread::Builder::new().name("store-base".into()).spawn(move || {
             // sled panics where it finds what it cannot have written. A writer that has nothing to write would not see that.
             let ended = catch_unwind(AssertUnwindSafe(|| {
@@ -156,13 +168,13 @@ impl Base {
 
 impl Worker {
     fn run(&mut self, orders: &Receiver<Order>, making: &Making, nudge: &Nudge) -> io::Result<()> {
-        let (mut worked, mut taken, mut is_busy) = (Duration::ZERO, None::<Stopwatch>, false);
+        let (mut taken, mut is_busy) = (None::<Stopwatch>, false);
         loop {
             let order = if self.renewer.owes() {
-                self.pace.rest(worked);
+                self.pace.rest(&self.turns);
                 None
             } else if self.renewer.is_copying() {
-                match orders.recv_timeout(self.pace.after(worked)) {
+                match orders.recv_timeout(self.pace.after(&self.turns)) {
                     Ok(order) => Some(order),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -175,30 +187,39 @@ impl Worker {
             };
             if let Some(order) = order {
                 is_busy = taken.replace(Stopwatch::start()).is_some_and(|taken| taken.passed() < BUSY);
-                let rows = self.lower(order, making, nudge)?;
-                self.renewer.owe(rows);
+                let (given, rows) = self.lower(order, making, nudge)?;
+                self.renewer.owe(given);
                 making.is_done();
+                self.free(rows);
             }
-            let working = Stopwatch::start();
+            self.turns.begin();
             nudge.during(|| self.renew(is_busy))?;
-            worked = working.passed();
         }
     }
 
-    /// Gives sled a layer; says how many rows that were.
-    fn lower(&mut self, Order { rows, upto }: Order, making: &Making, nudge: &Nudge) -> io::Result<usize> {
+    /// Gives sled a layer; says how many rows that were, and gives the layer back.
+    fn lower(
+        &mut self,
+        Order { rows, upto }: Order,
+        making: &Making,
+        nudge: &Nudge,
+    ) -> io::Result<(usize, Arc<Layer>)> {
         let erased = rows.get(keys::STALE).is_some_and(Option::is_some);
         let (mut passed_over, mut given) = (Vec::new(), 0);
+        self.turns.begin();
         take(&rows, self.piece_bytes, |piece| {
-            let (working, whole) = (Stopwatch::start(), piece.len());
+            let whole = piece.len();
             self.current.overlay().pass_over(piece, &mut passed_over);
             if !piece.is_empty() {
                 given += piece.len();
                 nudge.during(|| self.apply(piece))?;
             }
             making.takes(whole);
-            if !piece.is_empty() {
-                self.pace.rest(working.passed());
+            if piece.is_empty() {
+                self.pace.turn(&mut self.turns);
+            } else {
+                self.pace.rest(&self.turns);
+                self.turns.begin();
             }
             Ok(())
         })?;
@@ -207,14 +228,24 @@ impl Worker {
         nudge.during(|| self.apply(&done))?;
         self.current.overlay().clear_lower(&passed_over);
         lock(&self.journal).forget_below(upto, erased)?;
-        Ok(given)
+        Ok((given, rows))
+    }
+
+    /// Frees a layer. There may be tens of thousands of rows in it, and nobody else has it any more.
+    fn free(&mut self, rows: Arc<Layer>) {
+        for row in Arc::try_unwrap(rows).unwrap_or_default() {
+            drop(row);
+            self.pace.turn(&mut self.turns);
+        }
     }
 
     /// Copies a slice if there is something to copy.
     fn renew(&mut self, is_busy: bool) -> io::Result<()> {
         self.renewer.begin_if_due(&self.sync, is_busy);
         self.current.make(self.renewer.making());
-        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, &self.journal)? else {
+        let turn = &mut || self.pace.turn(&mut self.turns);
+        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, &self.journal, turn)?
+        else {
             // One that was given up takes room while anybody has it.
             self.current.make(self.renewer.making());
             return Ok(());
@@ -229,8 +260,8 @@ impl Worker {
     /// Gives sled a piece of a layer.
     fn apply(&mut self, piece: &[Change]) -> io::Result<()> {
         let share = self.renewer.share_of(piece);
-        let more = give(&self.db, &self.sync, piece)?;
-        self.renewer.follow(share, more, &self.sync);
+        let more = give(&self.db, &self.sync, piece, || self.pace.turn(&mut self.turns))?;
+        self.renewer.follow(share, more, &self.sync, &mut || self.pace.turn(&mut self.turns));
         Ok(())
     }
 
@@ -261,8 +292,10 @@ pub(super) fn take(
     mut apply: impl FnMut(&mut Vec<Change>) -> io::Result<()>,
 ) -> io::Result<()> {
     let (mut piece, mut bytes) = (Vec::new(), 0);
-    let (leaves, others): (Vec<_>, Vec<_>) = rows.iter().partition(|(key, _)| key.starts_with(keys::LEAVES));
-    for (key, value) in others.into_iter().chain(leaves) {
+    let is_leaf = |(key, _): &(&IVec, _)| key.starts_with(keys::LEAVES);
+    let others = rows.iter().filter(|row| !is_leaf(row));
+    let leaves = rows.range::<[u8], _>((Bound::Included(keys::LEAVES), Bound::Unbounded)).take_while(is_leaf);
+    for (key, value) in others.chain(leaves) {
         bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
         piece.push((key.clone(), value.clone()));
         if bytes >= piece_bytes {
@@ -273,9 +306,9 @@ pub(super) fn take(
     if piece.is_empty() { Ok(()) } else { apply(&mut piece) }
 }
 
-/// Gives sled some rows, durably; says by how many bytes its rows are more.
-fn give(db: &sled::Db, sync: &File, piece: &[Change]) -> io::Result<i64> {
-    let more = put(db, piece)?;
+/// Gives sled some rows, durably, and calls `between` before each; says by how many bytes its rows are more.
+fn give(db: &sled::Db, sync: &File, piece: &[Change], mut between: impl FnMut()) -> io::Result<i64> {
+    let more = put(db, piece.iter().inspect(|_| between()))?;
     db.flush()?;
     sync.sync_data()?;
     garbage::free(piece.len());
@@ -300,9 +333,10 @@ pub(super) fn put<'a>(db: &sled::Db, changes: impl IntoIterator<Item = &'a Chang
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::super::settings;
     use super::*;
 
-    // Red without the partition in `take`: most leaves would be given to sled, since nobody has published them yet.
+    // Red when `take` hands rows on as they come: most leaves would be given to sled, since nobody has published them yet.
     #[test]
     fn leaves_are_handed_on_last() {
         let all = [
@@ -323,5 +357,17 @@ mod tests {
         take(&rows, PIECE_BYTES, keep).unwrap();
         let [active, first, over, second, place] = all;
         assert_eq!(pieces, [vec![over, place], vec![active, first], vec![second]]);
+    }
+
+    // Red without `inspect` in `give`: a piece would be some milliseconds without a turn of others.
+    #[test]
+    fn others_may_come_in_between_any_two_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = settings::of(dir.path()).open().unwrap();
+        let sync = File::open(dir.path().join("db")).unwrap();
+        let piece = [1, 2, 3].map(|record| (keys::active(record).into(), Some(IVec::from(&[7]))));
+        let mut turns = Vec::new();
+        give(&db, &sync, &piece, || turns.push(db.len())).unwrap();
+        assert_eq!(turns, [0, 1, 2]);
     }
 }

@@ -171,11 +171,19 @@ impl Renewer {
     }
 
     /// Gives the new state its share of a piece that is durable, by which the rows of the old one are so many bytes more.
-    pub(super) fn follow(&mut self, share: Option<Vec<Change>>, more: i64, sync: &File) {
+    /// Calls `between` before each row.
+    pub(super) fn follow(
+        &mut self,
+        share: Option<Vec<Change>>,
+        more: i64,
+        sync: &File,
+        between: &mut dyn FnMut(),
+    ) {
         self.proportion.changed(more);
         let (Some(copying), Some(share)) = (&mut self.under_way, share) else { return };
         // sled panics where an earlier write of its own threads has failed. Nobody needs this one.
-        let put = catch_unwind(AssertUnwindSafe(|| base::put(&copying.to, &share)));
+        let put =
+            catch_unwind(AssertUnwindSafe(|| base::put(&copying.to, share.iter().inspect(|_| between()))));
         match put {
             Ok(Ok(more)) => copying.bytes = copying.bytes.saturating_add_signed(more),
             Ok(Err(error)) => self.give_up(&error.into(), length(sync)),
@@ -196,7 +204,7 @@ impl Renewer {
         self.under_way.as_ref().is_some_and(|copying| copying.owed > 0)
     }
 
-    /// Copies a slice of the rows. After the last one the new state takes its place, and is given back.
+    /// Copies a slice of the rows, and calls `between` behind each. After the last one the new state takes its place, and is given back.
     ///
     /// # Errors
     /// When nobody can know which state has the name: the host must not go on.
@@ -205,10 +213,11 @@ impl Renewer {
         from: &sled::Db,
         sync: &File,
         journal: &SharedJournal,
+        between: &mut dyn FnMut(),
     ) -> io::Result<Option<Renewed>> {
         let Some(copying) = &mut self.under_way else { return Ok(None) };
         // sled panics where it finds what it cannot have written: whoever needs such a row finds it, too, and it is his affair.
-        let slice = catch_unwind(AssertUnwindSafe(|| copying.slice(from, &self.path, self.reserve)));
+        let slice = catch_unwind(AssertUnwindSafe(|| copying.slice(from, &self.path, self.reserve, between)));
         match slice.unwrap_or_else(|_| Err(ReadError::Damaged("a row that cannot be copied"))) {
             Ok(Slice::More) => Ok(None),
             Ok(Slice::Last) => self.replace(sync, journal),
@@ -298,7 +307,13 @@ impl Copying {
         Ok(Self { to, sync, upto: IVec::default(), unsynced: 0, rows: 0, bytes: 0, owed: 0 })
     }
 
-    fn slice(&mut self, from: &sled::Db, path: &Path, reserve: u64) -> Result<Slice, ReadError> {
+    fn slice(
+        &mut self,
+        from: &sled::Db,
+        path: &Path,
+        reserve: u64,
+        between: &mut dyn FnMut(),
+    ) -> Result<Slice, ReadError> {
         if self.unsynced >= SYNC_BYTES {
             if disk::free_bytes(fresh::above(path)).map_err(ReadError::Io)? < reserve {
                 return Err(ReadError::Io(io::ErrorKind::StorageFull.into()));
@@ -317,6 +332,7 @@ impl Copying {
             (rows, bytes, self.upto) = (rows + 1, bytes + key.len() + value.len(), key.clone());
             // Each by itself: see `base::put`.
             self.to.insert(key, value)?;
+            between();
         }
         garbage::free(rows);
         self.rows += rows as u64;

@@ -69,13 +69,14 @@ impl Both {
         let piece: Vec<Change> = batch.into_changes().collect();
         let share = self.renewer.share_of(&piece);
         let more = base::put(&self.db, &piece).unwrap();
-        self.renewer.follow(share, more, &self.sync);
+        self.renewer.follow(share, more, &self.sync, &mut || ());
         self.memory.apply(same);
     }
 
     fn go_on(&mut self) -> bool {
         self.renewer.begin_if_due(&self.sync, false);
-        let Some(Renewed { db, sync }) = self.renewer.go_on(&self.db, &self.sync, &self.journal).unwrap()
+        let Some(Renewed { db, sync }) =
+            self.renewer.go_on(&self.db, &self.sync, &self.journal, &mut || ()).unwrap()
         else {
             return false;
         };
@@ -143,7 +144,7 @@ fn the_last_row_of_a_slice_changes_right_behind_it() {
             let piece: Vec<Change> = batch.into_changes().collect();
             let share = both.renewer.share_of(&piece);
             let more = base::put(&both.db, &piece).unwrap();
-            both.renewer.follow(share, more, &both.sync);
+            both.renewer.follow(share, more, &both.sync, &mut || ());
             both.memory.apply(same);
         }
     }
@@ -179,7 +180,7 @@ fn a_file_that_is_long_for_what_is_in_it_is_not_written_anew_before_that_goes() 
             |number: u64| ([b"y/", number.to_be_bytes().as_slice()].concat().into(), value.map(IVec::from));
         let piece: Vec<Change> = (0..3000).map(change).collect();
         let (share, more) = (both.renewer.share_of(&piece), base::put(&both.db, &piece).unwrap());
-        both.renewer.follow(share, more, &both.sync);
+        both.renewer.follow(share, more, &both.sync, &mut || ());
         both.db.flush().unwrap();
     };
     change(&mut both, Some(&[7; 4096]));
@@ -338,7 +339,7 @@ fn change(both: &mut Both, key: &[u8], value: Option<&[u8]>, is_erasure: bool) {
     let piece: Vec<Change> = batch.into_changes().collect();
     let share = both.renewer.share_of(&piece);
     let more = base::put(&both.db, &piece).unwrap();
-    both.renewer.follow(share, more, &both.sync);
+    both.renewer.follow(share, more, &both.sync, &mut || ());
     both.memory.apply(same);
 }
 
