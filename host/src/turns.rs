@@ -1,18 +1,18 @@
 //! How a thread whose work nobody waits for lets others have its processor: behind each short turn of its own, and not only when the kernel takes it away.
 //!
 //! A kernel with 250 ticks a second may look every 4 ms only who is to have a processor next, however little whoever became ready meanwhile would need.
-//! With two processors, and a thread at work on each that gives sled its rows or publishes the log, a commit stood still for as long, and a job has two.
+//! With two processors, and a thread at work on each that gives sled its rows or publishes the log, a commit could stand still for as long, and a job has two.
 //! Niceness says how much of a processor a thread has, and not when. The idle policy would say that, but a process without `CAP_SYS_NICE` or a limit
 //! that allows it cannot leave it again, and the writer must wait for such a thread now and then.
 //!
-//! *Never:* with a lock, for which others would then wait. *Bound:* what others are given of a stretch of work is no more than the rest that is due for it.
+//! *Never:* with a lock, for which others would then wait. *Bound:* others are given another turn of a stretch of work only while they had less than the rest that is due for it.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
 
-/// Work between two turns of others: about what a stage of a job takes, and fifty times what it costs to ask whether anybody waits.
+/// Work between two turns of others.
 const TURN: Duration = Duration::from_micros(100);
 
 /// A stretch of work of one thread, up to its next rest.

@@ -252,6 +252,12 @@ mod tests {
         Stage { name, begun: Duration::from_micros(begun), ended: Duration::from_micros(ended) }
     }
 
+    /// What a row of the table has of it.
+    fn micros_of(way: &Way, name: &str) -> u64 {
+        let at = ROWS.iter().position(|(row, _)| *row == name).expect("a row");
+        u64::try_from(way.rows[at].as_micros()).expect("short")
+    }
+
     #[test]
     fn the_parts_of_a_job_add_up_to_the_whole() {
         let stages = [
@@ -267,10 +273,7 @@ mod tests {
             stage("commit end", 1000, 1500),
         ];
         let way = Way::of(Duration::from_micros(100), Duration::from_micros(1450), &stages);
-        let row = |name: &str| {
-            let at = ROWS.iter().position(|(row, _)| *row == name).expect("a row");
-            u64::try_from(way.rows[at].as_micros()).expect("short")
-        };
+        let row = |name| micros_of(&way, name);
         assert_eq!((row(SIGN), row(SEND), row("receive")), (20, 30, 5));
         assert_eq!(row("commit"), 400);
         assert_eq!((row("instantiate"), row("run"), row("commit end"), row(ANSWER)), (7, 10, 450, 0));
@@ -294,9 +297,7 @@ mod tests {
             stage("commit end", 650, 950),
         ];
         let way = Way::of(Duration::from_micros(100), Duration::from_micros(1000), &stages);
-        let row = |name: &str| way.rows[ROWS.iter().position(|(row, _)| *row == name).expect("a row")];
-        assert_eq!(row("commit"), Duration::from_micros(400));
-        assert_eq!(row("commit end"), Duration::from_micros(300));
+        assert_eq!((micros_of(&way, "commit"), micros_of(&way, "commit end")), (400, 300));
         let parts: Duration = way.rows.iter().sum();
         assert_eq!((way.between, parts + way.between), (Duration::from_micros(55), way.whole));
     }

@@ -16,6 +16,9 @@ struct Both {
     renewer: Renewer,
     journal: SharedJournal,
     group: u64,
+    /// Rows behind or before which others could have a turn.
+    copied: usize,
+    followed: usize,
 }
 
 const ROWS: u64 = 4000;
@@ -38,7 +41,7 @@ impl Both {
         let renewer = Renewer::new(&path, &db, 0, 0).unwrap();
         let journal = Journal::open(&journal::of(&path), 0, 16 << 10).unwrap().journal;
         let journal = SharedJournal::new(journal.into());
-        let mut both = Self { dir, db, sync, memory, renewer, journal, group: 0 };
+        let mut both = Self { dir, db, sync, memory, renewer, journal, group: 0, copied: 0, followed: 0 };
         for _ in 0..ROWS / 100 {
             both.commit(100);
         }
@@ -69,14 +72,14 @@ impl Both {
         let piece: Vec<Change> = batch.into_changes().collect();
         let share = self.renewer.share_of(&piece);
         let more = base::put(&self.db, &piece).unwrap();
-        self.renewer.follow(share, more, &self.sync, &mut || ());
+        self.renewer.follow(share, more, &self.sync, &mut || self.followed += 1);
         self.memory.apply(same);
     }
 
     fn go_on(&mut self) -> bool {
         self.renewer.begin_if_due(&self.sync, false);
         let Some(Renewed { db, sync }) =
-            self.renewer.go_on(&self.db, &self.sync, &self.journal, &mut || ()).unwrap()
+            self.renewer.go_on(&self.db, &self.sync, &self.journal, &mut || self.copied += 1).unwrap()
         else {
             return false;
         };
@@ -117,6 +120,9 @@ fn what_changes_while_rows_are_copied_is_in_both() {
         both.commit(3);
     }
     assert!(slices > 10, "{slices}");
+    // Red without `between` in `slice`, or in `follow`: a slice would be some milliseconds without a turn of others.
+    assert!(both.copied >= Both::rows(&both.db).len() / 2, "{}", both.copied);
+    assert!(both.followed > 0);
     // The last row of a slice changes right behind it.
     both.commit(30);
     // Its own rows and those of the layout are not counted.
