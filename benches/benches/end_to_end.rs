@@ -2,7 +2,7 @@
 //! process on the same cores, state on the disk of the temporary directory.
 //!
 //! `cargo bench -p strongroom-benches --bench end_to_end [-- ROW…]`. Prints a table. A row `rate-N` has N jobs a second come at a fixed rate, each
-//! timed from when it was due, and says what the disk did meanwhile; in a row `payload-N` a job has N bytes of input, and as many of output, 16 in flight. With `TMPDIR` on a file system in memory it shows what is left when the disk costs nothing. The job is a real program,
+//! timed from when it was due, and says what the disk and the hypervisor did meanwhile; in a row `payload-N` a job has N bytes of input, and as many of output, 16 in flight. With `TMPDIR` on a file system in memory it shows what is left when the disk costs nothing. The job is a real program,
 //! `host/assets/upper.wasm`: Rust on WASI preview 1, it reads 300 bytes of stdin and prints them in capitals. Every job's end is
 //! asked for by its client, and its output is held against what it must be by its digest.
 
@@ -80,7 +80,7 @@ fn main() -> Result<()> {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let watch = matches!(row.load, Load::Rate(_)).then(|| DiskWatch::start(dir.path()));
-            let before = machine::processor_time();
+            let (before, stolen_before) = (machine::processor_time(), machine::stolen());
             let measure = match row.load {
                 Load::Singles => site.singles(row.in_flight, row.time)?,
                 Load::Batches => site.batches(row.in_flight, row.time)?,
@@ -88,7 +88,8 @@ fn main() -> Result<()> {
                 Load::Payload(bytes) => site.payload(bytes, row.in_flight, row.time)?,
             };
             let processor = machine::processor_time().saturating_sub(before);
-            rounds.push((measure, processor, watch.map(DiskWatch::longest)));
+            let stolen = machine::stolen().saturating_sub(stolen_before);
+            rounds.push((measure, processor, watch.map(|watch| (watch.longest(), stolen))));
             // What the last round left to publish is not the next one's to pay.
             std::thread::sleep(Duration::from_millis(500));
         }
@@ -101,14 +102,15 @@ fn main() -> Result<()> {
         }
         let (measure, processor, _) = &rounds[ROUNDS / 2];
         print_row(&row, measure, *processor);
-        let told = rounds.iter().filter_map(|(measure, _, disk)| {
+        let told = rounds.iter().filter_map(|(measure, _, meanwhile)| {
+            let (disk, stolen) = meanwhile.as_ref()?;
             let p99 = time(measure.micros.value_at_quantile(0.99) as f64);
-            Some(format!("{p99} ({})", time(disk.as_ref()?.as_secs_f64() * 1e6)))
+            Some(format!("{p99} ({}, {} ms)", time(disk.as_secs_f64() * 1e6), stolen.as_millis()))
         });
         let told: Vec<String> = told.collect();
         if !told.is_empty() {
             println!(
-                "{:<12} p99 of each round, sorted (longest sync of a file beside it): {}",
+                "{:<12} p99 of each round, sorted (longest sync of a file beside it, processor time that the hypervisor gave to others): {}",
                 "",
                 told.join(", ")
             );

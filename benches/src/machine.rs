@@ -17,7 +17,7 @@ const LOCK: &str = include_str!("../../Cargo.lock");
 const SYNCS: usize = 200;
 /// Between two writes of a [`DiskWatch`].
 const EVERY: Duration = Duration::from_millis(20);
-/// Clock ticks per second in `/proc/self/stat`: 100 on every Linux that Rust runs on.
+/// Clock ticks per second in `/proc/stat` and `/proc/self/stat`: 100 on every Linux that Rust runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// Processor, cores, kernel and the versions of what is measured, one line each.
@@ -66,6 +66,15 @@ pub fn processor_time() -> Duration {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
     Duration::from_millis((ticks(11) + ticks(12)) * 1000 / TICKS_PER_SECOND)
+}
+
+/// Processor time that the machine's hypervisor has given to somebody else so far while a processor of this machine had work, all processors together, in steps of 10 ms.
+#[must_use]
+pub fn stolen() -> Duration {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    // The first line is about all processors: its name, user, nice, system, idle, iowait, irq, softirq, steal.
+    let ticks = stat.lines().next().and_then(|line| line.split_whitespace().nth(8)?.parse::<u64>().ok());
+    Duration::from_millis(ticks.unwrap_or(0) * 1000 / TICKS_PER_SECOND)
 }
 
 /// Processor time of this thread so far, exactly: what `/proc` tells of a thread that runs is some milliseconds old.
