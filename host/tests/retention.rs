@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::live::{Live, assert_succeeded, finish, push_wat, run, says};
-use common::{NOW, admitted, body, id, principal};
+use common::{NOW, admitted, admitted_batch, body, client_key, id, principal};
 use strongroom::audit::verify::{Options, verify_dir};
 use strongroom::clock::Clock;
 use strongroom::config::Config;
@@ -17,8 +17,8 @@ use strongroom::lifecycle::{Event, Finished};
 use strongroom::retention::Fate;
 use strongroom::store::{Closing, CommitError, NoFault, Outputs, PastJob, Store, Transition};
 use strongroom_job::{
-    BlobKind, Digest, Input, JobId, JobState, ModuleRef, Name, Outcome, OutputStream, OutputSummary, Record,
-    RefusalCode, Taken, Timestamp, Unique,
+    After, BlobKind, Digest, Input, JobId, JobState, ModuleRef, Name, Outcome, OutputStream, OutputSummary,
+    Plan, Record, RefusalCode, Taken, Timestamp, Unique, Variation,
 };
 use strongroom_sdk::{Batch, BatchJob, Client, Error, Flow, FlowJob, Job, ListFilter};
 use tokio::time::Instant;
@@ -193,6 +193,33 @@ async fn an_envelope_stays_until_the_last_of_its_jobs_is_forgotten() {
     assert_eq!(store.envelope(&envelope).unwrap().unwrap(), b"both");
     forget(&store, vec![(both[1], Fate::Forgotten)]).await;
     assert_eq!(store.envelope(&envelope).unwrap(), None);
+    close((store, closing));
+}
+
+// Red without `UnknownJob` in `tell_followers`: the end would be refused after it was half done.
+#[tokio::test]
+async fn a_job_ends_whose_follower_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, closing) = open(&dir.path().join("state"));
+    let waits = |number| Variation {
+        plan: Some(Box::new(Plan { after: vec![After::success_of(0)], ..Plan::default() })),
+        ..Variation::of(id(number))
+    };
+    let jobs = admitted_batch(vec![Variation::of(id(1)), waits(2), waits(3)]);
+    let envelope = Arc::from(b"three".as_slice());
+    let admit = Transition::Admit { jobs, envelope, max_active: 9, rules: Box::default() };
+    store.commit(admit).await.unwrap();
+    let cancel = Event::Cancel { by: client_key().public() };
+    store.commit(Transition::Step { job: id(2), event: cancel }).await.unwrap();
+    let [cancelled] = past(&store)[..] else { panic!("one job is over") };
+    forget(&store, vec![(cancelled, Fate::Forgotten)]).await;
+    assert!(store.row(&id(2)).await.unwrap().is_none());
+
+    run_to_end(&store, 1).await;
+    let state = async |number| store.row(&id(number)).await.unwrap().unwrap().life.state(NOW);
+    assert_eq!(state(1).await, JobState::Succeeded);
+    assert_eq!(store.output(&id(1), OutputStream::Stdout).unwrap().unwrap(), b"12345");
+    assert_eq!(state(3).await, JobState::Queued, "whoever still waits hears of it");
     close((store, closing));
 }
 

@@ -81,8 +81,9 @@ impl Group<'_> {
                 let event = if on.is_met_by(state) { Event::Met } else { Event::Unmet { job: before } };
                 match self.change(follower, event) {
                     Ok(row) => over.extend(row.life.end().map(|end| (follower, end.state()))),
-                    // Cancelled, expired or already unmet.
-                    Err(Refused::Asker(CommitError::Illegal(Illegal::Over(_)))) => {}
+                    // Cancelled, expired or already unmet; and forgotten since, as may be what was over long before whom it waited for.
+                    Err(Refused::Asker(CommitError::Illegal(Illegal::Over(_)) | CommitError::UnknownJob)) => {
+                    }
                     Err(error) => return Err(error),
                 }
             }
