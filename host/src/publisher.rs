@@ -30,7 +30,7 @@ use progress::HURRIED;
 use crate::audit::read::{LogReader, ReadError as LogError};
 use crate::audit::writer::{HistoryError, Log, OpenError, PublishError};
 use crate::evidence::{Evidence, EvidenceError};
-use crate::store::{Opened, PublishedHead, ReadError, Store, Transition};
+use crate::store::{Leaf, Opened, PublishedHead, ReadError, Store, Transition};
 
 /// From the beginning of a publication to that of the next, while records come and nobody waits.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -249,7 +249,8 @@ fn catch_up(
         let (from, reader) = (evidence.covered(), LogReader::open(dir, None)?);
         let to = size.min(from + MAX_RECORDS as u64);
         let leaves = reader.entries(LeafIndex::new(from), LeafIndex::new(to));
-        let leaves = leaves.map(|entry| entry.map(|(_, leaf)| leaf)).collect::<Result<Vec<_>, _>>();
+        let leaves =
+            leaves.map(|entry| entry.map(|(_, leaf)| Leaf::from(leaf))).collect::<Result<Vec<_>, _>>();
         let leaves = leaves.map_err(LogError::from)?;
         if leaves.is_empty() {
             return Err(RunError::Missing(from));
@@ -274,7 +275,7 @@ fn publish(
     let durable = store.log_size();
     ease.expect(durable.saturating_sub(size));
     while size < durable {
-        let leaves = store.leaves(size, MAX_RECORDS)?;
+        let leaves = store.take_unpublished(size, MAX_RECORDS)?;
         if leaves.is_empty() {
             return Err(RunError::Missing(size));
         }

@@ -13,7 +13,7 @@ use strongroom_job::{Digest, Event, JobId, OutputStream, Record, RecordError};
 use super::erase;
 use super::turns::{Damage, Turns};
 use super::{Entries, Key, Kind, MAGIC, SEGMENT_BYTES, TENANTS, encode, segment, segments};
-use crate::store::{ReadError, Store};
+use crate::store::{Leaf, ReadError, Store};
 
 /// Entries are collected up to so many bytes: one write for many.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -122,10 +122,10 @@ impl Evidence {
     ///
     /// # Errors
     /// When the disk does not take it, or the state cannot be read.
-    pub fn append<L: AsRef<[u8]>>(
+    pub fn append(
         &mut self,
         first: u64,
-        leaves: &[L],
+        leaves: &[Leaf],
         state: &Store,
         between: &mut dyn FnMut(),
     ) -> Result<usize, EvidenceError> {
@@ -135,8 +135,7 @@ impl Evidence {
         let mut next = first;
         let (mut tenants, mut others) = (false, false);
         for leaf in leaves {
-            let record = Record::from_leaf(leaf.as_ref());
-            let record = record.map_err(|error| EvidenceError::Record { index: next, error })?;
+            let record = leaf.record().map_err(|error| EvidenceError::Record { index: next, error })?;
             let erases = matches!(record.event, Event::Erased { .. });
             if erases && others {
                 break;

@@ -9,8 +9,10 @@ use strongroom_job::{JobId, Name, Record, Timestamp};
 
 use super::active::Active;
 use super::counts::Counts;
-use super::group::{Group, Refused};
+use super::group::{Finished, Group, Refused};
+use super::recent::News;
 use super::rows::{Batch, Memory, Rows};
+use super::unpublished::Leaf;
 use super::{CommitError, Committed, Effect, JobRow, ReadError, Transition, keys, read};
 use crate::admission::quota::TenantUse;
 
@@ -23,6 +25,10 @@ pub(super) struct Judged {
     /// What is to be written; none when nothing happened.
     pub(super) batch: Option<Batch>,
     pub(super) effects: Vec<Effect>,
+    /// For whoever remembers what jobs are.
+    pub(super) news: Vec<News>,
+    /// The new leaves, in the log's order.
+    pub(super) leaves: Vec<Leaf>,
     pub(super) log_size: u64,
     /// The log's size behind each transition, in their order.
     pub(super) sizes: Vec<u64>,
@@ -56,10 +62,13 @@ pub(super) fn judge(
     if !group.effects.is_empty() {
         then(&group.effects).into_iter().try_for_each(|transition| take(&mut group, transition))?;
     }
-    let log_size = group.log_size;
-    let changed = answers.iter().any(Result::is_ok);
-    let (batch, effects) = group.finish();
-    Ok(Judged { answers, batch: changed.then_some(batch), effects, log_size, sizes })
+    let size = group.log_size;
+    let Finished { batch, effects, news, leaves } = group.finish();
+    if answers.iter().any(Result::is_ok) {
+        return Ok(Judged { answers, batch: Some(batch), effects, news, leaves, log_size: size, sizes });
+    }
+    // Nothing is written, so nothing was logged and nobody came, whatever a transition did before it was refused.
+    Ok(Judged { answers, batch: None, effects, news: Vec::new(), leaves: Vec::new(), log_size, sizes })
 }
 
 /// A store that never touches a disk, for simulations: what was committed and not synced is gone after a crash.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use strongroom_job::Digest;
 
 use super::group::Group;
+use super::recent::News;
 use super::{ReadError, keys, read, spec};
 use crate::admission::AdmittedJob;
 
@@ -98,7 +99,9 @@ impl Group<'_> {
     ) -> Result<Option<&'b AdmittedJob>, ReadError> {
         let Some(standing) = envelopes.known.get_mut(job.envelope()) else { return Ok(None) };
         if let Standing::Held(first) = *standing {
-            self.batch.insert(keys::whole(first), spec::whole(job)?);
+            let whole = spec::whole(job)?;
+            self.news.extend(News::of(first, job, whole.len()));
+            self.batch.insert(keys::whole(first), whole);
             *standing = Standing::New(job);
         }
         Ok(match standing {
@@ -139,6 +142,7 @@ impl Group<'_> {
         }
         self.batch.remove(keys::came_in(digest));
         self.batch.remove(keys::whole(came.first));
+        self.news.push(News::Went(came.first));
         self.envelopes.insert(*digest, None);
         for piece in self.rows.under(&keys::envelopes(came.first)) {
             self.batch.remove(piece?.0.to_vec());

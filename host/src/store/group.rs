@@ -16,11 +16,13 @@ use super::keys;
 use super::pack;
 use super::past::PastJob;
 use super::read;
+use super::recent::News;
 use super::row::{JobRow, Slot};
 use super::rows::{Batch, Rows};
 use super::said;
 use super::spec;
 use super::unique::{Claim, Keys, Merged};
+use super::unpublished::Leaf;
 use super::{CommitError, Committed, Effect, ReadError, Transition};
 use crate::admission::quota::{self, Asked};
 use crate::admission::{self, AdmittedJob};
@@ -50,10 +52,22 @@ pub(super) struct Group<'a> {
     pub(super) envelopes: HashMap<Digest, Option<CameIn>>,
     /// What all of it means for the schedule, in order.
     pub(super) effects: Vec<Effect>,
+    /// For whoever remembers what jobs are. A rebuild has nobody.
+    pub(super) news: Vec<News>,
+    /// What was logged, in order, for the publisher. A rebuild has its leaves from the log.
+    pub(super) leaves: Vec<Leaf>,
     /// Index of the next leaf.
     pub(super) log_size: u64,
     /// What each tenant has.
     pub(super) counts: &'a Counts,
+}
+
+/// What a group comes to.
+pub(super) struct Finished {
+    pub(super) batch: Batch,
+    pub(super) effects: Vec<Effect>,
+    pub(super) news: Vec<News>,
+    pub(super) leaves: Vec<Leaf>,
 }
 
 /// What one job of an envelope comes to, before anything is written.
@@ -117,6 +131,8 @@ impl<'a> Group<'a> {
             edges: Edges::default(),
             envelopes: HashMap::new(),
             effects: Vec::new(),
+            news: Vec::new(),
+            leaves: Vec::new(),
             log_size,
             counts,
         }
@@ -175,10 +191,11 @@ impl<'a> Group<'a> {
     }
 
     /// Everything that the group writes, with the log's new size.
-    pub(super) fn finish(mut self) -> (Batch, Vec<Effect>) {
+    pub(super) fn finish(mut self) -> Finished {
         self.batch.insert(keys::LOG_SIZE, self.log_size.to_be_bytes());
         self.batch.insert(keys::LATEST, self.now.as_millis().to_be_bytes());
-        (self.batch, self.effects)
+        let Self { batch, effects, news, leaves, .. } = self;
+        Finished { batch, effects, news, leaves }
     }
 
     /// An envelope is taken as a whole: all of its jobs are judged before anything of it is written.
@@ -432,7 +449,9 @@ impl<'a> Group<'a> {
     /// Adds a leaf and says at which index.
     pub(super) fn log(&mut self, event: Event) -> u64 {
         let index = self.log_size;
-        self.batch.insert(keys::leaf(index), Record::new(self.now, event).to_leaf());
+        let leaf = Leaf::of(Record::new(self.now, event));
+        self.batch.insert(keys::leaf(index), leaf.as_ref());
+        self.leaves.push(leaf);
         self.log_size += 1;
         index
     }

@@ -44,6 +44,7 @@ mod proportion;
 mod published;
 mod read;
 pub mod rebuild;
+mod recent;
 mod renew;
 mod row;
 mod rows;
@@ -54,6 +55,7 @@ mod signed;
 mod spec;
 mod statement;
 mod unique;
+mod unpublished;
 mod whose;
 mod writer;
 
@@ -87,6 +89,7 @@ pub use row::{JobRow, Slot};
 pub use said::{Checked, Governed};
 pub use signed::Signed;
 pub use unique::Merged;
+pub use unpublished::Leaf;
 pub(crate) use whose::Whose;
 
 use crate::admission::AdmittedJob;
@@ -105,6 +108,8 @@ pub struct Store {
     pending: mpsc::Sender<writer::Request>,
     /// Leaves that are durable: the size of the log that may be published.
     durable: watch::Receiver<u64>,
+    recent: recent::Recent,
+    unpublished: unpublished::Unpublished,
     failed: watch::Receiver<Option<String>>,
     /// The writer's, for a first look.
     counts: counts::Counts,

@@ -15,7 +15,9 @@ use super::current::Current;
 use super::fault::Fault;
 use super::journal::{self, Journal, JournalError, Recovered};
 use super::overlay::Overlay;
+use super::recent::Recent;
 use super::renew::{self, Renewer};
+use super::unpublished::Unpublished;
 use super::{
     ActiveJobs, Closing, Effect, Listener, MAX_PENDING, OpenError, PublishedHead, ReadError, Store, compact,
     fresh, keys, leftovers, read, settings, writer,
@@ -212,9 +214,18 @@ impl Opened {
         let counts = self.start.counts.clone();
         let current = self.current;
         let meters = Arc::new(Meters::default());
-        let store =
-            Store { current: current.clone(), pending, durable, failed, counts, meters: Arc::clone(&meters) };
-        let told = writer::Told { durable: made_durable, listener, meters };
+        let (recent, unpublished) = (Recent::default(), Unpublished::default());
+        let store = Store {
+            current: current.clone(),
+            pending,
+            durable,
+            recent: recent.clone(),
+            unpublished: unpublished.clone(),
+            failed,
+            counts,
+            meters: Arc::clone(&meters),
+        };
+        let told = writer::Told { durable: made_durable, recent, unpublished, listener, meters };
         let renewer = Renewer::new(&self.path, &current.base(), self.renewed_above, self.reserve);
         let renewer = renewer.map_err(|error| OpenError::Sled { path: self.path.clone(), error })?;
         let journal = Arc::new(Mutex::new(self.journal));

@@ -13,6 +13,7 @@ use super::erase::Erased;
 use super::row::JobRow;
 use super::rows::Rows;
 use super::unique::Merged;
+use super::unpublished::Leaf;
 use super::{PublishedHead, ReadError, Store, follow, keys, pack, spec};
 use crate::admission::AdmittedJob;
 use crate::admission::quota::TenantUse;
@@ -50,7 +51,10 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn spec(&self, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
-        spec(&self.current, job)
+        match row(&self.current, job)? {
+            Some(row) => self.spec_of(&row),
+            None => Ok(None),
+        }
     }
 
     /// What the job of this row is, if it is still known.
@@ -58,7 +62,10 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn spec_of(&self, row: &JobRow) -> Result<Option<AdmittedJob>, ReadError> {
-        spec_of(&self.current, row)
+        spec_of(&self.current, row, |first, whole| match self.recent.get(first) {
+            Some(job) => Ok(job),
+            None => spec::unpack_whole(whole),
+        })
     }
 
     /// A tenant's jobs from `from` on, newest first.
@@ -141,6 +148,20 @@ impl Store {
     /// When the store cannot be read.
     pub fn leaves(&self, from: u64, most: usize) -> Result<Vec<Vec<u8>>, ReadError> {
         leaves(&self.current, from, self.log_size(), most)
+    }
+
+    /// [`Store::leaves`], with what those say that this process wrote. For the publisher alone: the store keeps that until it was asked for once.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn take_unpublished(&self, from: u64, most: usize) -> Result<Vec<Leaf>, ReadError> {
+        // Whatever the writer has, nothing is published that it has not told of as durable.
+        let durable = usize::try_from(self.log_size().saturating_sub(from)).unwrap_or(usize::MAX);
+        let leaves = self.unpublished.take(from, most.min(durable));
+        if !leaves.is_empty() {
+            return Ok(leaves);
+        }
+        Ok(self.leaves(from, most)?.into_iter().map(Leaf::from).collect())
     }
 
     /// The log as the store last heard that it was published.
@@ -227,13 +248,17 @@ pub(super) fn row(rows: &dyn Rows, job: &JobId) -> Result<Option<JobRow>, ReadEr
 
 pub(super) fn spec(rows: &dyn Rows, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
     match row(rows, job)? {
-        Some(row) => spec_of(rows, &row),
+        Some(row) => spec_of(rows, &row, |_, whole| spec::unpack_whole(whole)),
         None => Ok(None),
     }
 }
 
-/// [`spec`], of a job whose row was read.
-pub(super) fn spec_of(rows: &dyn Rows, row: &JobRow) -> Result<Option<AdmittedJob>, ReadError> {
+/// [`spec`], of a job whose row was read. `unpack` reads the job that stands for an envelope whose rows begin there.
+fn spec_of(
+    rows: &dyn Rows,
+    row: &JobRow,
+    unpack: impl FnOnce(u64, &[u8]) -> Result<AdmittedJob, ReadError>,
+) -> Result<Option<AdmittedJob>, ReadError> {
     let Some(came) = came_in(rows, &row.envelope)? else { return Ok(None) };
     let Some(whole) = rows.value(&keys::whole(came.first))? else { return Ok(None) };
     let variation = rows.value(&keys::variation(row.admitted))?;
@@ -241,7 +266,12 @@ pub(super) fn spec_of(rows: &dyn Rows, row: &JobRow) -> Result<Option<AdmittedJo
     if place(rows, &row.job)? != Some(row.admitted) {
         return Ok(None);
     }
-    spec::unpack_variation(row, &whole, variation.as_deref()).map(Some)
+    let job = match variation {
+        // Most jobs, and every one that came alone.
+        None => unpack(came.first, &whole)?,
+        Some(variation) => spec::unpack_variation(&whole, &variation)?,
+    };
+    Ok(Some(job.standing_for(row.job, row.signer)))
 }
 
 /// What is known of an envelope.

@@ -10,7 +10,6 @@ use strongroom_job::Task;
 
 use super::ReadError;
 use super::bytes::DAMAGED;
-use super::row::JobRow;
 use crate::admission::AdmittedJob;
 
 /// What a job has that the one which stands for its envelope has not, or all of it; nothing when they have the same task.
@@ -65,19 +64,11 @@ pub(super) fn unpack_whole(bytes: &[u8]) -> Result<AdmittedJob, ReadError> {
     Ok(serde_json::from_slice(bytes)?)
 }
 
-/// The opposite of [`variation`], for the job of this row.
-pub(super) fn unpack_variation(
-    row: &JobRow,
-    whole: &[u8],
-    variation: Option<&[u8]>,
-) -> Result<AdmittedJob, ReadError> {
-    // Most jobs, and every one that came alone: read once, and not by way of a tree.
-    let Some(variation) = variation else {
-        return Ok(unpack_whole(whole)?.standing_for(row.job, row.signer));
-    };
+/// The opposite of [`variation`].
+pub(super) fn unpack_variation(whole: &[u8], variation: &[u8]) -> Result<AdmittedJob, ReadError> {
     let mut job: Map<String, Value> = serde_json::from_slice(whole)?;
     let fields: Map<String, Value> = serde_json::from_slice(variation)?;
     let task = job.get_mut("task").and_then(Value::as_object_mut).ok_or(DAMAGED)?;
     task.extend(fields);
-    Ok(serde_json::from_value::<AdmittedJob>(job.into())?.standing_for(row.job, row.signer))
+    Ok(serde_json::from_value(job.into())?)
 }

@@ -21,7 +21,9 @@ use super::counts::Counts;
 use super::current::Current;
 use super::fault::{Fault, Step};
 use super::pace::Haste;
+use super::recent::Recent;
 use super::rows::{Batch, Rows};
+use super::unpublished::Unpublished;
 use super::{
     CommitError, Committed, Effect, Listener, PublishedHead, ReadError, Starting, Transition, journal, keys,
     migrate,
@@ -140,6 +142,10 @@ pub(super) enum LayoutError {
 pub(super) struct Told {
     /// Readers: the size of the log.
     pub(super) durable: watch::Sender<u64>,
+    /// Readers: jobs that came a moment ago.
+    pub(super) recent: Recent,
+    /// The publisher.
+    pub(super) unpublished: Unpublished,
     /// Whoever schedules.
     pub(super) listener: Box<dyn Listener>,
     /// Whoever watches the host.
@@ -290,10 +296,12 @@ impl Writer {
             }
             Ok((judged, bytes))
         });
-        let (Judged { mut answers, effects, log_size, .. }, bytes) = match written {
+        let (Judged { mut answers, effects, news, leaves, log_size, .. }, bytes) = match written {
             Ok(written) => written,
             Err(reason) => return Err(Broken { reason, waiting, starting }),
         };
+        self.told.recent.hear(news);
+        self.told.unpublished.put(self.log_size, leaves);
         self.log_size = log_size;
         self.told.durable.send_replace(log_size);
         self.told.listener.durable(effects, known);

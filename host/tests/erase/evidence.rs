@@ -6,9 +6,9 @@ use std::sync::Arc;
 use strongroom::audit::read::LogReader;
 use strongroom::clock::Clock;
 use strongroom::evidence::Evidence;
-use strongroom::store::{NoFault, Store};
+use strongroom::store::{Leaf, NoFault, Store};
+use strongroom_job::Event;
 use strongroom_job::merkle::LeafIndex;
-use strongroom_job::{Event, Record};
 use strongroom_sdk::Job;
 
 use super::{WORDS, holding, log_is_whole};
@@ -34,14 +34,15 @@ async fn evidence_goes_only_when_all_records_before_that_are_published() {
     let dir = live.stop().await;
     let size = log_is_whole(dir.path()).len() as u64;
     let log = LogReader::open(&dir.path().join("audit"), None).unwrap();
-    let leaves = log.entries(LeafIndex::new(0), LeafIndex::new(size)).map(|entry| entry.unwrap().1);
+    let leaves =
+        log.entries(LeafIndex::new(0), LeafIndex::new(size)).map(|entry| Leaf::from(entry.unwrap().1));
     let leaves: Vec<_> = leaves.collect();
     let opened = Store::open(&dir.path().join("state")).unwrap();
     let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
     let room = tempfile::tempdir().unwrap();
     let mut evidence = Evidence::open(&room.path().join("evidence"), 0).unwrap();
     let taken = evidence.append(0, &leaves, &store, &mut || ()).unwrap();
-    let next = Record::from_leaf(leaves[taken].as_ref()).unwrap();
+    let next = leaves[taken].record().unwrap();
     assert!(matches!(next.event, Event::Erased { .. }), "{next:?}");
     assert_eq!(evidence.covered(), taken as u64);
     let rest = evidence.append(taken as u64, &leaves[taken..], &store, &mut || ()).unwrap();

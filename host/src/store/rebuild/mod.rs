@@ -217,13 +217,13 @@ pub(super) fn replay<R: Target>(
         let mut group = Group::new(&*rows, now, next, &counts);
         let again = replay.group(&mut group, size, GROUP)?;
         (now, next) = (group.now, group.log_size);
-        let (batch, _) = group.finish();
+        let batch = group.finish().batch;
         rows.apply(batch)?;
         for (forget, strip) in [(again.forget, Vec::new()), (Vec::new(), again.strip)] {
             if !forget.is_empty() || !strip.is_empty() {
                 let mut group = Group::new(&*rows, now, next, &counts);
                 replay.let_go(&mut group, &forget, &strip)?;
-                let (batch, _) = group.finish();
+                let batch = group.finish().batch;
                 rows.apply(batch)?;
             }
         }
@@ -257,6 +257,6 @@ fn finish<R: Target>(
         forgotten: rebuilt.forgotten,
         last: rebuilt.last,
     });
-    let (batch, _) = group.finish();
+    let batch = group.finish().batch;
     rows.apply(batch)
 }

@@ -1,0 +1,195 @@
+//! What jobs are that came a moment ago: a job is read when it starts and when its end is told, and the writer had it shortly before.
+//!
+//! *Owns:* copies. *Never:* an answer of its own: that there is such a job, and that nothing of it was erased, the rows say.
+//! *Bound:* [`MAX_JOBS`], each of at most [`MAX_BYTES`] as it is written down.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::admission::AdmittedJob;
+
+/// Jobs, each of which stands for its envelope.
+const MAX_JOBS: usize = 1024;
+/// The row of a job that is kept.
+const MAX_BYTES: usize = 4 << 10;
+
+/// What a group means for what is here.
+pub(super) enum News {
+    /// This job stands for the envelope whose rows begin here.
+    Came(u64, Box<AdmittedJob>),
+    /// The envelope whose rows begin here is gone.
+    Went(u64),
+}
+
+impl News {
+    /// Of a job with a row of so many bytes; none when that is too long to be kept.
+    pub(super) fn of(first: u64, job: &AdmittedJob, bytes: usize) -> Option<Self> {
+        (bytes <= MAX_BYTES).then(|| Self::Came(first, Box::new(job.clone())))
+    }
+}
+
+/// Jobs by where the rows of their envelopes begin, which is the same for no two envelopes. Clones are handles to the same.
+#[derive(Clone, Default)]
+pub(super) struct Recent(Arc<Mutex<Jobs>>);
+
+#[derive(Default)]
+struct Jobs {
+    jobs: HashMap<u64, Box<AdmittedJob>>,
+    /// In the order in which they came; some went meanwhile.
+    order: VecDeque<u64>,
+}
+
+impl Recent {
+    /// The job that stands for the envelope whose rows begin here.
+    pub(super) fn get(&self, first: u64) -> Option<AdmittedJob> {
+        self.lock().jobs.get(&first).map(|job| AdmittedJob::clone(job))
+    }
+
+    /// Hears what a durable group means.
+    pub(super) fn hear(&self, news: Vec<News>) {
+        if news.is_empty() {
+            return;
+        }
+        let mut jobs = self.lock();
+        for news in news {
+            match news {
+                News::Came(first, job) => {
+                    if jobs.jobs.insert(first, job).is_none() {
+                        jobs.order.push_back(first);
+                    }
+                }
+                News::Went(first) => drop(jobs.jobs.remove(&first)),
+            }
+            if jobs.order.len() > MAX_JOBS
+                && let Some(oldest) = jobs.order.pop_front()
+            {
+                jobs.jobs.remove(&oldest);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use strongroom_job::{
+        Capabilities, Context, Digest, Entry, Envelope, Input, JobBody, JobId, Limits, ModuleRef, Name, Plan,
+        SecretKey, Task, Timestamp, sign_job,
+    };
+
+    use super::super::counts::Counts;
+    use super::super::group::{Finished, Group};
+    use super::super::rows::Memory;
+    use super::super::{NoFault, Store, Transition, read};
+    use super::*;
+    use crate::clock::Clock;
+
+    fn job() -> AdmittedJob {
+        let key = SecretKey::from_seed(&[7; 32].into());
+        let (from, id) = (Timestamp::from_millis(1), JobId::from_bytes([5; 16]));
+        let context = Context {
+            audience: key.public(),
+            tenant: Name::default_name(),
+            issued_at: from,
+            not_before: from,
+            not_after: Timestamp::from_millis(2),
+            salt: id,
+        };
+        let task = Task {
+            module: ModuleRef { digest: Digest::of(b"module"), length: 6 },
+            entry: Entry::Command,
+            args: Vec::new(),
+            env: Default::default(),
+            input: Input::Empty,
+            capabilities: Capabilities::default(),
+            limits: Limits::default(),
+            queue: Name::default_name(),
+            priority: 0,
+            idempotent: false,
+            labels: Default::default(),
+            plan: Plan::default(),
+        };
+        let signed = sign_job(&JobBody::new(id, context, task), &key).unwrap();
+        let mut jobs = Envelope::parse(signed.as_bytes()).unwrap().verify(&key.public()).unwrap();
+        crate::admission::readmit(jobs.remove(0))
+    }
+
+    fn admit(job: &AdmittedJob) -> Transition {
+        Transition::Admit {
+            jobs: vec![job.clone()],
+            envelope: b"an envelope".as_slice().into(),
+            max_active: 9,
+            rules: Box::default(),
+        }
+    }
+
+    // Red without `Went`: what was erased would stay in memory.
+    #[test]
+    fn what_went_is_not_here() {
+        let (recent, job) = (Recent::default(), job());
+        recent.hear(vec![News::of(1, &job, 400).unwrap(), News::of(2, &job, 400).unwrap()]);
+        assert_eq!(recent.get(1), Some(job));
+        recent.hear(vec![News::Went(1)]);
+        assert_eq!(recent.get(1), None);
+        assert!(recent.get(2).is_some());
+    }
+
+    // Red when the writer does not tell of a group, and when the store reads what it knows.
+    #[tokio::test]
+    async fn the_store_tells_what_a_job_is_without_reading_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Store::open(dir.path()).unwrap();
+        let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
+        let job = job();
+        store.commit(admit(&job)).await.unwrap();
+        let came = read::came_in(&store.current, job.envelope()).unwrap().unwrap();
+        assert_eq!(store.recent.get(came.first).as_ref(), Some(&job));
+        // Whoever reads the row finds another task than this.
+        let other = AdmittedJob::clone(&job).standing_for(JobId::from_bytes([6; 16]), *job.signer());
+        let mut told = serde_json::to_value(&other).unwrap();
+        told["task"]["args"] = serde_json::json!(["kept"]);
+        let told: AdmittedJob = serde_json::from_value(told).unwrap();
+        store.recent.hear(vec![News::of(came.first, &told, 400).unwrap()]);
+        let spec = store.spec(&job.id()).unwrap().unwrap();
+        assert_eq!((spec.id(), spec.task()), (job.id(), told.task()));
+        drop(store);
+        assert_eq!(closing.wait(), None);
+    }
+
+    // Red when a group does not tell of what comes, and when it does not tell of what goes.
+    #[test]
+    fn groups_tell_what_comes_and_goes() {
+        let (recent, job) = (Recent::default(), job());
+        let (mut rows, counts, now) = (Memory::default(), Counts::default(), Timestamp::from_millis(1));
+        let mut group = Group::new(&rows, now, 0, &counts);
+        assert!(group.take(admit(&job)).is_ok());
+        let Finished { batch, news, .. } = group.finish();
+        rows.apply(batch);
+        recent.hear(news);
+        let came = read::came_in(&rows, job.envelope()).unwrap().unwrap();
+        assert_eq!(recent.get(came.first).as_ref(), Some(&job));
+        let mut group = Group::new(&rows, now, 9, &counts);
+        group.release_envelope(job.envelope()).unwrap();
+        recent.hear(group.finish().news);
+        assert_eq!(recent.get(came.first), None);
+    }
+
+    // Red without either bound.
+    #[test]
+    fn the_newest_stay_within_the_bounds() {
+        let (recent, job) = (Recent::default(), job());
+        assert!(News::of(1, &job, MAX_BYTES + 1).is_none());
+        let many = 3 * MAX_JOBS as u64;
+        for first in 0..many {
+            recent.hear(vec![News::of(first, &job, MAX_BYTES).unwrap(), News::Went(first / 2)]);
+        }
+        let jobs = recent.lock();
+        assert!(jobs.jobs.len() <= MAX_JOBS && jobs.order.len() <= MAX_JOBS);
+        let oldest = many - MAX_JOBS as u64;
+        assert!(jobs.jobs.contains_key(&oldest) && !jobs.jobs.contains_key(&(oldest - 1)));
+    }
+}
