@@ -9,7 +9,7 @@ use strongroom_job::{JobId, Name, Record, Timestamp};
 
 use super::active::Active;
 use super::counts::Counts;
-use super::group::{Finished, Group, Refused};
+use super::group::{Collected, Group, Refused};
 use super::recent::News;
 use super::rows::{Batch, Memory, Rows};
 use super::unpublished::Leaf;
@@ -63,7 +63,7 @@ pub(super) fn judge(
         then(&group.effects).into_iter().try_for_each(|transition| take(&mut group, transition))?;
     }
     let size = group.log_size;
-    let Finished { batch, effects, news, leaves } = group.finish();
+    let Collected { batch, effects, news, leaves } = group.finish();
     if answers.iter().any(Result::is_ok) {
         return Ok(Judged { answers, batch: Some(batch), effects, news, leaves, log_size: size, sizes });
     }

@@ -63,7 +63,7 @@ pub(super) struct Group<'a> {
 }
 
 /// What a group comes to.
-pub(super) struct Finished {
+pub(super) struct Collected {
     pub(super) batch: Batch,
     pub(super) effects: Vec<Effect>,
     pub(super) news: Vec<News>,
@@ -191,11 +191,11 @@ impl<'a> Group<'a> {
     }
 
     /// Everything that the group writes, with the log's new size.
-    pub(super) fn finish(mut self) -> Finished {
+    pub(super) fn finish(mut self) -> Collected {
         self.batch.insert(keys::LOG_SIZE, self.log_size.to_be_bytes());
         self.batch.insert(keys::LATEST, self.now.as_millis().to_be_bytes());
         let Self { batch, effects, news, leaves, .. } = self;
-        Finished { batch, effects, news, leaves }
+        Collected { batch, effects, news, leaves }
     }
 
     /// An envelope is taken as a whole: all of its jobs are judged before anything of it is written.

@@ -76,45 +76,19 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use strongroom_job::{
-        Capabilities, Context, Digest, Entry, Envelope, Input, JobBody, JobId, Limits, ModuleRef, Name, Plan,
-        SecretKey, Task, Timestamp, sign_job,
-    };
+    use strongroom_job::{Envelope, JobId, Timestamp};
 
     use super::super::counts::Counts;
-    use super::super::group::{Finished, Group};
+    use super::super::group::{Collected, Group};
     use super::super::rows::Memory;
     use super::super::{NoFault, Store, Transition, read};
     use super::*;
     use crate::clock::Clock;
 
     fn job() -> AdmittedJob {
-        let key = SecretKey::from_seed(&[7; 32].into());
-        let (from, id) = (Timestamp::from_millis(1), JobId::from_bytes([5; 16]));
-        let context = Context {
-            audience: key.public(),
-            tenant: Name::default_name(),
-            issued_at: from,
-            not_before: from,
-            not_after: Timestamp::from_millis(2),
-            salt: id,
-        };
-        let task = Task {
-            module: ModuleRef { digest: Digest::of(b"module"), length: 6 },
-            entry: Entry::Command,
-            args: Vec::new(),
-            env: Default::default(),
-            input: Input::Empty,
-            capabilities: Capabilities::default(),
-            limits: Limits::default(),
-            queue: Name::default_name(),
-            priority: 0,
-            idempotent: false,
-            labels: Default::default(),
-            plan: Plan::default(),
-        };
-        let signed = sign_job(&JobBody::new(id, context, task), &key).unwrap();
-        let mut jobs = Envelope::parse(signed.as_bytes()).unwrap().verify(&key.public()).unwrap();
+        let signed = include_bytes!("../../../sdk/job/golden/envelope/job.json");
+        let signer = include_str!("../../../sdk/job/golden/envelope/principal.pub").trim().parse().unwrap();
+        let mut jobs = Envelope::parse(signed).unwrap().verify(&signer).unwrap();
         crate::admission::readmit(jobs.remove(0))
     }
 
@@ -167,7 +141,7 @@ mod tests {
         let (mut rows, counts, now) = (Memory::default(), Counts::default(), Timestamp::from_millis(1));
         let mut group = Group::new(&rows, now, 0, &counts);
         assert!(group.take(admit(&job)).is_ok());
-        let Finished { batch, news, .. } = group.finish();
+        let Collected { batch, news, .. } = group.finish();
         rows.apply(batch);
         recent.hear(news);
         let came = read::came_in(&rows, job.envelope()).unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! Leaves on their way from the writer to the publisher, with the records that they were written from.
 //!
-//! Reading a record out of its leaf is a third of what the publisher does for it, and the writer had it a moment before. That a leaf can be read, and says the same, is asked in
+//! Reading a record out of its leaf is two fifths of what the publisher does for it, and the writer had it a moment before. That a leaf can be read, and says the same, is asked in
 //! builds with debug assertions, which tests are.
 //!
 //! *Owns:* durable leaves that nobody has taken yet, the newest of them. *Never:* the only copy: what is not here is in the rows.
