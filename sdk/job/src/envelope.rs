@@ -82,6 +82,24 @@ impl Envelope {
         Ok(Self { kind, payload: dsse.payload.0, signature })
     }
 
+    /// Whether it carries one job, and no batch.
+    #[must_use]
+    pub const fn is_of_one_job(&self) -> bool {
+        matches!(self.kind, Kind::Job)
+    }
+
+    /// SHA-256 of what was signed, and the one job that it claims to be; none of a batch. Nothing of it is proven: for whoever has verified these bytes before, and
+    /// kept them where nobody else writes.
+    ///
+    /// # Errors
+    /// When what was signed is not a well-formed job.
+    pub fn claims(&self) -> Result<Option<(Digest, JobBody)>, BodyError> {
+        match self.kind {
+            Kind::Job => Ok(Some((Digest::of(&self.payload), JobBody::parse(&self.payload)?))),
+            Kind::Batch => Ok(None),
+        }
+    }
+
     /// The envelope as we write it, whatever the spelling in which it came: the signature does not depend on it.
     pub(crate) fn into_dsse(self, signer: &PublicKey) -> Dsse {
         Dsse::signed(self.kind.payload_type(), self.payload, signer, &self.signature)

@@ -71,6 +71,18 @@ fn what_was_signed_is_what_is_verified() {
 }
 
 // Red without the `verifies` test in `Envelope::verify`: a flip in a free text then passes.
+// Red when a batch is taken for one job.
+#[test]
+fn what_one_job_claims_is_what_was_signed() {
+    let one = Envelope::parse(signed().as_bytes()).unwrap();
+    assert!(one.is_of_one_job());
+    assert_eq!(one.claims().unwrap(), Some((*signed().digest(), job(full_task()))));
+    let many = sign_batch(&batch(), &principal()).unwrap();
+    let many = Envelope::parse(many.as_bytes()).unwrap();
+    assert!(!many.is_of_one_job());
+    assert_eq!(many.claims().unwrap(), None);
+}
+
 #[test]
 fn any_flipped_bit_is_refused() {
     for envelope in [signed(), sign_batch(&batch(), &principal()).unwrap()] {
