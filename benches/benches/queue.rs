@@ -118,7 +118,8 @@ impl Queue {
 
     async fn admit(&self, jobs: Vec<AdmittedJob>) -> Result<()> {
         let envelope = Arc::from(b"envelope".as_slice());
-        let transition = Transition::Admit { jobs, envelope, max_active: usize::MAX, rules: Box::default() };
+        let transition =
+            Transition::Admit { jobs, envelope, alone: false, max_active: usize::MAX, rules: Box::default() };
         self.store.commit(transition).await?;
         Ok(())
     }

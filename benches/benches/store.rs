@@ -194,8 +194,13 @@ async fn jobs_round(store: &Store, jobs: Vec<AdmittedJob>, group: usize) -> Dura
 async fn live(store: &Store, admitted: AdmittedJob) {
     let job = admitted.id();
     let envelope = Arc::from([b'x'; 1200].as_slice());
-    let admit =
-        Transition::Admit { jobs: vec![admitted], envelope, max_active: 1_000_000, rules: Box::default() };
+    let admit = Transition::Admit {
+        jobs: vec![admitted],
+        envelope,
+        alone: true,
+        max_active: 1_000_000,
+        rules: Box::default(),
+    };
     store.commit(admit).await.expect("admitted");
     store.commit(Transition::Step { job, event: lifecycle::Event::Start }).await.expect("started");
     let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use common::trees::copy;
-use common::{admitted, body, client_key, id};
+use common::{admitted, body, client_key, envelope, id};
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{Event, Finished};
 use strongroom::store::{
@@ -27,7 +27,8 @@ const STEPS: [Step; 3] = [Step::BeforeApply, Step::Flushed, Step::Synced];
 fn history() -> Vec<(&'static str, Transition)> {
     let admit = |number| Transition::Admit {
         jobs: vec![admitted(&body(number))],
-        envelope: Arc::from(b"envelope".as_slice()),
+        envelope: envelope(&body(number)),
+        alone: true,
         max_active: 10,
         rules: Box::default(),
     };
@@ -247,6 +248,7 @@ fn the_same_envelope_gets_the_first_answer_and_another_one_a_conflict() {
     let admit = |body: &strongroom_job::JobBody| Transition::Admit {
         jobs: vec![admitted(body)],
         envelope: Arc::from([1]),
+        alone: false,
         max_active: 10,
         rules: Box::default(),
     };

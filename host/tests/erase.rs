@@ -27,7 +27,7 @@ use strongroom::fsck::check;
 use strongroom::home::Home;
 use strongroom_job::merkle::LeafIndex;
 use strongroom_job::receipt::Receipt;
-use strongroom_job::{Digest, Event, MAX_FORGOTTEN, OutputSalt, Record, SecretKey};
+use strongroom_job::{Base64Bytes, Digest, Event, MAX_FORGOTTEN, OutputSalt, Record, SecretKey};
 use strongroom_sdk::{
     Batch, BatchJob, Client, Error, Job, JobId, JobState, OutputStream, RefusalCode, Taken,
 };
@@ -91,6 +91,16 @@ impl Private {
     }
 }
 
+/// A value as the signed body in this envelope has it, in base64, but for what shares a character with its neighbours.
+fn in_base64(envelope: &[u8], value: &str) -> Vec<u8> {
+    let pieces = (0..3).map(|skip| {
+        let value = &value.as_bytes()[skip..];
+        let whole = Base64Bytes(value[..value.len() / 3 * 3].to_vec());
+        serde_json::to_value(whole).unwrap().as_str().unwrap().as_bytes().to_vec()
+    });
+    pieces.into_iter().find(|piece| holds(envelope, piece)).expect("it is in the envelope")
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -98,7 +108,7 @@ fn hex(bytes: &[u8]) -> String {
 /// The salt in a receipt's statement.
 fn salt(receipt: &Receipt) -> OutputSalt {
     let dsse: serde_json::Value = serde_json::from_slice(&receipt.attestation()).unwrap();
-    let strongroom_job::Base64Bytes(statement) = serde_json::from_value(dsse["payload"].clone()).unwrap();
+    let Base64Bytes(statement) = serde_json::from_value(dsse["payload"].clone()).unwrap();
     let statement: serde_json::Value = serde_json::from_slice(&statement).unwrap();
     let end = &statement["predicate"]["runDetails"]["byproducts"][1]["annotations"];
     serde_json::from_value(end["salt"].clone()).expect("a salt")
@@ -148,13 +158,15 @@ async fn erased() -> (Erased, JobId) {
     finish(&client, stays).await;
     let digest = Digest::of(&long);
     assert_eq!(client.show(job).await.unwrap().end.unwrap().stdout.digest, digest);
+    let envelope = signed.envelope.as_bytes();
     let values: &[(&str, &[u8])] = &[
         ("the words", WORDS.as_bytes()),
-        ("the variable", b"someone private"),
+        ("the words, as signed", &in_base64(envelope, WORDS)),
+        ("the variable, as signed", &in_base64(envelope, "someone private")),
         ("the unique key", b"key of somebody"),
         ("the digest of the output", digest.as_bytes()),
     ];
-    let private = Private::of(&receipt, signed.envelope.as_bytes(), values);
+    let private = Private::of(&receipt, envelope, values);
     // A stop in order gives sled everything, and leaves the files of the journal to be used again.
     client.close().await;
     let live = live.restart().await;
@@ -162,8 +174,9 @@ async fn erased() -> (Erased, JobId) {
     // Wherever a host keeps one of them it is found, or nothing that is not found later means anything.
     let places = private.places(live.dir.path());
     for (value, kept) in [
-        ("the words", &["state/db", "state/journal/", "blobs/"][..]),
-        ("the variable", &["state/db", "state/journal/"]),
+        ("the words", &["blobs/"][..]),
+        ("the words, as signed", &["state/db", "state/journal/", "evidence/"]),
+        ("the variable, as signed", &["state/db", "state/journal/", "evidence/"]),
         ("the unique key", &["state/db", "state/journal/"]),
         ("the digest of the output", &["state/db", "state/journal/"]),
         ("the salt, in hex", &["evidence/"]),

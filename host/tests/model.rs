@@ -261,6 +261,7 @@ fn transition(op: Op, model: &Model) -> Transition {
         Op::Admit { first, count, other } => Transition::Admit {
             jobs: (first..first + count).map(|number| job(number, other)).collect(),
             envelope: Arc::from(b"envelope".as_slice()),
+            alone: false,
             max_active: MAX_ACTIVE,
             rules: Box::default(),
         },

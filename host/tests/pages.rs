@@ -29,6 +29,7 @@ fn every_row_is_in_the_file_that_is_synced() {
         let admit = Transition::Admit {
             jobs: vec![admitted(&body(number))],
             envelope: Arc::from([1; 60_000]),
+            alone: false,
             max_active: 9,
             rules: Box::default(),
         };

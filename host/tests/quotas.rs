@@ -45,7 +45,7 @@ fn register(kind: BlobKind, bytes: &[u8], rules: &TenantRules) -> Transition {
 
 fn admit(number: u64, rules: &TenantRules) -> Transition {
     let (jobs, envelope) = (vec![admitted(&body(number))], Arc::from(b"envelope".as_slice()));
-    Transition::Admit { jobs, envelope, max_active: 100, rules: Box::new(rules.clone()) }
+    Transition::Admit { jobs, envelope, alone: false, max_active: 100, rules: Box::new(rules.clone()) }
 }
 
 /// An attempt that used 7 ms and left 5 + 3 + 20 bytes.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{admitted, body, id};
+use common::{admitted, body, envelope, id};
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{Event, Finished};
 use strongroom::store::{NoFault, Outputs, Store, Transition};
@@ -19,8 +19,10 @@ use strongroom_job::{JobState, Outcome, Timestamp};
 const JOBS: u64 = 40;
 
 fn admit(number: u64) -> Transition {
-    let (jobs, envelope) = (vec![admitted(&body(number))], Arc::from(vec![7; 3000]));
-    Transition::Admit { jobs, envelope, max_active: 1000, rules: Box::default() }
+    let mut body = body(number);
+    body.task.args = vec!["x".repeat(2000)];
+    let (jobs, envelope) = (vec![admitted(&body)], envelope(&body));
+    Transition::Admit { jobs, envelope, alone: true, max_active: 1000, rules: Box::default() }
 }
 
 fn start(number: u64) -> Transition {

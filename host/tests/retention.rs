@@ -43,7 +43,7 @@ fn tenant() -> Name {
 
 async fn admit(store: &Store, body: &strongroom_job::JobBody, envelope: &[u8]) {
     let (jobs, envelope) = (vec![admitted(body)], Arc::from(envelope));
-    let admit = Transition::Admit { jobs, envelope, max_active: 100, rules: Box::default() };
+    let admit = Transition::Admit { jobs, envelope, alone: false, max_active: 100, rules: Box::default() };
     store.commit(admit).await.unwrap();
 }
 
@@ -152,7 +152,7 @@ async fn an_envelope_that_was_under_way_when_its_job_was_forgotten_is_not_taken_
     run_to_end(&store, 1).await;
     let again = |body: &strongroom_job::JobBody| {
         let (jobs, envelope) = (vec![admitted(body)], Arc::from(b"again".as_slice()));
-        Transition::Admit { jobs, envelope, max_active: 9, rules: Box::default() }
+        Transition::Admit { jobs, envelope, alone: false, max_active: 9, rules: Box::default() }
     };
     let first = past(&store)[0];
     forget(&store, vec![(first, Fate::Forgotten)]).await;
@@ -184,7 +184,8 @@ async fn an_envelope_stays_until_the_last_of_its_jobs_is_forgotten() {
     second["envelope"] = serde_json::to_value(envelope).unwrap();
     let jobs = vec![admitted(&body(1)), serde_json::from_value(second).unwrap()];
     let bytes: Arc<[u8]> = Arc::from(b"both".as_slice());
-    let admit = Transition::Admit { jobs, envelope: bytes, max_active: 9, rules: Box::default() };
+    let admit =
+        Transition::Admit { jobs, envelope: bytes, alone: false, max_active: 9, rules: Box::default() };
     store.commit(admit).await.unwrap();
     run_to_end(&store, 1).await;
     run_to_end(&store, 2).await;
@@ -207,7 +208,7 @@ async fn a_job_ends_whose_follower_is_forgotten() {
     };
     let jobs = admitted_batch(vec![Variation::of(id(1)), waits(2), waits(3)]);
     let envelope = Arc::from(b"three".as_slice());
-    let admit = Transition::Admit { jobs, envelope, max_active: 9, rules: Box::default() };
+    let admit = Transition::Admit { jobs, envelope, alone: false, max_active: 9, rules: Box::default() };
     store.commit(admit).await.unwrap();
     let cancel = Event::Cancel { by: client_key().public() };
     store.commit(Transition::Step { job: id(2), event: cancel }).await.unwrap();
@@ -284,7 +285,7 @@ async fn an_input_goes_when_no_job_has_named_it_for_long_and_not_before() {
     assert_eq!(store.usage(&tenant(), NOW).stored_bytes, 4);
     // A job that was admitted a moment before is told so, in place of failing later.
     let (jobs, envelope) = (vec![admitted(&reads(2, b"free"))], Arc::from(b"late".as_slice()));
-    let late = Transition::Admit { jobs, envelope, max_active: 9, rules: Box::default() };
+    let late = Transition::Admit { jobs, envelope, alone: false, max_active: 9, rules: Box::default() };
     let error = store.commit(late).await.unwrap_err().to_string();
     assert!(error.contains("has not given this host the input"), "{error}");
     // Seen unused an hour ago, named since.

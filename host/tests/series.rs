@@ -48,6 +48,7 @@ impl Series {
         let admit = Transition::Admit {
             jobs: vec![admitted(&body)],
             envelope: Arc::from(*b"x"),
+            alone: true,
             max_active: 100,
             rules: Box::default(),
         };
@@ -288,7 +289,7 @@ fn a_full_host_makes_a_series_wait_and_loses_nothing() {
 /// An attempt of job 2 that used a second of a processor and left a mebibyte.
 fn used_up() -> [Transition; 3] {
     let (jobs, envelope) = (vec![admitted(&body(2))], Arc::from(*b"y"));
-    let admit = Transition::Admit { jobs, envelope, max_active: 100, rules: Box::default() };
+    let admit = Transition::Admit { jobs, envelope, alone: false, max_active: 100, rules: Box::default() };
     let usage = Usage { cpu_us: 1_000_000, ..Usage::default() };
     let stdout = OutputSummary { length: 1 << 20, digest: Digest::of(b"") };
     let end = Finished { usage, stdout, ..Finished::without_run(Outcome::Exited { code: 0 }) };
@@ -350,6 +351,7 @@ async fn the_envelope_of_a_series_stays_when_a_run_is_forgotten() {
     let admit = Transition::Admit {
         jobs: vec![series.clone()],
         envelope: Arc::from(*b"evidence"),
+        alone: true,
         max_active: 9,
         rules: Box::default(),
     };

@@ -45,7 +45,8 @@ async fn a_waiting_job_costs_the_store_less_than_a_kilobyte_and_a_large_group_le
     for number in (0..JOBS).step_by(BATCH as usize) {
         let jobs = batch(number);
         let envelope = Arc::from(vec![7; 400_000]);
-        let admit = Transition::Admit { jobs, envelope, max_active: usize::MAX, rules: Box::default() };
+        let admit =
+            Transition::Admit { jobs, envelope, alone: false, max_active: usize::MAX, rules: Box::default() };
         store.commit(admit).await.unwrap();
         // Two groups, of which the first is a long one.
         store

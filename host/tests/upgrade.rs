@@ -13,13 +13,13 @@ use std::sync::Arc;
 use common::{NOW, id};
 use strongroom::clock::Clock;
 use strongroom::lifecycle::Event;
-use strongroom::store::{Active, Closing, JobRow, NoFault, Store, Transition};
+use strongroom::store::{Active, Closing, JobRow, NoFault, OpenError, Store, Transition};
 use strongroom_job::{Digest, JobState, Name, OutputStream};
 
 const LAYOUT_2: &str = include_str!("golden/state_2.txt");
 /// The same jobs in layout 3, which had no journal.
 const LAYOUT_3: &str = include_str!("golden/state_3.txt");
-/// And in layout 4, as far as sled has them.
+/// And in layout 4, as far as sled has them. So this one has them, too: only what came since it was first opened has other rows.
 const LAYOUT_4: &str = include_str!("golden/state_4.txt");
 
 fn open(path: &Path) -> (Store, Closing) {
@@ -113,11 +113,14 @@ fn check_rows(state: &Path) {
         format!("{} {value}\n", hex::encode(&key))
     };
     let text: String = db.iter().map(|row| line(row.unwrap())).collect();
+    assert_eq!(db.get("m/layout").unwrap().unwrap().as_ref(), [5], "an earlier host must not open it");
+    let layout = |version: u8| format!("{} {version:02x}\n", hex::encode("m/layout"));
+    let expected = LAYOUT_4.replace(&layout(4), &layout(5));
     // Line by line, so that a difference can be read.
-    for (now, then) in text.lines().zip(LAYOUT_4.lines()) {
+    for (now, then) in text.lines().zip(expected.lines()) {
         assert_eq!(now, then);
     }
-    assert_eq!(text.len(), LAYOUT_4.len());
+    assert_eq!(text.len(), expected.len());
 }
 
 fn opens_with_every_job_where_it_was(state: &Path) {
@@ -141,12 +144,26 @@ fn a_state_of_layout_3_opens_with_every_job_where_it_was() {
     let state = dir.path().join("state");
     write(&state, &rows_of(LAYOUT_3));
     opens_with_every_job_where_it_was(&state);
-    let db = sled::Config::new().path(&state).segment_size(8 << 20).open().unwrap();
-    assert_eq!(
-        db.get("m/layout").unwrap().unwrap().as_ref(),
-        [4],
-        "an earlier host would not read the journal"
-    );
+}
+
+// Red without the arm for layout 4 in `lay_out`.
+#[test]
+fn a_state_of_layout_4_opens_with_every_job_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    std::fs::create_dir_all(state.join("journal")).unwrap();
+    write(&state, &rows_of(LAYOUT_4));
+    opens_with_every_job_where_it_was(&state);
+}
+
+// Red when `lay_out` makes a journal for it: what was acknowledged and is not in sled yet would be gone without a word.
+#[test]
+fn a_state_of_layout_4_without_its_journal_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    write(&state, &rows_of(LAYOUT_4));
+    let error = Store::open(&state).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
 
 // Red without the arm for earlier layouts in `lay_out`, and without any of the rows that `Migration` writes.
@@ -179,15 +196,15 @@ fn a_migration_that_was_cut_off_is_made_again() {
     let new: Vec<_> =
         db.iter().map(|row| row.unwrap()).filter(|(key, _)| b"irhwvkyz".contains(&key[0])).collect();
     drop(db);
-    for cut in 0..=new.len() + 1 {
+    for cut in 0..=new.len() + 2 {
         let state = dir.path().join(format!("cut-{cut}"));
         let mut some = rows();
         some.extend(new.iter().take(cut).map(|(key, value)| (key.to_vec(), value.to_vec())));
         if cut >= new.len() {
-            // All of it, and the version, but the old rows are still there. As layout 3 had it, and as it is now.
-            let now = cut > new.len();
-            some.push((b"m/layout".to_vec(), vec![3 + u8::from(now)]));
-            if now {
+            // All of it, and the version, but the old rows are still there. As layouts 3 and 4 had it, and as it is now.
+            let layout = 3 + u8::try_from(cut - new.len()).unwrap();
+            some.push((b"m/layout".to_vec(), vec![layout]));
+            if layout > 3 {
                 std::fs::create_dir_all(state.join("journal")).unwrap();
             }
         }

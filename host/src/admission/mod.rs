@@ -1,6 +1,7 @@
 //! Admission: from a job that somebody signed to a job that this host has agreed to run.
 //!
-//! [`admit`] is the only maker of an [`AdmittedJob`] (a run of a series is a part of one: [`AdmittedJob::occurrence`]), and an `AdmittedJob` is the only way to a
+//! [`admit`] is the only maker of an [`AdmittedJob`] (a run of a series is a part of one: [`AdmittedJob::occurrence`]; the store and a rebuild of it take back
+//! what it made before), and an `AdmittedJob` is the only way to a
 //! [`Grant`](strongroom_runtime::Grant) for somebody else's job: no guest byte runs that did not come through here. The one other
 //! maker of grants is `trial`, for what a user of this machine tries with their own rights.
 //!
@@ -83,7 +84,17 @@ pub fn admit(
 #[must_use]
 pub fn readmit(job: VerifiedJob) -> AdmittedJob {
     let (signer, envelope) = (*job.signer(), *job.envelope());
-    let strongroom_job::JobBody { id, context, task, .. } = job.into_body();
+    readmit_kept(job.into_body(), signer, envelope)
+}
+
+/// A job that this host admitted before, from the envelope that the store has kept since: only the store knows that it was verified, and by whose key.
+#[must_use]
+pub(crate) fn readmit_kept(
+    body: strongroom_job::JobBody,
+    signer: PublicKey,
+    envelope: strongroom_job::Digest,
+) -> AdmittedJob {
+    let strongroom_job::JobBody { id, context, task, .. } = body;
     AdmittedJob { id, signer, envelope, context, task }
 }
 

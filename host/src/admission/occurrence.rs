@@ -8,7 +8,7 @@ use super::AdmittedJob;
 const DOMAIN: &[u8] = b"strongroom occurrence 1";
 
 impl AdmittedJob {
-    /// The run of a series for one of its due times: the one way to an admitted job beside [`admit`](super::admit).
+    /// The run of a series for one of its due times: the one way to a new admitted job beside [`admit`](super::admit).
     ///
     /// It gets past no check. Everything in it is what the principal signed and `admit` granted, in full; what it leaves out, the
     /// series, is what allowed it: the signature covers when runs are due and until when. Rights that were taken away since are

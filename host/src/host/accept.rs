@@ -35,8 +35,12 @@ impl HostService {
             false => None,
         };
         let mut noted = self.dispatcher().board().tracer().map(|tracer| tracer.accepting(self.clock.now()));
-        let verified = stage!("verify")
-            .in_scope(|| Envelope::parse(&envelope).and_then(|parsed| parsed.verify(&who.key)))
+        let (verified, alone) = stage!("verify")
+            .in_scope(|| {
+                let parsed = Envelope::parse(&envelope)?;
+                let alone = parsed.is_of_one_job();
+                Ok((parsed.verify(&who.key)?, alone))
+            })
             .map_err(|error| (refuse_envelope(&error), None))?;
         // The jobs of an envelope all have its digest, and there is at least one.
         let digest = verified.first().map_or_else(|| Digest::of(&[]), |job| *job.envelope());
@@ -67,7 +71,7 @@ impl HostService {
         let first = jobs.first().map(AdmittedJob::id);
         let max_active = self.policy.in_force().config.bounds.max_queued;
         let transition =
-            Transition::Admit { jobs, envelope: envelope.into(), max_active, rules: self.rules(who) };
+            Transition::Admit { jobs, envelope: envelope.into(), alone, max_active, rules: self.rules(who) };
         let committed = self.store().commit(transition).instrument(stage!("commit")).await;
         match committed.map_err(|error| refuse_commit(&error, first))? {
             Committed::Admitted { jobs, time } => {

@@ -142,8 +142,8 @@ impl<'a> Group<'a> {
     pub(super) fn take(&mut self, transition: Transition) -> Result<Committed, Refused> {
         self.edges.next_transition();
         match transition {
-            Transition::Admit { jobs, envelope, max_active, rules } => {
-                self.admit(&jobs, &envelope, max_active, &rules)
+            Transition::Admit { jobs, envelope, alone, max_active, rules } => {
+                self.admit(&jobs, (&envelope, alone), max_active, &rules)
             }
             Transition::Step { job, event } => self.step(job, event),
             Transition::Fire { job, max_active, rules } => self.fire(job, max_active, &rules),
@@ -202,7 +202,7 @@ impl<'a> Group<'a> {
     fn admit(
         &mut self,
         jobs: &[AdmittedJob],
-        envelope: &[u8],
+        (envelope, alone): (&[u8], bool),
         max_active: usize,
         rules: &TenantRules,
     ) -> Result<Committed, Refused> {
@@ -220,7 +220,7 @@ impl<'a> Group<'a> {
         if self.counts.active() + new > max_active {
             return Err(self.full(max_active).into());
         }
-        let mut envelopes = Envelopes::default();
+        let mut envelopes = Envelopes::of(jobs, alone);
         for (job, verdict) in jobs.iter().zip(&verdicts) {
             if !matches!(verdict, Verdict::Known(..)) {
                 envelopes.count(job.envelope());

@@ -179,7 +179,7 @@ impl Migration<'_> {
         // Nobody knows who else came in an envelope without a count: it stays.
         let jobs = count.map(|count| count.as_ref().try_into().map(u32::from_be_bytes));
         let jobs = jobs.unwrap_or(Ok(u32::MAX)).map_err(|_| damaged())?;
-        let came = CameIn { jobs, first: at };
+        let came = CameIn { jobs, first: at, alone: false };
         self.batch.insert(keys::came_in(digest), came.value());
         for (piece, item) in (0u32..).zip(self.db.under(&old(b"e/", &[digest.as_bytes()]))) {
             self.batch.insert(keys::envelope(at, piece), item?.1.to_vec());

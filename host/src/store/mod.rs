@@ -125,6 +125,8 @@ pub enum Transition {
         jobs: Vec<AdmittedJob>,
         /// The envelope as it came: the evidence behind the records.
         envelope: Arc<[u8]>,
+        /// Whether that is the envelope of one job, and no batch: then what the job is can be read from it, and is not written down once more.
+        alone: bool,
         /// Jobs that may wait or run at once.
         max_active: usize,
         /// What their tenant may have.

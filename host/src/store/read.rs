@@ -62,10 +62,7 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn spec_of(&self, row: &JobRow) -> Result<Option<AdmittedJob>, ReadError> {
-        spec_of(&self.current, row, |first, whole| match self.recent.get(first) {
-            Some(job) => Ok(job),
-            None => spec::unpack_whole(whole),
-        })
+        spec_of(&self.current, row, |first| self.recent.get(first))
     }
 
     /// A tenant's jobs from `from` on, newest first.
@@ -248,28 +245,39 @@ pub(super) fn row(rows: &dyn Rows, job: &JobId) -> Result<Option<JobRow>, ReadEr
 
 pub(super) fn spec(rows: &dyn Rows, job: &JobId) -> Result<Option<AdmittedJob>, ReadError> {
     match row(rows, job)? {
-        Some(row) => spec_of(rows, &row, |_, whole| spec::unpack_whole(whole)),
+        Some(row) => spec_of(rows, &row, |_| None),
         None => Ok(None),
     }
 }
 
-/// [`spec`], of a job whose row was read. `unpack` reads the job that stands for an envelope whose rows begin there.
-fn spec_of(
+/// [`spec`], of a job whose row was read. `recent` has, now and then, the job that stands for an envelope whose rows begin there.
+pub(super) fn spec_of(
     rows: &dyn Rows,
     row: &JobRow,
-    unpack: impl FnOnce(u64, &[u8]) -> Result<AdmittedJob, ReadError>,
+    recent: impl FnOnce(u64) -> Option<AdmittedJob>,
 ) -> Result<Option<AdmittedJob>, ReadError> {
     let Some(came) = came_in(rows, &row.envelope)? else { return Ok(None) };
-    let Some(whole) = rows.value(&keys::whole(came.first))? else { return Ok(None) };
-    let variation = rows.value(&keys::variation(row.admitted))?;
-    // It may have been forgotten meanwhile: then the second may be missing for that, and not because there never was one.
-    if place(rows, &row.job)? != Some(row.admitted) {
-        return Ok(None);
-    }
-    let job = match variation {
-        // Most jobs, and every one that came alone.
-        None => unpack(came.first, &whole)?,
-        Some(variation) => spec::unpack_variation(&whole, &variation)?,
+    // It may have been forgotten while it is read: then what is missing is so for that, and not because it never was there.
+    let is_known = || Ok::<_, ReadError>(place(rows, &row.job)? == Some(row.admitted));
+    let job = if came.alone {
+        let job = match recent(came.first) {
+            Some(job) => Ok(job),
+            None => spec::unpack_envelope(&envelope(rows, &row.envelope)?, row),
+        };
+        if !is_known()? {
+            return Ok(None);
+        }
+        job?
+    } else {
+        let Some(whole) = rows.value(&keys::whole(came.first))? else { return Ok(None) };
+        let variation = rows.value(&keys::variation(row.admitted))?;
+        if !is_known()? {
+            return Ok(None);
+        }
+        match variation {
+            None => recent(came.first).map_or_else(|| spec::unpack_whole(&whole), Ok)?,
+            Some(variation) => spec::unpack_variation(&whole, &variation)?,
+        }
     };
     Ok(Some(job.standing_for(row.job, row.signer)))
 }

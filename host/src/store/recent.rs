@@ -80,8 +80,8 @@ mod tests {
 
     use super::super::counts::Counts;
     use super::super::group::{Collected, Group};
-    use super::super::rows::Memory;
-    use super::super::{NoFault, Store, Transition, read};
+    use super::super::rows::{Batch, Memory, Rows as _};
+    use super::super::{NoFault, ReadError, Store, Transition, keys, read};
     use super::*;
     use crate::clock::Clock;
 
@@ -92,10 +92,12 @@ mod tests {
         crate::admission::readmit(jobs.remove(0))
     }
 
-    fn admit(job: &AdmittedJob) -> Transition {
+    /// In an envelope that is none.
+    fn admit(job: &AdmittedJob, alone: bool) -> Transition {
         Transition::Admit {
             jobs: vec![job.clone()],
             envelope: b"an envelope".as_slice().into(),
+            alone,
             max_active: 9,
             rules: Box::default(),
         }
@@ -115,41 +117,70 @@ mod tests {
     // Red when the writer does not tell of a group, and when the store reads what it knows.
     #[tokio::test]
     async fn the_store_tells_what_a_job_is_without_reading_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let opened = Store::open(dir.path()).unwrap();
-        let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
-        let job = job();
-        store.commit(admit(&job)).await.unwrap();
-        let came = read::came_in(&store.current, job.envelope()).unwrap().unwrap();
-        assert_eq!(store.recent.get(came.first).as_ref(), Some(&job));
-        // Whoever reads the row finds another task than this.
-        let other = AdmittedJob::clone(&job).standing_for(JobId::from_bytes([6; 16]), *job.signer());
-        let mut told = serde_json::to_value(&other).unwrap();
-        told["task"]["args"] = serde_json::json!(["kept"]);
-        let told: AdmittedJob = serde_json::from_value(told).unwrap();
-        store.recent.hear(vec![News::of(came.first, &told, 400).unwrap()]);
-        let spec = store.spec(&job.id()).unwrap().unwrap();
-        assert_eq!((spec.id(), spec.task()), (job.id(), told.task()));
-        drop(store);
-        assert_eq!(closing.wait(), None);
+        for alone in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let opened = Store::open(dir.path()).unwrap();
+            let (store, closing) = opened.start(Arc::new(Clock::default()), Box::new(NoFault)).unwrap();
+            let job = job();
+            store.commit(admit(&job, alone)).await.unwrap();
+            let came = read::came_in(&store.current, job.envelope()).unwrap().unwrap();
+            assert_eq!(store.recent.get(came.first).as_ref(), Some(&job));
+            // Whoever reads the row, or the envelope, finds another task than this.
+            let other = AdmittedJob::clone(&job).standing_for(JobId::from_bytes([6; 16]), *job.signer());
+            let mut told = serde_json::to_value(&other).unwrap();
+            told["task"]["args"] = serde_json::json!(["kept"]);
+            let told: AdmittedJob = serde_json::from_value(told).unwrap();
+            store.recent.hear(vec![News::of(came.first, &told, 400).unwrap()]);
+            let spec = store.spec(&job.id()).unwrap().unwrap();
+            assert_eq!((spec.id(), spec.task()), (job.id(), told.task()));
+            drop(store);
+            assert_eq!(closing.wait(), None);
+        }
     }
 
     // Red when a group does not tell of what comes, and when it does not tell of what goes.
     #[test]
     fn groups_tell_what_comes_and_goes() {
-        let (recent, job) = (Recent::default(), job());
-        let (mut rows, counts, now) = (Memory::default(), Counts::default(), Timestamp::from_millis(1));
-        let mut group = Group::new(&rows, now, 0, &counts);
-        assert!(group.take(admit(&job)).is_ok());
-        let Collected { batch, news, .. } = group.finish();
+        for alone in [false, true] {
+            let (recent, job) = (Recent::default(), job());
+            let (mut rows, counts, now) = (Memory::default(), Counts::default(), Timestamp::from_millis(1));
+            let mut group = Group::new(&rows, now, 0, &counts);
+            assert!(group.take(admit(&job, alone)).is_ok());
+            let Collected { batch, news, .. } = group.finish();
+            rows.apply(batch);
+            recent.hear(news);
+            let came = read::came_in(&rows, job.envelope()).unwrap().unwrap();
+            assert_eq!(recent.get(came.first).as_ref(), Some(&job));
+            assert_eq!((came.alone, rows.value(&keys::whole(came.first)).unwrap().is_none()), (alone, alone));
+            let mut group = Group::new(&rows, now, 9, &counts);
+            group.release_envelope(job.envelope()).unwrap();
+            let Collected { batch, news, .. } = group.finish();
+            rows.apply(batch);
+            recent.hear(news);
+            assert_eq!(recent.get(came.first), None);
+            // Red when `release_envelope` leaves any of them.
+            for left in [b"k/", b"w/", b"y/"] {
+                assert_eq!(rows.under(left).count(), 0, "alone: {alone}");
+            }
+        }
+    }
+
+    // Red when `spec_of` does not ask whether the job is known, and when it says first that the envelope is damaged.
+    #[test]
+    fn of_what_is_forgotten_meanwhile_there_is_no_answer_and_no_damage() {
+        let (mut rows, counts, job) = (Memory::default(), Counts::default(), job());
+        let mut group = Group::new(&rows, Timestamp::from_millis(1), 0, &counts);
+        assert!(group.take(admit(&job, true)).is_ok());
+        let batch = group.finish().batch;
         rows.apply(batch);
-        recent.hear(news);
-        let came = read::came_in(&rows, job.envelope()).unwrap().unwrap();
-        assert_eq!(recent.get(came.first).as_ref(), Some(&job));
-        let mut group = Group::new(&rows, now, 9, &counts);
-        group.release_envelope(job.envelope()).unwrap();
-        recent.hear(group.finish().news);
-        assert_eq!(recent.get(came.first), None);
+        let row = read::row(&rows, &job.id()).unwrap().unwrap();
+        let read = read::spec_of(&rows, &row, |_| None);
+        assert!(matches!(read, Err(ReadError::Damaged("the envelope of a job"))), "{read:?}");
+        let mut batch = Batch::default();
+        batch.remove(keys::place(&job.id()));
+        rows.apply(batch);
+        assert_eq!(read::spec_of(&rows, &row, |_| None).unwrap(), None);
+        assert_eq!(read::spec_of(&rows, &row, |_| Some(job)).unwrap(), None);
     }
 
     // Red without either bound.

@@ -1,16 +1,17 @@
-//! What a job is, as the store writes it down: of an envelope's jobs the first whole, and each other as what differs from it.
+//! What a job is, as the store writes it down: of a batch's jobs the first whole, and each other as what differs from it.
 //!
-//! The jobs of a batch are one template and little else, so that little is all that most of them take.
+//! The jobs of a batch are one template and little else, so that little is all that most of them take. A job that came alone is what its envelope says, which is kept anyhow.
 //!
 //! *Never:* which row is where (`keys`).
 //! *Spec:* `docs/formats/state.md`, "What a job is".
 
 use serde_json::{Map, Value};
-use strongroom_job::Task;
+use strongroom_job::{Envelope, Task};
 
 use super::ReadError;
 use super::bytes::DAMAGED;
-use crate::admission::AdmittedJob;
+use super::row::JobRow;
+use crate::admission::{self, AdmittedJob};
 
 /// What a job has that the one which stands for its envelope has not, or all of it; nothing when they have the same task.
 pub(super) fn variation(job: &AdmittedJob, base: Option<&AdmittedJob>) -> Result<Option<Vec<u8>>, ReadError> {
@@ -62,6 +63,17 @@ pub(super) fn whole(job: &AdmittedJob) -> Result<Vec<u8>, ReadError> {
 /// The opposite of [`whole`].
 pub(super) fn unpack_whole(bytes: &[u8]) -> Result<AdmittedJob, ReadError> {
     Ok(serde_json::from_slice(bytes)?)
+}
+
+/// The job of this row, which came alone, from the envelope that was verified before it was written down.
+pub(super) fn unpack_envelope(bytes: &[u8], row: &JobRow) -> Result<AdmittedJob, ReadError> {
+    let damaged = || ReadError::Damaged("the envelope of a job");
+    let parsed = Envelope::parse(bytes).map_err(|_| damaged())?;
+    let (envelope, body) = parsed.claims().map_err(|_| damaged())?.ok_or_else(damaged)?;
+    if (envelope, body.id) != (row.envelope, row.job) {
+        return Err(damaged());
+    }
+    Ok(admission::readmit_kept(body, row.signer, envelope))
 }
 
 /// The opposite of [`variation`].

@@ -45,7 +45,7 @@ const LAYER_FILES: u64 = 2;
 /// The writer waits for no longer than this behind a group, before two layers are full.
 const LONGEST_WAIT: Duration = Duration::from_millis(16);
 /// The layout that this version reads and writes.
-const LAYOUT_VERSION: u8 = 4;
+const LAYOUT_VERSION: u8 = 5;
 
 /// What is said when the thread behind the writer has ended; it has said more itself.
 const BASE_FAILED: &str = "the state's file cannot be written";
@@ -103,17 +103,17 @@ impl Start {
     }
 }
 
-/// Brings sled to the layout of this version, from none or an earlier one. A state that has this layout has a journal: without one it is damaged.
+/// Brings sled to the layout of this version, from none or an earlier one. A state of layout 4 or of this one has a journal: without one it is damaged.
 pub(super) fn lay_out(db: &sled::Db, state: &Path) -> Result<(), LayoutError> {
     let before = db.get(keys::LAYOUT)?;
-    if before.as_deref() != Some(&[LAYOUT_VERSION]) {
+    if !matches!(before.as_deref(), Some([4 | LAYOUT_VERSION])) {
         journal::make(state).and_then(|()| File::open(state)?.sync_all()).map_err(ReadError::Io)?;
     }
     match before.as_deref() {
         None if db.is_empty() => drop(db.insert(keys::LAYOUT, &[LAYOUT_VERSION])?),
         Some([LAYOUT_VERSION]) => {}
-        // An earlier host would not read the journal: it must not open what is behind it.
-        Some([3]) => migrate::name(db, state, LAYOUT_VERSION)?,
+        // An earlier host would not read the journal, nor a job from its envelope: it must not open what is behind them.
+        Some([3 | 4]) => migrate::name(db, state, LAYOUT_VERSION)?,
         Some([before @ (1 | 2)]) => migrate::from(db, state, *before, LAYOUT_VERSION)?,
         None => return Err(LayoutError::NoVersion),
         _ => return Err(LayoutError::Version),

@@ -17,6 +17,7 @@ pub mod records;
 pub mod trees;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use strongroom::admission::{self, AdmittedJob, Policy};
 use strongroom::config::{Config, Principal};
@@ -108,6 +109,11 @@ pub fn verified(body: &JobBody) -> VerifiedJob {
         .and_then(|envelope| envelope.verify(&client_key().public()))
         .expect("our own envelope");
     jobs.remove(0)
+}
+
+/// The envelope of the body, as its principal sends it.
+pub fn envelope(body: &JobBody) -> Arc<[u8]> {
+    sign_job(body, &client_key()).expect("a good body").as_bytes().into()
 }
 
 /// What admission says of the body.

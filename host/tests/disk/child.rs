@@ -192,6 +192,7 @@ pub fn admit(job: u64) -> Transition {
     Transition::Admit {
         jobs: vec![admitted(&body(job))],
         envelope: Arc::from(vec![job.to_le_bytes()[0]; 200 + (job as usize * 977) % 5000]),
+        alone: false,
         max_active: 1000,
         rules: Box::default(),
     }

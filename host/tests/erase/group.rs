@@ -17,6 +17,7 @@ fn store() -> Simulated {
         let admit = Transition::Admit {
             jobs: vec![admitted(&body(job))],
             envelope: b"an envelope".as_slice().into(),
+            alone: false,
             max_active: 9,
             rules: Box::default(),
         };
@@ -43,6 +44,7 @@ fn an_envelope_does_not_go_while_one_of_its_jobs_was_overlooked() {
     let admit = Transition::Admit {
         jobs,
         envelope: b"an envelope".as_slice().into(),
+        alone: false,
         max_active: 9,
         rules: Box::default(),
     };

@@ -23,7 +23,13 @@ const BEHIND: usize = 8;
 
 fn admit(number: u64, envelope: Vec<u8>) -> Transition {
     let jobs = vec![admitted(&body(number))];
-    Transition::Admit { jobs, envelope: envelope.into(), max_active: 100, rules: Box::default() }
+    Transition::Admit {
+        jobs,
+        envelope: envelope.into(),
+        alone: false,
+        max_active: 100,
+        rules: Box::default(),
+    }
 }
 
 /// A store whose journal has short files.

@@ -89,7 +89,9 @@ fn open(dir: &Path) -> (Store, strongroom::store::Closing) {
 async fn take(store: &Store, sent: &Sent) -> Result<Committed, CommitError> {
     let jobs = sent.jobs.clone();
     let envelope = Arc::from(sent.bytes.as_bytes());
-    store.commit(Transition::Admit { jobs, envelope, max_active: 100, rules: Box::default() }).await
+    store
+        .commit(Transition::Admit { jobs, envelope, alone: false, max_active: 100, rules: Box::default() })
+        .await
 }
 
 async fn ends(store: &Store, job: JobId) {

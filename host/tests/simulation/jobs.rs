@@ -25,6 +25,8 @@ pub(crate) struct Sent {
     pub(crate) jobs: Vec<AdmittedJob>,
     /// As it was signed.
     pub(crate) bytes: Arc<[u8]>,
+    /// Whether it is one job, and no batch.
+    pub(crate) alone: bool,
 }
 
 /// All envelopes, always the same.
@@ -52,12 +54,14 @@ fn envelope(first: u64, random: &mut Random) -> Sent {
         };
         sign_job(&strongroom_job::JobBody::new(id(first), context(), task), &key).unwrap()
     };
-    let verified = Envelope::parse(bytes.as_bytes()).unwrap().verify(&key.public()).unwrap();
+    let parsed = Envelope::parse(bytes.as_bytes()).unwrap();
+    let alone = parsed.is_of_one_job();
+    let verified = parsed.verify(&key.public()).unwrap();
     let mut config = common::config();
     config.queues.insert("narrow".parse().unwrap());
     let policy = Policy { host: &host_key().public(), config: &config };
     let admit = |job| admission::admit(job, principal(&config), &policy, NOW).unwrap();
-    Sent { jobs: verified.into_iter().map(admit).collect(), bytes: bytes.as_bytes().into() }
+    Sent { jobs: verified.into_iter().map(admit).collect(), bytes: bytes.as_bytes().into(), alone }
 }
 
 fn later(random: &mut Random, within: u64) -> Timestamp {

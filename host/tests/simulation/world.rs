@@ -125,6 +125,7 @@ impl World {
         let admit = |pick: &usize| Transition::Admit {
             jobs: pool()[*pick].jobs.clone(),
             envelope: Arc::clone(&pool()[*pick].bytes),
+            alone: pool()[*pick].alone,
             max_active: 60,
             rules: Box::default(),
         };

@@ -27,9 +27,9 @@ impl Replay<'_> {
     ) -> Result<Done, RebuildError> {
         let at = gone.index;
         let bytes = self.source.envelope(at, &gone.envelope).map_err(|error| unreadable(at, error))?;
-        let verified = match &bytes {
+        let (verified, alone) = match &bytes {
             Some(bytes) => believed(at, bytes, &gone)?,
-            None => Vec::new(),
+            None => (Vec::new(), false),
         };
         // In the middle of an envelope: its beginning was forgotten, and so is the rest.
         if verified.first().is_none_or(|first| first.body().id != job) {
@@ -44,7 +44,7 @@ impl Replay<'_> {
         if !known.is_empty() {
             return Ok(Done::Forget(known));
         }
-        self.take_in(group, &gone, verified, &bytes.unwrap_or_default())?;
+        self.take_in(group, &gone, verified, (&bytes.unwrap_or_default(), alone))?;
         Ok(Done::Yes)
     }
 
@@ -80,12 +80,12 @@ impl Replay<'_> {
         group: &mut Group<'_>,
         gone: &Gone,
         verified: Vec<VerifiedJob>,
-        envelope: &[u8],
+        (envelope, alone): (&[u8], bool),
     ) -> Result<(), RebuildError> {
         let at = gone.index;
         let jobs: Vec<AdmittedJob> = verified.into_iter().map(readmit).collect();
         let verdicts = self.verdicts(group, at, &jobs)?;
-        let mut envelopes = Envelopes::default();
+        let mut envelopes = Envelopes::of(&jobs, alone);
         for job in &jobs {
             envelopes.count(job.envelope());
         }
@@ -201,12 +201,15 @@ fn register(group: &mut Group<'_>, at: u64, job: &AdmittedJob) -> Result<(), Reb
 }
 
 /// The jobs of an envelope, once it is sure that who is said to have signed it did.
-fn believed(at: u64, bytes: &[u8], gone: &Gone) -> Result<Vec<VerifiedJob>, RebuildError> {
+fn believed(at: u64, bytes: &[u8], gone: &Gone) -> Result<(Vec<VerifiedJob>, bool), RebuildError> {
     let damaged = |problem: String| unreadable(at, io::Error::new(io::ErrorKind::InvalidData, problem));
-    let verified = Envelope::parse(bytes).and_then(|envelope| envelope.verify(&gone.signer));
-    let verified = verified.map_err(|error| damaged(format!("its envelope: {error}")))?;
+    let verified = Envelope::parse(bytes).and_then(|envelope| {
+        let alone = envelope.is_of_one_job();
+        Ok((envelope.verify(&gone.signer)?, alone))
+    });
+    let (verified, alone) = verified.map_err(|error| damaged(format!("its envelope: {error}")))?;
     if verified.iter().any(|job| *job.envelope() != gone.envelope) {
         return Err(damaged("its evidence holds another envelope".into()));
     }
-    Ok(verified)
+    Ok((verified, alone))
 }
