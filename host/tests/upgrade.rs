@@ -7,7 +7,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{NOW, id};
@@ -50,6 +50,14 @@ fn write(state: &Path, rows: &[(Vec<u8>, Vec<u8>)]) {
         db.insert(key, value.as_slice()).unwrap();
     }
     db.flush().unwrap();
+}
+
+/// A state of these rows alone.
+fn state_of(rows: &[(Vec<u8>, Vec<u8>)]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    write(&state, rows);
+    (dir, state)
 }
 
 /// What layout 1 kept of the same jobs: a priority for each active one, and nothing of its place in its row.
@@ -140,28 +148,22 @@ fn opens_with_every_job_where_it_was(state: &Path) {
 // Red without the arm for layout 3 in `lay_out`, and without the journal that it makes.
 #[test]
 fn a_state_of_layout_3_opens_with_every_job_where_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
-    write(&state, &rows_of(LAYOUT_3));
+    let (_dir, state) = state_of(&rows_of(LAYOUT_3));
     opens_with_every_job_where_it_was(&state);
 }
 
 // Red without the arm for layout 4 in `lay_out`.
 #[test]
 fn a_state_of_layout_4_opens_with_every_job_where_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
-    std::fs::create_dir_all(state.join("journal")).unwrap();
-    write(&state, &rows_of(LAYOUT_4));
+    let (_dir, state) = state_of(&rows_of(LAYOUT_4));
+    std::fs::create_dir(state.join("journal")).unwrap();
     opens_with_every_job_where_it_was(&state);
 }
 
 // Red when `lay_out` makes a journal for it: what was acknowledged and is not in sled yet would be gone without a word.
 #[test]
 fn a_state_of_layout_4_without_its_journal_is_damaged() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
-    write(&state, &rows_of(LAYOUT_4));
+    let (_dir, state) = state_of(&rows_of(LAYOUT_4));
     let error = Store::open(&state).map(drop).unwrap_err();
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
 }
@@ -169,19 +171,15 @@ fn a_state_of_layout_4_without_its_journal_is_damaged() {
 // Red without the arm for earlier layouts in `lay_out`, and without any of the rows that `Migration` writes.
 #[test]
 fn a_state_of_layout_2_opens_with_every_job_where_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
-    write(&state, &rows());
+    let (_dir, state) = state_of(&rows());
     opens_with_every_job_where_it_was(&state);
 }
 
 // Red without `row.slot` and the place in `f/` in `Migration::bring`, and without `count_envelopes`.
 #[test]
 fn a_state_of_layout_1_opens_with_every_job_where_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
     // Layout 1 knew no unique keys either.
-    write(&state, &as_layout_1(rows()));
+    let (_dir, state) = state_of(&as_layout_1(rows()));
     opens_with_every_job_where_it_was(&state);
 }
 

@@ -257,29 +257,22 @@ pub(super) fn spec_of(
     recent: impl FnOnce(u64) -> Option<AdmittedJob>,
 ) -> Result<Option<AdmittedJob>, ReadError> {
     let Some(came) = came_in(rows, &row.envelope)? else { return Ok(None) };
-    // It may have been forgotten while it is read: then what is missing is so for that, and not because it never was there.
-    let is_known = || Ok::<_, ReadError>(place(rows, &row.job)? == Some(row.admitted));
+    let recent = || recent(came.first).map(Ok);
     let job = if came.alone {
-        let job = match recent(came.first) {
-            Some(job) => Ok(job),
-            None => spec::unpack_envelope(&envelope(rows, &row.envelope)?, row),
-        };
-        if !is_known()? {
-            return Ok(None);
-        }
-        job?
+        let bytes = || envelope(rows, &row.envelope);
+        recent().unwrap_or_else(|| spec::unpack_envelope(&bytes()?, row))
     } else {
         let Some(whole) = rows.value(&keys::whole(came.first))? else { return Ok(None) };
-        let variation = rows.value(&keys::variation(row.admitted))?;
-        if !is_known()? {
-            return Ok(None);
-        }
-        match variation {
-            None => recent(came.first).map_or_else(|| spec::unpack_whole(&whole), Ok)?,
-            Some(variation) => spec::unpack_variation(&whole, &variation)?,
+        match rows.value(&keys::variation(row.admitted))? {
+            None => recent().unwrap_or_else(|| spec::unpack_whole(&whole)),
+            Some(variation) => spec::unpack_variation(&whole, &variation),
         }
     };
-    Ok(Some(job.standing_for(row.job, row.signer)))
+    // It may have been forgotten while it was read: then what is missing is so for that, and not because it never was there.
+    if place(rows, &row.job)? != Some(row.admitted) {
+        return Ok(None);
+    }
+    Ok(Some(job?.standing_for(row.job, row.signer)))
 }
 
 /// What is known of an envelope.
