@@ -1,7 +1,7 @@
 //! Small jobs from the client's signature to the durable, logged result: over QUIC on loopback, client and host in one
 //! process on the same cores, state on the disk of the temporary directory.
 //!
-//! `cargo bench -p strongroom-benches --bench end_to_end [-- ROW…]`. Prints a table. A row `rate-N` has N jobs a second come at a fixed rate, each
+//! `cargo bench -p strongroom-benches --bench end_to_end [-- ROW…]`. Prints a table. Rows `single-N` and `batch-N` have N jobs, or batches, in flight; a row `rate-N` has N jobs a second come at a fixed rate, each
 //! timed from when it was due, and says what the disk and the hypervisor did meanwhile; in a row `payload-N` a job has N bytes of input, and as many of output, 16 in flight. With `TMPDIR` on a file system in memory it shows what is left when the disk costs nothing. The job is a real program,
 //! `host/assets/upper.wasm`: Rust on WASI preview 1, it reads 300 bytes of stdin and prints them in capitals. Every job's end is
 //! asked for by its client, and its output is held against what it must be by its digest.
@@ -11,16 +11,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use strongroom_benches::contest::Measure;
 use strongroom_benches::contest::ours::{BATCH, Site};
 use strongroom_benches::contest::table::time;
 use strongroom_benches::machine::{self, DiskWatch};
 
+/// Jobs or batches in flight, each with a task of its own in this process.
+const MAX_IN_FLIGHT: usize = 100_000;
 /// Rounds of each row; the median counts.
 const ROUNDS: usize = 3;
 
 /// One row of the table.
+#[derive(Clone, Copy)]
 struct Row<'a> {
     name: &'a str,
     /// How long a round takes.
@@ -54,6 +57,10 @@ fn main() -> Result<()> {
     if !std::env::args().any(|arg| arg == "--bench") {
         return Ok(());
     }
+    let rows = match &asked[..] {
+        [] => ROWS.to_vec(),
+        asked => asked.iter().map(|name| row(name)).collect::<Result<_>>()?,
+    };
     let dir = tempfile::tempdir()?;
     print!("{}", machine::describe());
     println!(
@@ -67,16 +74,7 @@ fn main() -> Result<()> {
         "{:<12} {:>8} {:>9} {:>9} {:>10} {:>10} {:>14}",
         "", "in flight", "jobs", "jobs/s", "p50", "p99", "processor/job"
     );
-    let at_rates = asked.iter().filter_map(|name| {
-        let rate = name.strip_prefix("rate-")?.parse().ok()?;
-        Some(Row { name, time: Duration::from_secs(6), in_flight: 0, load: Load::Rate(rate) })
-    });
-    let with_payload = asked.iter().filter_map(|name| {
-        let bytes = name.strip_prefix("payload-")?.parse().ok()?;
-        Some(Row { name, time: Duration::from_secs(4), in_flight: 16, load: Load::Payload(bytes) })
-    });
-    let fixed = ROWS.into_iter().filter(|row| asked.is_empty() || asked.iter().any(|name| name == row.name));
-    for row in fixed.chain(at_rates).chain(with_payload) {
+    for row in rows {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
             let watch = matches!(row.load, Load::Rate(_)).then(|| DiskWatch::start(dir.path()));
@@ -117,6 +115,29 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The row of this name.
+fn row(name: &str) -> Result<Row<'_>> {
+    if let Some(row) = ROWS.into_iter().find(|row| row.name == name) {
+        return Ok(row);
+    }
+    let (time, in_flight) = (Duration::from_secs(4), 0);
+    match name.rsplit_once('-').map(|(kind, number)| (kind, number.parse())) {
+        Some(("single", Ok(in_flight @ 1..=MAX_IN_FLIGHT))) => {
+            Ok(Row { name, time, in_flight, load: Load::Singles })
+        }
+        Some(("batch", Ok(in_flight @ 1..=MAX_IN_FLIGHT))) => {
+            Ok(Row { name, time, in_flight, load: Load::Batches })
+        }
+        Some(("rate", Ok(rate @ 1..))) => {
+            Ok(Row { name, time: Duration::from_secs(6), in_flight, load: Load::Rate(rate as f64) })
+        }
+        Some(("payload", Ok(bytes))) => Ok(Row { name, time, in_flight: 16, load: Load::Payload(bytes) }),
+        _ => bail!(
+            "there is no row {name}: ask for alone, single-N or batch-N with N in flight, at most {MAX_IN_FLIGHT}, rate-N with N jobs a second, or payload-N with N bytes"
+        ),
+    }
 }
 
 fn print_row(row: &Row<'_>, measure: &Measure, processor: Duration) {
