@@ -2,8 +2,8 @@
 //!
 //! `cargo bench -p strongroom-benches --bench queue [-- JOBS…]`: queues of 1,000 and of 1,000,000 jobs unless others are said. Prints two parts:
 //!
-//! * `depth`: the store with its one writer and the schedule, no guests: jobs from admission over start to end, each durable, while so many
-//!   others wait. Memory and disk for each job that waits, disk for each that is over, and the time that a new process takes from
+//! * `depth`: the store with its one writer and the schedule, no guests: jobs signed one by one are admitted, and for each the job that is next is started
+//!   and ended, all of it durable, while so many others wait, which came in batches. Memory and disk for each job that waits, disk for each that is over, and the time that a new process takes from
 //!   opening the state until every job is on the schedule again;
 //! * `flood`: a whole host over QUIC on loopback: one tenant's jobs, one after the other, alone and while another tenant has as many
 //!   waiting as fit before they run out. From the signature to the known, durable end.
@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use strongroom::admission::AdmittedJob;
 use strongroom::clock::Clock;
 use strongroom::compile::Compiler;
 use strongroom::config::{Config, Principal};
@@ -25,7 +24,7 @@ use strongroom::host::{Host, Stop};
 use strongroom::lifecycle::{Event, Finished};
 use strongroom::schedule::Schedule;
 use strongroom::store::{Closing, CommitError, Committed, Effect, NoFault, Outputs, Store, Transition};
-use strongroom_benches::jobs::Admitter;
+use strongroom_benches::jobs::{Admitted, Admitter};
 use strongroom_benches::machine;
 use strongroom_job::{JobId, JobState, ModuleRef, Outcome, SecretKey, Timestamp};
 use strongroom_sdk::{Batch, BatchJob, Client, ConnectOptions, Identity, Job};
@@ -116,17 +115,16 @@ impl Queue {
         self.schedule.lock().ok()?.take(self.clock.now())
     }
 
-    async fn admit(&self, jobs: Vec<AdmittedJob>) -> Result<()> {
-        let envelope = Arc::from(b"envelope".as_slice());
+    async fn admit(&self, (jobs, envelope): Admitted, alone: bool) -> Result<()> {
         let transition =
-            Transition::Admit { jobs, envelope, alone: false, max_active: usize::MAX, rules: Box::default() };
+            Transition::Admit { jobs, envelope, alone, max_active: usize::MAX, rules: Box::default() };
         self.store.commit(transition).await?;
         Ok(())
     }
 
     /// One job from admission to the end of whichever is next.
-    async fn live(&self, job: AdmittedJob) -> Result<()> {
-        self.admit(vec![job]).await?;
+    async fn live(&self, job: Admitted) -> Result<()> {
+        self.admit(job, true).await?;
         let job = self.take().context("a job that waits")?;
         let started = self.store.commit(Transition::Step { job, event: Event::Start }).await?;
         let Committed::Stepped(row) = started else { return Err(CommitError::UnknownJob.into()) };
@@ -145,9 +143,9 @@ async fn depth_of(depth: usize) -> Result<()> {
     let (memory, disk) = (machine::resident(std::process::id()), machine::disk_bytes(&state)?);
     let mut left = depth;
     while left > 0 {
-        let jobs = admitter.batch(left.min(BATCH))?;
-        left -= jobs.len();
-        queue.admit(jobs).await?;
+        let batch = admitter.batch(left.min(BATCH))?;
+        left -= batch.0.len();
+        queue.admit(batch, false).await?;
     }
     let each = |after: u64, before: u64, jobs: usize| after.saturating_sub(before) as f64 / jobs as f64;
     let (in_memory, on_disk) = (
@@ -163,14 +161,11 @@ async fn depth_of(depth: usize) -> Result<()> {
     let (waiting, restart) = said.trim().split_once(' ').context("two numbers")?;
     ensure!(waiting.parse() == Ok(depth), "{waiting} of {depth} jobs came back");
     let restart: f64 = restart.parse()?;
+    // What it takes to sign them is not the queue's business, and no rest for it either: they are there before it is opened.
+    let jobs = Arc::new(Mutex::new(admitter.singles(LIVES)?));
     let queue = Arc::new(Queue::open(&state)?);
 
     let before = machine::disk_bytes(&state)?;
-    let mut jobs = Vec::new();
-    while jobs.len() < LIVES {
-        jobs.extend(admitter.batch(BATCH)?);
-    }
-    let jobs = Arc::new(Mutex::new(jobs));
     let begun = Instant::now();
     let mut workers = JoinSet::new();
     for _ in 0..IN_FLIGHT {

@@ -16,11 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use strongroom::admission::AdmittedJob;
 use strongroom::clock::Clock;
 use strongroom::lifecycle::{self, Finished};
 use strongroom::store::{Closing, Outputs, Step, Store, Transition};
-use strongroom_benches::jobs::Admitter;
+use strongroom_benches::jobs::{Admitted, Admitter};
 use strongroom_benches::machine;
 use strongroom_job::{Digest, Event, Outcome, SecretKey};
 use tokio::task::JoinSet;
@@ -68,7 +67,7 @@ fn main() {
             rows[2].push(time);
             noted += done;
             // Signing is not the store's business, so the jobs are made before the clock starts.
-            let made = admitter.single(group * 8).expect("good jobs");
+            let made = admitter.singles(group * 8).expect("good jobs");
             lived += made.len() * 3;
             rows[3].push(runtime.block_on(jobs_round(&jobs, made, group)));
         }
@@ -172,7 +171,7 @@ async fn notes_round(store: &Store, group: usize) -> (Duration, usize) {
 }
 
 /// Jobs that go through their whole life, `group` at a time; per job.
-async fn jobs_round(store: &Store, jobs: Vec<AdmittedJob>, group: usize) -> Duration {
+async fn jobs_round(store: &Store, jobs: Vec<Admitted>, group: usize) -> Duration {
     let count = u32::try_from(jobs.len()).expect("few");
     let jobs = Arc::new(std::sync::Mutex::new(jobs));
     let begun = Instant::now();
@@ -191,16 +190,10 @@ async fn jobs_round(store: &Store, jobs: Vec<AdmittedJob>, group: usize) -> Dura
     begun.elapsed() / count
 }
 
-async fn live(store: &Store, admitted: AdmittedJob) {
-    let job = admitted.id();
-    let envelope = Arc::from([b'x'; 1200].as_slice());
-    let admit = Transition::Admit {
-        jobs: vec![admitted],
-        envelope,
-        alone: true,
-        max_active: 1_000_000,
-        rules: Box::default(),
-    };
+async fn live(store: &Store, (jobs, envelope): Admitted) {
+    let job = jobs[0].id();
+    let admit =
+        Transition::Admit { jobs, envelope, alone: true, max_active: 1_000_000, rules: Box::default() };
     store.commit(admit).await.expect("admitted");
     store.commit(Transition::Step { job, event: lifecycle::Event::Start }).await.expect("started");
     let end = Box::new(Finished::without_run(Outcome::Exited { code: 0 }));

@@ -1,5 +1,6 @@
 //! Jobs for benches of the store: small, signed, verified and admitted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,6 +11,9 @@ use strongroom_job::{
     BatchBody, Capabilities, Context, Digest, Entry, Envelope, Input, JobBody, JobId, Limits, ModuleRef,
     Name, Plan, SecretKey, SignedEnvelope, Task, Timestamp, Variation, sign_batch, sign_job,
 };
+
+/// Jobs that were admitted, and the signed envelope that they came in.
+pub type Admitted = (Vec<AdmittedJob>, Arc<[u8]>);
 
 /// Makes admitted jobs, each with an id of its own.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ impl Admitter {
     ///
     /// # Errors
     /// When one of them is not admitted.
-    pub fn batch(&mut self, count: usize) -> Result<Vec<AdmittedJob>> {
+    pub fn batch(&mut self, count: usize) -> Result<Admitted> {
         let now = Clock::default().now();
         let context = self.context(now);
         let variations = (0..count).map(|_| Variation::of(self.id())).collect();
@@ -43,26 +47,26 @@ impl Admitter {
         self.admit(&signed, now)
     }
 
-    /// So many jobs, each with a signature of its own.
+    /// So many jobs, each in an envelope of its own.
     ///
     /// # Errors
     /// When one of them is not admitted.
-    pub fn single(&mut self, count: usize) -> Result<Vec<AdmittedJob>> {
+    pub fn singles(&mut self, count: usize) -> Result<Vec<Admitted>> {
         let now = Clock::default().now();
-        let mut jobs = Vec::with_capacity(count);
-        for _ in 0..count {
-            let body = JobBody::new(self.id(), self.context(now), task());
-            jobs.extend(self.admit(&sign_job(&body, &self.key)?, now)?);
-        }
-        Ok(jobs)
+        (0..count)
+            .map(|_| {
+                let body = JobBody::new(self.id(), self.context(now), task());
+                self.admit(&sign_job(&body, &self.key)?, now)
+            })
+            .collect()
     }
 
-    fn admit(&self, signed: &SignedEnvelope, now: Timestamp) -> Result<Vec<AdmittedJob>> {
+    fn admit(&self, signed: &SignedEnvelope, now: Timestamp) -> Result<Admitted> {
         let verified = Envelope::parse(signed.as_bytes())?.verify(&self.key.public())?;
         let policy = Policy { host: &self.host.public(), config: &self.config };
         let principal = &self.config.principals[0];
         let admitted = verified.into_iter().map(|job| admission::admit(job, principal, &policy, now));
-        Ok(admitted.collect::<Result<_, _>>()?)
+        Ok((admitted.collect::<Result<_, _>>()?, Arc::from(signed.as_bytes())))
     }
 
     fn context(&mut self, now: Timestamp) -> Context {
