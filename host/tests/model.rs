@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use common::random::Random;
-use common::{NOW, admitted, body, client_key, id};
+use common::{NOW, admitted, body, client_key, envelope, id};
 use futures_util::future::join_all;
 use strongroom::admission::AdmittedJob;
 use strongroom::clock::Clock;
@@ -234,16 +234,19 @@ fn output(number: u64, attempt: u32) -> Vec<u8> {
     format!("job {number}, attempt {attempt}").into_bytes()
 }
 
+/// A job that was admitted, and its envelope.
+type Signed = (AdmittedJob, Arc<[u8]>);
+
 /// Every job that a history may admit, signed and admitted once for all histories.
-fn job(number: u64, other: bool) -> AdmittedJob {
-    static JOBS_ADMITTED: OnceLock<BTreeMap<(u64, bool), AdmittedJob>> = OnceLock::new();
+fn job(number: u64, other: bool) -> Signed {
+    static JOBS_ADMITTED: OnceLock<BTreeMap<(u64, bool), Signed>> = OnceLock::new();
     let make = |(number, other): (u64, bool)| {
         let mut body = body(number);
         body.task.idempotent = idempotent(number);
         if other {
             body.task.args.push("other".into());
         }
-        ((number, other), admitted(&body))
+        ((number, other), (admitted(&body), envelope(&body)))
     };
     let all = || (0..=JOBS + 2).flat_map(|number| [(number, false), (number, true)]).map(make).collect();
     JOBS_ADMITTED.get_or_init(all)[&(number, other)].clone()
@@ -258,13 +261,14 @@ fn number(job: &JobId) -> u64 {
 fn transition(op: Op, model: &Model) -> Transition {
     let step = |job, event| Transition::Step { job: id(job), event };
     match op {
-        Op::Admit { first, count, other } => Transition::Admit {
-            jobs: (first..first + count).map(|number| job(number, other)).collect(),
-            envelope: Arc::from(b"envelope".as_slice()),
-            alone: false,
-            max_active: MAX_ACTIVE,
-            rules: Box::default(),
-        },
+        Op::Admit { first, count, other } => {
+            let (jobs, mut envelopes): (Vec<_>, Vec<_>) =
+                (first..first + count).map(|number| job(number, other)).unzip();
+            // Of several nobody reads it.
+            let envelope = envelopes.swap_remove(0);
+            let alone = count == 1;
+            Transition::Admit { jobs, envelope, alone, max_active: MAX_ACTIVE, rules: Box::default() }
+        }
         Op::Start(job) => step(job, lifecycle::Event::Start),
         Op::Cancel(job) => step(job, lifecycle::Event::Cancel { by: client_key().public() }),
         Op::Recover(job) => step(job, lifecycle::Event::Recover),

@@ -29,7 +29,7 @@ use crate::common::records::{Told, records, retell};
 /// More leaves than any scenario has.
 const ALL: usize = 100_000;
 /// The job that is admitted to see that a disk can be worked with.
-const ANOTHER: u64 = 1_000_000;
+const ANOTHER: u64 = 1_000_001;
 /// A blob is not longer than this.
 const MAX_BLOB: u64 = 1 << 20;
 

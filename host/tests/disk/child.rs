@@ -20,7 +20,7 @@ use strongroom_sdk::{Client, ConnectOptions, Job, Retry};
 
 use crate::calls::watch_me;
 use crate::common::live::{push_wat, start_with};
-use crate::common::{admitted, body, id};
+use crate::common::{admitted, body, envelope, id};
 use crate::tracer::{DATA, SCENARIO, TOLD};
 
 /// A process that hangs has not stopped loudly. Far longer than it takes.
@@ -187,12 +187,14 @@ async fn live(store: &Store, told: &Told, job: u64) -> Result<(), CommitError> {
     }
 }
 
-/// The transitions of a job, with rows of many sizes.
+/// The transitions of a job, with rows of many sizes: every second one as it came alone, the others in an envelope of which nobody reads anything.
 pub fn admit(job: u64) -> Transition {
+    let (body, alone) = (body(job), job % 2 == 1);
+    let filler = || Arc::from(vec![job.to_le_bytes()[0]; 200 + (job as usize * 977) % 5000]);
     Transition::Admit {
-        jobs: vec![admitted(&body(job))],
-        envelope: Arc::from(vec![job.to_le_bytes()[0]; 200 + (job as usize * 977) % 5000]),
-        alone: false,
+        jobs: vec![admitted(&body)],
+        envelope: if alone { envelope(&body) } else { filler() },
+        alone,
         max_active: 1000,
         rules: Box::default(),
     }
