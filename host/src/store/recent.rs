@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::admission::AdmittedJob;
 
 /// Jobs, each of which stands for its envelope.
-const MAX_JOBS: usize = 4096;
+const MAX_JOBS: usize = 1024;
 /// The row of a job that is kept.
 const MAX_BYTES: usize = 4 << 10;
 
